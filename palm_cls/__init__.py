@@ -1,0 +1,47 @@
+"""palm_cls: the course lesson "LeNet and AlexNet for image classification" on fundus images, in today's PaddlePaddle.
+
+    from palm_cls import LeNet, data_loader, train, valid_data_loader
+
+    train_loader = data_loader("PALM-Training400/PALM-Training400", mode="train")
+    valid_loader = valid_data_loader("PALM-Validation400", "PALM-Validation-GT/labels.csv")
+    train(LeNet(num_classes=1), train_loader, valid_loader)
+
+The names below are imported when first used, so that `import palm_cls` is fast.
+"""
+
+import importlib
+
+_HOME = {
+    "LeNet": "models",
+    "AlexNet": "models",
+    "layer_table": "models",
+    "parameter_count": "models",
+    "build_model": "zoo",
+    "transform_img": "images",
+    "data_loader": "readers",
+    "valid_data_loader": "readers",
+    "dataset_readers": "readers",
+    "find_dataset": "dataset",
+    "prepare_data": "dataset",
+    "read_labels": "labels",
+    "xlsx_to_csv": "labels",
+    "train": "training",
+    "evaluate": "evaluation",
+    "evaluation": "evaluation",
+    "save": "checkpoint",
+    "load": "checkpoint",
+    "choose_device": "runtime",
+    "set_seed": "runtime",
+    "InputError": "messages",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

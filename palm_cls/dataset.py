@@ -1,0 +1,265 @@
+"""Where the images lie: the layouts of the data set, the places where it is looked for, the demo set.
+
+Two layouts are recognised, each with its table of labels as .xlsx or, converted, as `labels.csv` beside it:
+
+    the course's                                               the release of 2024
+    PALM-Training400/PALM-Training400/*.jpg                    Training/Images/*.jpg
+        or PALM-Training400/*.jpg                              Training/Classification Labels.xlsx
+    PALM-Validation400/*.jpg                                   Validation/Images/*.jpg
+    PALM-Validation-GT/PM_Label_and_Fovea_Location.xlsx        Validation/Classification Labels.xlsx
+
+Imports neither paddle nor cv2, unless the demo set must be drawn.
+"""
+
+import os
+import tempfile
+from collections import namedtuple
+from dataclasses import dataclass
+from pathlib import Path
+
+from palm_cls.archives import unpack
+from palm_cls.labels import csv_text, read_labels, xlsx_to_csv
+from palm_cls.messages import InputError, command_line, notice, notice_once
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+PROJECT = Path(__file__).resolve().parents[1]
+AISTUDIO_WORK = Path("/home/aistudio/work")  # what lies here persists
+AISTUDIO_DATA = Path("/home/aistudio/data/data19065")  # the course's archives, where the data set is mounted
+ARCHIVES = ("training.zip", "validation.zip", "valid_gt.zip")
+DEMO_MARK = "DEMO.txt"
+DEMO_TEXT = "Drawn by palm_cls, to try the program with. No photographs: results on them tell nothing about eyes.\n"
+DEMO_REMARK = "(demo set: drawn images, tells nothing about eyes)"
+
+# Directories relative to the root: where images may lie, the first that holds any; where the tables of labels lie
+# (train_table "": the first letter of the file names tells the label); the name of the .xlsx.
+Layout = namedtuple("Layout", ("train_images", "train_table", "valid_images", "valid_table", "xlsx"))
+LAYOUTS = (
+    Layout(
+        train_images=("PALM-Training400/PALM-Training400", "PALM-Training400"),
+        train_table="",
+        valid_images=("PALM-Validation400", "PALM-Validation400/PALM-Validation400"),
+        valid_table="PALM-Validation-GT",
+        xlsx="PM_Label_and_Fovea_Location.xlsx",
+    ),
+    Layout(
+        train_images=("Training/Images",),
+        train_table="Training",
+        valid_images=("Validation/Images",),
+        valid_table="Validation",
+        xlsx="Classification Labels.xlsx",
+    ),
+)
+
+
+def is_image(path):
+    """Whether `path` is a file that is named like an image (.jpg, .jpeg, .png in any case) and not hidden."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def has_images(directory):
+    """Whether `directory` is there and holds at least one image."""
+    return directory.is_dir() and any(is_image(entry) for entry in directory.iterdir())
+
+
+def image_names(directory):
+    """Sorted names of the images in `directory`.
+
+    Sub-folders, hidden files (.DS_Store, .ipynb_checkpoints) and other files are passed over, which is said once.
+    Raises InputError where there is no such directory or no image in it.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such directory; expected one of images ({', '.join(IMAGE_SUFFIXES)})")
+    entries = list(directory.iterdir())
+    names = sorted(entry.name for entry in entries if is_image(entry))
+    if not names:
+        raise InputError(f"{directory}: no images in it; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    if len(names) < len(entries):
+        notice_once(f"{directory}: {len(entries) - len(names)} of {len(entries)} entries are no images, passed over.")
+    return names
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A directory `root` in one of the known layouts. What is asked of it and is not there raises InputError."""
+
+    root: Path
+    layout: Layout
+
+    @property
+    def train_images(self):
+        """Directory of the training images."""
+        return self._images("training", self.layout.train_images)
+
+    @property
+    def valid_images(self):
+        """Directory of the validation images."""
+        return self._images("validation", self.layout.valid_images)
+
+    @property
+    def train_labels(self):
+        """Table of the training labels, or None where the names of the images tell them."""
+        return self._table(self.layout.train_table) if self.layout.train_table else None
+
+    @property
+    def valid_labels(self):
+        """Table of the validation labels: labels.csv, or the .xlsx while there is no CSV."""
+        return self._table(self.layout.valid_table)
+
+    @property
+    def workbooks(self):
+        """The .xlsx tables that are there."""
+        tables = [self.root / table / self.layout.xlsx for table in (self.layout.train_table, self.layout.valid_table)]
+        return [table for table in tables if table.is_file()]
+
+    @property
+    def is_demo(self):
+        """Whether this is the demo set, drawn by this program."""
+        return (self.root / DEMO_MARK).is_file()
+
+    @property
+    def remark(self):
+        """What must stand beside every result on this data set ("" for real images)."""
+        return DEMO_REMARK if self.is_demo else ""
+
+    def require_all(self):
+        """Raise InputError unless training images, validation images and their labels are there."""
+        for part in ("train_images", "valid_images", "valid_labels"):
+            getattr(self, part)
+
+    def _images(self, what, candidates):
+        for directory in candidates:
+            if has_images(self.root / directory):
+                return self.root / directory
+        raise InputError(f"{self.root}: no {what} images; expected them in {self.root / candidates[0]}")
+
+    def _table(self, directory):
+        for name in ("labels.csv", self.layout.xlsx):
+            if (self.root / directory / name).is_file():
+                return self.root / directory / name
+        raise InputError(f"{self.root / directory}: no labels; expected {self.layout.xlsx} or labels.csv in it")
+
+
+def recognise(root):
+    """The Dataset in the directory `root`, or None if no known layout has images there."""
+    for layout in LAYOUTS:
+        if any(has_images(Path(root, directory)) for directory in layout.train_images + layout.valid_images):
+            return Dataset(Path(root), layout)
+    return None
+
+
+def find_dataset(directory=None):
+    """The data set to work on: `directory`, else $PALM_DATA, else where it usually lies, else the demo set.
+
+    Usual places are data/palm in the project and /home/aistudio/work/palm. Raises InputError where an explicit
+    directory holds no images, and where only archives are found that are not unpacked yet. The demo set is announced.
+    """
+    explicit = directory or os.environ.get("PALM_DATA")
+    usual = (PROJECT / "data" / "palm", AISTUDIO_WORK / "palm")
+    places = (Path(explicit),) if explicit else usual
+    for place in places:
+        dataset = recognise(place)
+        if dataset:
+            return _announced(dataset)
+    for place in places if explicit else (*usual, AISTUDIO_DATA):
+        if _archives_in(place):
+            target = ("--data", place) if explicit else ()
+            command = command_line("python", "tools/prepare_data.py", "--archives", place, *target)
+            raise InputError(f"{place} holds the archives, not yet unpacked. Unpack them first:\n    {command}")
+    if explicit:
+        raise InputError(_nothing_in(places[0], "--data" if directory else "the environment variable PALM_DATA"))
+    return _announced(demo_set())
+
+
+def _announced(dataset):
+    if dataset.is_demo:
+        notice_once(f"This is the demo set ({dataset.root}), drawn by this program: it tells nothing about eyes.")
+    return dataset
+
+
+def _nothing_in(place, source):
+    if not place.is_dir():
+        return f"{place}: no such directory (given by {source})"
+    course = LAYOUTS[0]
+    return (
+        f"{place}: no images in a known layout (given by {source}); expected {course.train_images[0]}/*.jpg, "
+        f"{course.valid_images[0]}/*.jpg and {course.valid_table}/{course.xlsx} in it"
+    )
+
+
+def _archives_in(place):
+    return [place / name for name in ARCHIVES if (place / name).is_file()]
+
+
+def prepare_data(archives=None, directory=None):
+    """Unpack the course's archives and convert the table of labels. Done twice, it changes nothing.
+
+    `archives`: the directory of training.zip, validation.zip and valid_gt.zip; if not given, the target, else where AI
+    Studio mounts them. `directory`: the target; if not given, $PALM_DATA, else /home/aistudio/work/palm where that
+    can be, else data/palm. What an interrupted run left undone is completed. Returns the Dataset and the number of
+    files written. Raises InputError for missing, damaged or hostile archives.
+    """
+    target = Path(directory or os.environ.get("PALM_DATA") or _default_target())
+    written = sum(unpack(archive, target) for archive in _find_archives(archives, target))
+    dataset = recognise(target)
+    if dataset is None:
+        raise InputError(f"{target}: no images there after unpacking; are these the course's archives?")
+    dataset.require_all()
+    written += sum(_convert(workbook) for workbook in dataset.workbooks)
+    return dataset, written
+
+
+def _default_target():
+    return (AISTUDIO_WORK if AISTUDIO_WORK.is_dir() else PROJECT / "data") / "palm"
+
+
+def _find_archives(archives, target):
+    """The archives to unpack: from `archives`, else from the usual places; none where the images are there already."""
+    places = (Path(archives),) if archives else (target, AISTUDIO_DATA)
+    for place in places:
+        found = _archives_in(place)
+        if found:
+            missing = [name for name in ARCHIVES if place / name not in found]
+            if missing:
+                notice(f"{place}: {' and '.join(missing)} not there.")
+            return found
+    if not archives and recognise(target):
+        return []
+    raise InputError(
+        f"no archives in {' or '.join(map(str, places))}; expected {', '.join(ARCHIVES)} "
+        "(data/README.md says where they come from), or name their directory with --archives"
+    )
+
+
+def _convert(workbook):
+    """Convert a table to labels.csv beside it; 1 if that wrote a file. A labels.csv that says something else stays."""
+    table = workbook.with_name("labels.csv")
+    if not table.exists():
+        xlsx_to_csv(workbook, table)
+        return 1
+    if table.read_bytes() != csv_text(read_labels(workbook)).encode("utf-8"):
+        notice(f"{table} differs from {workbook.name} and was left as it is; tools/xlsx2csv.py would write it anew.")
+    return 0
+
+
+def demo_set():
+    """The demo set in data/demo, drawn at the first call: 200 training and 100 validation images, course's layout."""
+    root = PROJECT / "data" / "demo"
+    if not (root / DEMO_MARK).is_file():
+        notice("No images found: drawing a demo set, once.")
+        _draw_demo_set(root)
+    return recognise(root)
+
+
+def _draw_demo_set(root):
+    from palm_cls.demo import write_demo_set
+
+    with tempfile.TemporaryDirectory(prefix=".demo-", dir=root.parent) as temporary:
+        drawn = Path(temporary, "demo")
+        write_demo_set(drawn)
+        (drawn / DEMO_MARK).write_text(DEMO_TEXT, encoding="utf-8")
+        try:
+            os.replace(drawn, root)
+        except OSError:
+            if not (root / DEMO_MARK).is_file():  # unless another process was faster
+                raise InputError(f"{root}: in the way of the demo set, and not one; move it away") from None

@@ -1,0 +1,67 @@
+"""The lesson's loss and accuracy, and `evaluation`: trained weights on images they were not trained on."""
+
+import numpy as np
+from tqdm import tqdm
+
+from palm_cls import runtime  # noqa: F401  settles the threads before paddle is imported
+import paddle
+import paddle.nn.functional as F
+
+from palm_cls.checkpoint import load
+
+
+def cross_entropy(logits, labels, reduction="mean"):
+    """The lesson's loss: sigmoid cross-entropy for one class, softmax cross-entropy for more.
+
+    logits: float32 [N, num_classes]; labels: [N, 1], float32 0 or 1 for one class, int64 class numbers for more.
+    Returns the mean over the batch, float32 [], or with reduction "none" the samples' losses, float32 [N, 1].
+    """
+    if logits.shape[1] > 1:
+        return F.cross_entropy(logits, labels, reduction=reduction)
+    # Not F.binary_cross_entropy_with_logits: in paddle 3.3.1 its gradient is off by -1 where a logit is exactly 0.
+    losses = logits * (1 - labels) - F.log_sigmoid(logits)
+    return losses if reduction == "none" else losses.mean()
+
+
+def predicted_classes(logits):
+    """Classes int64 [N] for logits [N, num_classes]: with one class 1 where the probability is above (not at) 0.5."""
+    if logits.shape[1] == 1:
+        return (F.sigmoid(logits) > 0.5).astype("int64").flatten().numpy()
+    return np.argmax(logits.numpy(), axis=1)
+
+
+def measures(logits, labels):
+    """{"images", "loss", "accuracy"} over all samples together, each weighing the same whatever the batches were."""
+    logits, labels = paddle.to_tensor(logits), paddle.to_tensor(labels)
+    losses = cross_entropy(logits, labels, reduction="none").numpy()
+    hits = predicted_classes(logits) == labels.numpy().flatten()
+    return {"images": len(hits), "loss": float(losses.mean(dtype="float64")), "accuracy": float(hits.mean())}
+
+
+def predict_logits(model, imgs):
+    """Logits, float32 [N, num_classes], of a batch of images, float32 [N, C, H, W]; both NumPy arrays."""
+    with paddle.no_grad():
+        return model(paddle.to_tensor(imgs)).numpy()
+
+
+def evaluate(model, loader):
+    """The `measures` of a network, in evaluation mode, on all images of a reader; its mode is put back afterwards."""
+    was_training = model.training
+    model.eval()
+    batches = tqdm(loader(), "validation", getattr(loader, "batches", None), leave=False, disable=None)
+    logits, labels = zip(*((predict_logits(model, imgs), labels) for imgs, labels in batches))
+    if was_training:
+        model.train()
+    return measures(np.concatenate(logits), np.concatenate(labels))
+
+
+def evaluation(model, params_file_path, loader, remark=""):
+    """The lesson's function: load weights, evaluate on a reader, print and return the `measures`.
+
+    params_file_path: a `.pdparams` file (its suffix may be left out, as in the lesson) or a run directory.
+    """
+    load(params_file_path, model)
+    print("start evaluation .......")
+    result = evaluate(model, loader)
+    print(f"loss={result['loss']}, acc={result['accuracy']} {remark}".rstrip())
+    return result

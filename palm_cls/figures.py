@@ -1,0 +1,74 @@
+"""Figures, drawn with matplotlib."""
+
+from pathlib import Path
+
+from palm_cls.dataset import image_names
+from palm_cls.files import replacing
+from palm_cls.images import read_image
+from palm_cls.labels import read_labels
+from palm_cls.messages import InputError
+from palm_cls.readers import LABEL_OF_LETTER
+
+LESSON_EXAMPLES = ("N0012.jpg", "P0095.jpg")
+
+
+def lesson_examples(dataset):
+    """Paths of the two training images that the lesson shows: a normal one and one with pathological myopia.
+
+    N0012.jpg and P0095.jpg where the dataset has them, else its first image of each class.
+    """
+    directory = dataset.train_images
+    names = image_names(directory)
+    if dataset.train_labels:
+        label_of = {row.name: row.label for row in read_labels(dataset.train_labels)}
+    else:
+        label_of = {name: LABEL_OF_LETTER.get(name[0]) for name in names}
+    return tuple(directory / _example(directory, names, label_of, label) for label in (0, 1))
+
+
+def _example(directory, names, label_of, label):
+    if LESSON_EXAMPLES[label] in names:
+        return LESSON_EXAMPLES[label]
+    candidates = [name for name in names if label_of.get(name) == label]
+    if not candidates:
+        raise InputError(f"{directory}: no image with label {label} to show")
+    return min(candidates, key=lambda name: name.startswith("H"))  # high myopia only where there is nothing normal
+
+
+def lesson_figure(dataset):
+    """The lesson's figure: a normal and a pathological image side by side, titled, with their shapes.
+
+    Returns (figure, shapes); shapes: {file name: (height, width, channels)} in the order shown.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(12, 7))
+    shapes = {}
+    for axis, path, title in zip(axes, lesson_examples(dataset), ("Normal", "Pathological myopia (PM)")):
+        img = read_image(path)
+        shapes[path.name] = img.shape
+        axis.imshow(img[:, :, ::-1])  # BGR -> RGB
+        axis.set_title(f"{title}\n{path.name}, shape {img.shape}", fontsize=14)
+        axis.axis("off")
+    if dataset.is_demo:
+        figure.text(0.5, 0.08, dataset.remark, ha="center", fontsize=12)
+    return figure, shapes
+
+
+def show_or_write(figure, path=None):
+    """Write a figure to `path` as PNG, or without `path` show it; where there is no screen write output/images.png.
+
+    The file appears whole or not at all, directories are made as needed. Returns the path written, or None.
+    """
+    import matplotlib.pyplot as plt
+
+    if path is None and plt.get_backend().lower() != "agg":
+        plt.show()
+        return None
+    path = Path(path or "output/images.png")
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: not the name of a .png file to write")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight")
+    return path

@@ -1,0 +1,32 @@
+"""Decoding image files, and the lesson's `transform_img`."""
+
+import cv2
+import numpy as np
+
+from palm_cls.messages import InputError
+
+IMAGE_SIZE = 224  # pixels, height and width that the lesson's networks take
+
+
+def read_image(path):
+    """Decode an image file to uint8 BGR [height, width, 3], as `cv2.imread` does.
+
+    Unlike it, works with any path on Windows too, and raises InputError for what is missing or does not decode.
+    """
+    try:
+        content = np.fromfile(path, dtype=np.uint8)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such image") from None
+    img = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    if img is None:
+        raise InputError(f"{path}: not an image that can be decoded; replace the file or remove it")
+    return img
+
+
+def transform_img(img):
+    """The lesson's preprocessing: uint8 BGR [height, width, 3] -> float32 BGR [3, 224, 224] in -1..1."""
+    img = cv2.resize(img, (IMAGE_SIZE, IMAGE_SIZE))
+    img = np.transpose(img, (2, 0, 1))
+    img = img.astype("float32")
+    img = img / 255.0
+    return img * 2.0 - 1.0

@@ -1,0 +1,32 @@
+"""What the user is told besides results: errors that can be mended, and notices."""
+
+import functools
+import os
+import shlex
+import subprocess
+import sys
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used: a file, a directory, an option.
+
+    The message is one or two plain lines: the file, what was expected, what to do next. The tools print it without a
+    traceback and leave with exit status 2.
+    """
+
+
+def notice(text):
+    """Say `text` on standard error; standard output belongs to results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@functools.cache
+def notice_once(text):
+    """Say `text` the first time only, however often it comes up in this process."""
+    notice(text)
+
+
+def command_line(*words):
+    """The words of a command as the user's shell takes them, quoted where they must be."""
+    words = [str(word) for word in words]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

@@ -1,0 +1,102 @@
+"""The lesson's readers: generators of (images, labels) in batches, ready for the network.
+
+    reader = data_loader("PALM-Training400/PALM-Training400", batch_size=10, mode="train")
+    for epoch in range(5):
+        for imgs, labels in reader():      # float32 [N, 3, 224, 224], float32 [N, 1]
+            ...
+
+Python's `random` shuffles, each epoch on top of the last, as in the lesson: after `random.seed(0)` the order repeats.
+"""
+
+import random
+from pathlib import Path
+
+import numpy as np
+
+from palm_cls.dataset import image_names
+from palm_cls.images import read_image, transform_img
+from palm_cls.labels import read_labels
+from palm_cls.messages import InputError
+
+MODES = ("train", "valid", "eval")
+LABEL_OF_LETTER = {"H": 0, "N": 0, "P": 1}  # high myopia and normal: not pathological; P: pathological
+
+
+def data_loader(datadir, batch_size=10, mode="train"):
+    """Reader of a directory whose file names tell the label: H.., N.. -> 0, P.. -> 1.
+
+    Images come in the order of their sorted names, with mode "train" shuffled anew each epoch. Returns a function; each
+    call of it gives a generator of one epoch: (imgs float32 [N, 3, 224, 224] in -1..1, labels float32 [N, 1]); the last
+    batch may be smaller. Raises InputError for a missing directory, a name with another first letter, and, when it is
+    reached, an image that does not decode.
+    """
+    return _reader([(Path(datadir, name), _label_of(datadir, name)) for name in image_names(datadir)], batch_size, mode)
+
+
+def _label_of(datadir, name):
+    if name[0] not in LABEL_OF_LETTER:
+        raise InputError(
+            f"{Path(datadir, name)}: the label is the first letter of the name, H, N or P, and this is none of them; "
+            "rename the file, or give the labels in a table (--train-csv)"
+        )
+    return LABEL_OF_LETTER[name[0]]
+
+
+def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid"):
+    """Reader of the images in `datadir` that a table lists: `labels.csv`, or the .xlsx it is made from.
+
+    Images come in the order of the table, with mode "train" shuffled anew each epoch. Returns and yields what
+    `data_loader` does. Raises InputError for a faulty table, an image it names that is missing (with its row), and,
+    when it is reached, an image that does not decode.
+    """
+    rows = read_labels(csvfile)
+    if not rows:
+        raise InputError(f"{csvfile}: lists no image")
+    if not Path(datadir).is_dir():
+        raise InputError(f"{datadir}: no such directory; expected the images that {csvfile} lists")
+    for row in rows:
+        if not Path(datadir, row.name).is_file():
+            raise InputError(f"{Path(datadir, row.name)}: no such image; it is listed in {csvfile}, row {row.row}")
+    return _reader([(Path(datadir, row.name), row.label) for row in rows], batch_size, mode)
+
+
+def _reader(samples, batch_size, mode):
+    """The function that yields one epoch of `samples`, [(path, label), ...]."""
+    if mode not in MODES:
+        raise ValueError(f"mode {mode!r} is none of {', '.join(MODES)}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size} is not positive")
+
+    def reader():
+        if mode == "train":
+            random.shuffle(samples)
+        for start in range(0, len(samples), batch_size):
+            batch = samples[start : start + batch_size]
+            imgs = np.stack([transform_img(read_image(path)) for path, _ in batch])
+            labels = np.array([[label] for _, label in batch], dtype="float32")
+            yield imgs, labels
+
+    reader.images = len(samples)
+    reader.batches = -(-len(samples) // batch_size)
+    return reader
+
+
+def dataset_readers(dataset, batch_size=10, train_csv=None):
+    """The two readers of a Dataset: (training, validation).
+
+    Training labels come from `train_csv`, else from the dataset's own table, else from the names of the images.
+    """
+    return train_reader(dataset, batch_size, train_csv), valid_reader(dataset, batch_size)
+
+
+def train_reader(dataset, batch_size=10, train_csv=None):
+    """The shuffled reader of a Dataset's training images."""
+    table = train_csv or dataset.train_labels
+    if table:
+        return valid_data_loader(dataset.train_images, table, batch_size, mode="train")
+    return data_loader(dataset.train_images, batch_size, mode="train")
+
+
+def valid_reader(dataset, batch_size=10):
+    """The reader of a Dataset's validation images, in the order of their table."""
+    return valid_data_loader(dataset.valid_images, dataset.valid_labels, batch_size)

@@ -1,0 +1,95 @@
+"""What must be settled before paddle is imported (threads), and right after (device, seeds).
+
+Every module that uses paddle imports this one first. Importing it imports paddle: on all the cores that this process
+may use, and without the start-up chatter. What the environment sets already is left as it is.
+"""
+
+import contextlib
+import ctypes
+import io
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+
+from palm_cls.messages import InputError, notice
+
+
+def available_cores():
+    """Number of cores this process may use: its CPU affinity, cut down to the container's quota (at least 1)."""
+    on_linux = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if on_linux else os.cpu_count() or 1
+    return max(1, min(cores, _cgroup_quota(cores)))
+
+
+def _cgroup_quota(unlimited):
+    """Cores granted by Linux control groups (v2, then v1); `unlimited` where there is no limit."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text()
+            period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()
+        except OSError:
+            return unlimited
+    try:
+        return int(quota) // int(period) if int(quota) > 0 else unlimited
+    except ValueError:  # "max"
+        return unlimited
+
+
+def _has_nvidia_driver():
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+# `import paddle` would set OMP_NUM_THREADS=1. It warns of every other value, of a missing ccache, of a missing GPU; and
+# the GPU build's C++ side tells at length that there is no cuDNN, where no driver is there to use it either.
+os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
+if not _has_nvidia_driver():
+    os.environ.setdefault("GLOG_minloglevel", "2")  # errors only
+with contextlib.redirect_stderr(io.StringIO()):
+    import paddle
+
+    if paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() == 0:
+        paddle.set_device("cpu")  # settled here, the GPU build has no reason to warn at the first tensor
+
+
+def threads():
+    """Number of threads that paddle computes with on the CPU."""
+    return int(os.environ["OMP_NUM_THREADS"])
+
+
+def choose_device(name=None):
+    """Run on device `name` ("cpu", "gpu", "gpu:1", ...), or without one on the GPU if there is one, else on the CPU.
+
+    Returns the device's name as paddle spells it ("cpu", "gpu:0"). Raises InputError for a device that is not there.
+    """
+    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    if name is None:
+        name = "gpu:0" if gpus else "cpu"
+        if paddle.is_compiled_with_cuda() and not gpus:
+            notice("This is the GPU build of PaddlePaddle, and there is no GPU here: running on the CPU.")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "gpu") or (index and not (kind == "gpu" and index.isdecimal())):
+        raise InputError(f"device {name!r} is none of cpu, gpu, gpu:0, gpu:1, ...")
+    if kind == "gpu" and int(index or 0) >= gpus:
+        raise InputError(f"device {name!r} is not there: PaddlePaddle sees {gpus} GPUs; use --device cpu")
+    paddle.set_device(name)
+    return paddle.get_device()
+
+
+def set_seed(seed):
+    """Seed Python's, NumPy's and paddle's random numbers, and ask cuDNN for repeatable kernels.
+
+    The same seed on the same machine with the same number of threads then gives the same numbers, bit for bit.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    paddle.seed(seed)
+    if paddle.is_compiled_with_cuda():
+        paddle.set_flags({"FLAGS_cudnn_deterministic": True})

@@ -1,0 +1,90 @@
+"""What every tool shares: it runs from a clone without installation, and errors end it in one plain line."""
+
+import argparse
+import math
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the clone's palm_cls, before any installed one
+
+from palm_cls.messages import InputError  # noqa: E402  only now can it be found
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, with exit status 2."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message} (--help shows the options)\n")
+
+
+def run(main):
+    """Call `main()` and leave with its exit status; what a user can cause ends in a message, not in a traceback."""
+    prog = Path(sys.argv[0]).name
+    try:
+        status = main()
+        sys.stdout.flush()
+    except InputError as error:
+        status = _tell(prog, error, 2)
+    except ModuleNotFoundError as error:
+        if error.name.partition(".")[0] == "palm_cls":
+            raise
+        status = _tell(prog, f"{error}; install what is needed: python -m pip install -r requirements.txt", 2)
+    except KeyboardInterrupt:
+        status = _tell(prog, "interrupted", 130)
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        status = 1
+    except OSError as error:  # disk full, permission denied, ...
+        status = _tell(prog, f"{error.filename}: {error.strerror}" if error.filename else error, 1)
+    sys.exit(status)
+
+
+def _tell(prog, text, status):
+    print(f"{prog}: {text}", file=sys.stderr)
+    return status
+
+
+def add_data_option(parser):
+    """The option --data, the same everywhere."""
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="directory of the data set (else $PALM_DATA, data/palm, /home/aistudio/work/palm, or the demo set)",
+    )
+
+
+def add_device_options(parser):
+    """The options of every tool that runs a network."""
+    parser.add_argument("--batch-size", type=positive_int, default=10, metavar="N", help="default: %(default)s")
+    parser.add_argument("--device", metavar="NAME", help="cpu, gpu, gpu:1, ... (default: the GPU, where there is one)")
+
+
+def positive_int(text):
+    """An argparse type: a whole number from 1."""
+    return _number(int, text, "a whole number from 1", lambda value: value >= 1)
+
+
+def seed(text):
+    """An argparse type: a seed that NumPy takes."""
+    return _number(int, text, "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)
+
+
+def positive_float(text):
+    """An argparse type: a finite number above 0."""
+    return _number(float, text, "a number above 0", lambda value: 0 < value < math.inf)
+
+
+def fraction(text):
+    """An argparse type: a number from 0, below 1."""
+    return _number(float, text, "a number from 0, below 1", lambda value: 0 <= value < 1)
+
+
+def _number(kind, text, expected, fits):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not fits(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+    return value

@@ -1,0 +1,44 @@
+"""Evaluate trained weights on the validation images.
+
+python tools/evaluate.py --weights output/alexnet
+"""
+
+from _cli import Parser, add_data_option, add_device_options, run
+
+from palm_cls.zoo import RECIPES
+
+
+def parse_args():
+    parser = Parser(description="Evaluate trained weights on the validation images.")
+    add = parser.add_argument
+    add("--weights", required=True, metavar="PATH", help="a run's directory (its best epoch), or a .pdparams file")
+    add("--model", choices=RECIPES, help="the network (default: that of the run in which the weights lie)")
+    add_data_option(parser)
+    add_device_options(parser)
+    return parser, parser.parse_args()
+
+
+def main():
+    parser, args = parse_args()
+
+    from palm_cls import runtime
+    from palm_cls.checkpoint import weights_file
+    from palm_cls.dataset import find_dataset
+    from palm_cls.evaluation import evaluation
+    from palm_cls.readers import valid_reader
+    from palm_cls.runs import read_settings
+    from palm_cls.zoo import build_model
+
+    weights = weights_file(args.weights)
+    model = args.model or read_settings(weights).get("model")
+    if model is None:
+        parser.error(f"{weights} does not tell its network; give --model")
+    runtime.choose_device(args.device)
+    dataset = find_dataset(args.data)
+    result = evaluation(build_model(model), weights, valid_reader(dataset, args.batch_size), dataset.remark)
+    print(f"{model}, {weights}: {result['images']} images {dataset.remark}".rstrip())
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

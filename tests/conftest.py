@@ -1,0 +1,63 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palm_cls import dataset, messages
+
+TESTS = Path(__file__).parent
+PROJECT = TESTS.parent
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Numbers of the original under PaddlePaddle 1.6.1: golden("lenet1") -> {name: array}."""
+    return lambda name: np.load(TESTS / "golden" / f"{name}.npz")
+
+
+@pytest.fixture(scope="session")
+def small_demo(tmp_path_factory):
+    """A demo set of 20 training and 10 validation images."""
+    from palm_cls.demo import write_demo_set
+
+    root = tmp_path_factory.mktemp("small") / "demo"
+    write_demo_set(root, train=20, valid=10)
+    (root / dataset.DEMO_MARK).write_text("small")
+    return root
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """No data anywhere: project and AI Studio directories are empty ones under tmp_path. Returns the project's."""
+    for name in ("project/data", "aistudio_data"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(dataset, "PROJECT", tmp_path / "project")
+    monkeypatch.setattr(dataset, "AISTUDIO_WORK", tmp_path / "aistudio_work")
+    monkeypatch.setattr(dataset, "AISTUDIO_DATA", tmp_path / "aistudio_data")
+    monkeypatch.delenv("PALM_DATA", raising=False)
+    messages.notice_once.cache_clear()
+    return tmp_path / "project"
+
+
+@pytest.fixture(scope="session")
+def real_palm():
+    """The directory of the real images, in the course's layout."""
+    root = Path(os.environ.get("PALM_TEST_DATA", "")) / "palm"
+    if "PALM_TEST_DATA" not in os.environ or not root.is_dir():
+        pytest.skip("needs the real images: set PALM_TEST_DATA to a directory that holds palm/")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tool():
+    """Run a tool as a user would: tool("train", "--epochs", 1) -> CompletedProcess with text output."""
+
+    def run(name, *args, cwd=None, **env):
+        command = [sys.executable, str(PROJECT / "tools" / f"{name}.py"), *map(str, args)]
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8", **env}
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, encoding="utf-8", timeout=600)
+
+    return run

@@ -1,0 +1,207 @@
+import os
+import shutil
+
+import openpyxl
+import pytest
+from test_archives import make_zip, nested, tree
+
+from palm_cls import dataset
+from palm_cls.dataset import find_dataset, image_names, prepare_data, recognise
+from palm_cls.labels import read_labels
+from palm_cls.messages import InputError, notice_once
+from palm_cls.readers import dataset_readers
+
+
+def table(path, labels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    book = openpyxl.Workbook()
+    for row in [["imgName", "Label"], *labels.items()]:
+        book.active.append(list(row))
+    book.save(path)
+
+
+def archives(demo, folder):
+    """The course's three archives, made from a demo set."""
+    files = {path.relative_to(demo): path.read_bytes() for path in demo.rglob("*.*") if path.name != "DEMO.txt"}
+
+    def members(top):
+        return {"/".join(path.parts): content for path, content in files.items() if path.parts[0] == top}
+
+    inner = {name.partition("/")[2]: content for name, content in members("PALM-Training400").items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    make_zip(folder / "training.zip", {"PALM-Training400/PALM-Training400.zip": nested(inner)})
+    make_zip(folder / "validation.zip", members("PALM-Validation400"))
+    make_zip(folder / "valid_gt.zip", members("PALM-Validation-GT"))
+    return folder
+
+
+def test_other_entries_are_passed_over_and_told_once(tmp_path, capsys):
+    notice_once.cache_clear()
+    for name in ("b.PNG", "a.jpg", "c.JPEG", ".DS_Store", ".hidden.jpg", "Thumbs.db"):
+        (tmp_path / name).touch()
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "folder.jpg").mkdir()
+    assert image_names(tmp_path) == image_names(str(tmp_path)) == ["a.jpg", "b.PNG", "c.JPEG"]
+    assert capsys.readouterr().err.count("5 of 8 entries are no images") == 1
+
+
+def test_image_names_of_nothing(tmp_path):
+    with pytest.raises(InputError, match="no images in it"):
+        image_names(tmp_path)
+    with pytest.raises(InputError, match="no such directory"):
+        image_names(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("nested_folder", ["PALM-Training400/PALM-Training400", "PALM-Training400"])
+def test_the_courses_layout(tmp_path, small_demo, nested_folder):
+    shutil.copytree(small_demo / "PALM-Training400" / "PALM-Training400", tmp_path / nested_folder)
+    shutil.copytree(small_demo / "PALM-Validation400", tmp_path / "PALM-Validation400")
+    shutil.copytree(small_demo / "PALM-Validation-GT", tmp_path / "PALM-Validation-GT")
+    found = recognise(tmp_path)
+    assert found.train_images == tmp_path / nested_folder
+    assert found.train_labels is None
+    assert found.valid_labels.name == "PM_Label_and_Fovea_Location.xlsx"
+    assert not found.is_demo
+    train, valid = dataset_readers(found)
+    assert (train.images, valid.images) == (20, 10)
+
+
+def test_the_layout_of_2024(tmp_path, small_demo):
+    shutil.copytree(small_demo / "PALM-Training400" / "PALM-Training400", tmp_path / "Training" / "Images")
+    shutil.copytree(small_demo / "PALM-Validation400", tmp_path / "Validation" / "Images")
+    names = sorted(os.listdir(tmp_path / "Training" / "Images"))
+    table(tmp_path / "Training" / "Classification Labels.xlsx", {name: int(name[0] == "P") for name in names[:15]})
+    table(tmp_path / "Validation" / "Classification Labels.xlsx", {f"V{i:04d}.jpg": i % 2 for i in range(1, 11)})
+    found = recognise(tmp_path)
+    train, valid = dataset_readers(found)
+    assert (train.images, valid.images) == (15, 10)  # the release's own table says which images count
+    assert sum(labels.sum() for _, labels in train()) == sum(name[0] == "P" for name in names[:15])
+
+    prepare_data(directory=tmp_path)  # no archives: the tables alone
+    assert recognise(tmp_path).train_labels == tmp_path / "Training" / "labels.csv"
+    assert len(read_labels(tmp_path / "Validation" / "labels.csv")) == 10
+
+
+def test_what_is_missing_is_told_when_it_is_asked_for(tmp_path, small_demo):
+    shutil.copytree(small_demo / "PALM-Validation400", tmp_path / "PALM-Validation400")
+    found = recognise(tmp_path)
+    assert found.valid_images.is_dir()
+    with pytest.raises(InputError, match="no training images; expected them in .*PALM-Training400"):
+        found.train_images
+    with pytest.raises(InputError, match=r"no labels; expected PM_Label_and_Fovea_Location\.xlsx or labels\.csv"):
+        found.valid_labels
+
+
+def test_where_data_is_looked_for(nowhere, tmp_path, small_demo, monkeypatch, capsys):
+    aistudio = tmp_path / "aistudio_work" / "palm"
+    shutil.copytree(small_demo, aistudio)
+    assert find_dataset().root == aistudio
+    assert "tells nothing about eyes" in capsys.readouterr().err  # its mark travels with the demo set
+    (aistudio / "DEMO.txt").unlink()
+    shutil.copytree(aistudio, nowhere / "data" / "palm")
+    assert find_dataset().root == nowhere / "data" / "palm"
+    monkeypatch.setenv("PALM_DATA", str(aistudio))
+    assert find_dataset().root == aistudio
+    assert find_dataset(small_demo).root == small_demo
+
+
+def test_an_explicit_directory_is_never_replaced(nowhere, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"missing: no such directory \(given by --data\)"):
+        find_dataset(tmp_path / "missing")
+    monkeypatch.setenv("PALM_DATA", str(tmp_path / "project"))
+    with pytest.raises(
+        InputError, match=r"no images in a known layout \(given by the environment variable PALM_DATA\)"
+    ):
+        find_dataset()
+    assert not (nowhere / "data" / "demo").exists()
+
+
+@pytest.mark.parametrize("place", ["project/data/palm", "aistudio_work/palm", "aistudio_data"])
+def test_archives_not_unpacked_yet_end_in_the_command_to_run(nowhere, tmp_path, small_demo, place):
+    archives(small_demo, tmp_path / place)
+    with pytest.raises(InputError, match=f"python tools/prepare_data.py --archives .*{place}$"):
+        find_dataset()
+
+
+def test_archives_in_an_explicit_directory(nowhere, tmp_path, small_demo):
+    folder = archives(small_demo, tmp_path / "with space")
+    with pytest.raises(InputError, match="--archives '.*with space' --data '.*with space'$"):
+        find_dataset(folder)
+
+
+def test_prepare_data_twice_and_after_an_interruption(nowhere, tmp_path, small_demo, capsys):
+    folder = archives(small_demo, tmp_path / "aistudio_data")
+    target = nowhere / "data" / "palm"
+    found, written = prepare_data()
+    assert found.root == target
+    assert written == 20 + 10 + 1 + 1  # images, xlsx, CSV
+    assert find_dataset().valid_labels == target / "PALM-Validation-GT" / "labels.csv"
+    first = tree(target)
+    assert prepare_data(folder, target)[1] == 0
+    assert tree(target) == first
+
+    next(target.glob("PALM-Validation400/*")).unlink()
+    (target / "PALM-Validation-GT" / "labels.csv").unlink()
+    assert prepare_data()[1] == 2
+
+    (target / "PALM-Validation-GT" / "labels.csv").write_text("mine")
+    assert prepare_data()[1] == 0
+    assert (target / "PALM-Validation-GT" / "labels.csv").read_text() == "mine"
+    assert "was left as it is" in capsys.readouterr().err
+
+
+def test_prepare_data_on_ai_studio_unpacks_to_what_persists(nowhere, tmp_path, small_demo):
+    archives(small_demo, tmp_path / "aistudio_data")
+    (tmp_path / "aistudio_work").mkdir()
+    assert prepare_data()[0].root == tmp_path / "aistudio_work" / "palm"
+
+
+def test_prepare_data_without_archives_or_with_some_missing(nowhere, tmp_path, small_demo, capsys):
+    with pytest.raises(InputError, match=r"no archives in .*expected training\.zip, validation\.zip, valid_gt\.zip"):
+        prepare_data()
+    folder = archives(small_demo, tmp_path / "some")
+    (folder / "validation.zip").unlink()
+    with pytest.raises(InputError, match="no validation images"):
+        prepare_data(folder, tmp_path / "target")
+    assert "some: validation.zip not there." in capsys.readouterr().err
+
+
+def test_nothing_anywhere_draws_the_demo_set_once(nowhere, capsys):
+    found = find_dataset()
+    assert found.root == nowhere / "data" / "demo"
+    assert found.is_demo
+    assert "tells nothing about eyes" in found.remark
+    assert len(image_names(found.train_images)) == 200
+    assert len(read_labels(found.valid_labels)) == len(image_names(found.valid_images)) == 100
+    told = capsys.readouterr().err
+    assert "drawing a demo set" in told
+    first = tree(found.root)
+    find_dataset()
+    assert tree(found.root) == first
+    assert os.listdir(nowhere / "data") == ["demo"]
+    assert "drawing" not in capsys.readouterr().err
+
+
+def test_something_else_in_the_place_of_the_demo_set_is_not_touched(nowhere, monkeypatch):
+    (nowhere / "data" / "demo").mkdir()
+    (nowhere / "data" / "demo" / "thesis.txt").write_text("mine")
+    monkeypatch.setattr("palm_cls.demo.write_demo_set", lambda directory: directory.mkdir())
+    with pytest.raises(InputError, match="in the way of the demo set"):
+        find_dataset()
+    assert (nowhere / "data" / "demo" / "thesis.txt").read_text() == "mine"
+
+
+def test_layouts_are_those_of_the_documentation():
+    for layout in dataset.LAYOUTS:
+        for directory in (layout.train_images[0], layout.valid_images[0], layout.xlsx):
+            assert directory in dataset.__doc__
+
+
+def test_the_real_images(real_palm):
+    found = find_dataset(real_palm)
+    train, valid = dataset_readers(found)
+    assert (train.images, train.batches, valid.images) == (400, 40, 200)
+    labels = read_labels(found.valid_labels)
+    assert sum(label.label for label in labels) == 107
+    assert labels[0][:5] == ("1", "V0001.jpg", 0, "1157.74", "1019.87")
+    assert sum(labels.sum() for _, labels in train()) == 213

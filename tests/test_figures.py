@@ -1,0 +1,42 @@
+import shutil
+
+import cv2
+import matplotlib
+import pytest
+
+from palm_cls.dataset import recognise
+from palm_cls.figures import lesson_examples, lesson_figure, show_or_write
+from palm_cls.messages import InputError
+
+matplotlib.use("Agg")
+
+
+def test_the_lessons_figure(small_demo, tmp_path):
+    figure, shapes = lesson_figure(recognise(small_demo))
+    assert list(shapes) == ["N0001.jpg", "P0001.jpg"]
+    assert set(shapes.values()) == {(512, 512, 3)}
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == [
+        "Normal\nN0001.jpg, shape (512, 512, 3)",
+        "Pathological myopia (PM)\nP0001.jpg, shape (512, 512, 3)",
+    ]
+    assert "tells nothing about eyes" in figure.texts[0].get_text()
+    red, green, blue = figure.axes[0].images[0].get_array().reshape(-1, 3).mean(0)
+    assert red > green > blue
+
+    path = show_or_write(figure, tmp_path / "deep" / "figure.png")
+    assert min(cv2.imread(str(path)).shape[:2]) > 500
+    with pytest.raises(InputError, match=r"not the name of a \.png"):
+        show_or_write(figure, tmp_path / "figure.jpg")
+
+
+def test_the_lessons_own_examples_where_they_exist(real_palm):
+    assert [path.name for path in lesson_examples(recognise(real_palm))] == ["N0012.jpg", "P0095.jpg"]
+
+
+def test_a_class_without_an_image(small_demo, tmp_path):
+    source = small_demo / "PALM-Training400" / "PALM-Training400"
+    (tmp_path / "PALM-Training400").mkdir()
+    shutil.copy(source / "N0001.jpg", tmp_path / "PALM-Training400")
+    with pytest.raises(InputError, match="no image with label 1"):
+        lesson_examples(recognise(tmp_path))

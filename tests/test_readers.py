@@ -1,0 +1,96 @@
+import random
+
+import cv2
+import numpy as np
+import pytest
+
+from palm_cls.images import read_image
+from palm_cls.messages import InputError
+from palm_cls.readers import data_loader, valid_data_loader
+
+
+def write_image(path, value=0, shape=(20, 30, 3)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix, np.full(shape, value, np.uint8))[1].tobytes())
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Seven images with Chinese characters and spaces in their paths; their grey tells them apart."""
+    folder = tmp_path / "眼底 照片"
+    for i, name in enumerate(["H1 高.png", "N1.png", "N2.png", "P1.png", "P2.png", "P3.png", "P 4.PNG"]):
+        write_image(folder / name, 10 * i)
+    return folder
+
+
+def test_labels_order_and_the_smaller_last_batch(images):
+    batches = list(data_loader(images, batch_size=3, mode="eval")())
+    assert [imgs.shape for imgs, _ in batches] == [(3, 3, 224, 224), (3, 3, 224, 224), (1, 3, 224, 224)]
+    # sorted: "H1 高", N1, N2, "P 4", P1, P2, P3
+    assert np.concatenate([labels for _, labels in batches]).ravel().tolist() == [0, 0, 0, 1, 1, 1, 1]
+    grey = np.concatenate([imgs for imgs, _ in batches])[:, 0, 0, 0]
+    np.testing.assert_allclose((grey + 1) * 127.5, [0, 10, 20, 60, 30, 40, 50], atol=1e-3)
+
+
+def test_shuffling_is_anew_each_epoch_and_repeats_with_the_seed(images):
+    def epochs():
+        random.seed(3)
+        reader = data_loader(images, batch_size=7)
+        return [[imgs[:, 0, 0, 0].tolist() for imgs, _ in reader()] for _ in range(3)]
+
+    first = epochs()
+    assert first == epochs()
+    assert len({str(epoch) for epoch in first}) == 3
+    assert {str(sorted(epoch[0])) for epoch in first} == {str(sorted(first[0][0]))}
+
+
+def test_a_table_decides_order_and_labels(images, tmp_path):
+    (tmp_path / "own.csv").write_text("imgName,Label\nP3.png,0\nN1.png,1\nP 4.PNG,1\n", encoding="utf-8")
+    ((imgs, labels),) = valid_data_loader(images, tmp_path / "own.csv")()
+    np.testing.assert_allclose((imgs[:, 0, 0, 0] + 1) * 127.5, [50, 10, 60], atol=1e-3)
+    assert labels.tolist() == [[0], [1], [1]]
+
+
+def test_an_image_without_a_label_in_its_name(images):
+    write_image(images / "X1.png")
+    with pytest.raises(InputError, match=r"X1\.png: the label is the first letter of the name, H, N or P"):
+        data_loader(images)
+
+
+def test_an_image_that_the_table_names_is_missing(images, tmp_path):
+    (tmp_path / "own.csv").write_text("imgName,Label\nP3.png,0\nV9.png,1\n")
+    with pytest.raises(InputError, match=r"V9\.png: no such image; it is listed in .*own\.csv, row 3"):
+        valid_data_loader(images, tmp_path / "own.csv")
+    with pytest.raises(InputError, match="elsewhere: no such directory"):
+        valid_data_loader(tmp_path / "elsewhere", tmp_path / "own.csv")
+    (tmp_path / "own.csv").write_text("imgName,Label\n")
+    with pytest.raises(InputError, match="lists no image"):
+        valid_data_loader(images, tmp_path / "own.csv")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8\xff\xe0 cut"])
+def test_an_image_that_does_not_decode(images, content):
+    (images / "P1.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"P1\.png: not an image that can be decoded"):
+        list(data_loader(images, mode="valid")())
+
+
+def test_decoding_is_that_of_cv2_imread(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, img in {
+        "colour.jpg": rng.integers(0, 256, (40, 50, 3), np.uint8),
+        "grey.png": rng.integers(0, 256, (40, 50), np.uint8),
+        "alpha.png": rng.integers(0, 256, (40, 50, 4), np.uint8),
+        "deep.png": rng.integers(0, 65536, (40, 50), np.uint16),
+    }.items():
+        path = tmp_path / name
+        path.write_bytes(cv2.imencode(path.suffix, img)[1].tobytes())
+        np.testing.assert_array_equal(read_image(path), cv2.imread(str(path)))
+        assert read_image(path).shape == (40, 50, 3)
+
+
+def test_wrong_arguments(images):
+    with pytest.raises(ValueError, match="mode 'Train'"):
+        data_loader(images, mode="Train")
+    with pytest.raises(ValueError, match="batch_size 0"):
+        data_loader(images, batch_size=0)

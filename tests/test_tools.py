@@ -1,0 +1,205 @@
+"""The tools as a user runs them: in a process of their own, from any directory."""
+
+import json
+import re
+import shutil
+
+import openpyxl
+import pytest
+from conftest import PROJECT
+from test_dataset import archives
+
+TOOLS = ["train", "evaluate", "xlsx2csv", "prepare_data", "show_images"]
+
+
+def assert_refused(done, *told):
+    """Wrong use or input: exit status 2, nothing printed, one or two plain lines on standard error."""
+    errors = [line for line in done.stderr.splitlines() if "GPU build" not in line and "demo set" not in line]
+    assert (done.returncode, done.stdout) == (2, "")
+    assert 1 <= len(errors) <= 2, done.stderr
+    for text in told:
+        assert text in done.stderr
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_help(tool, name):
+    done = tool(name, "--help")
+    assert done.returncode == 0
+    assert "usage" in done.stdout
+    assert done.stderr == ""
+
+
+def test_every_tool_is_tested():
+    assert sorted(path.stem for path in (PROJECT / "tools").glob("[!_]*.py")) == sorted(TOOLS)
+
+
+@pytest.fixture(scope="module")
+def trained(tool, small_demo, tmp_path_factory):
+    """The lesson in two epochs, run in an empty directory: (CompletedProcess, directory of the run)."""
+    cwd = tmp_path_factory.mktemp("cwd")
+    done = tool("train", "--model", "lenet", "--data", small_demo, "--epochs", 2, "--seed", 3, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done, cwd / "output" / "lenet"
+
+
+def test_train_prints_the_lesson_and_says_what_to_do_next(trained, small_demo):
+    done, run = trained
+    remark = re.escape("(demo set: drawn images, tells nothing about eyes)")
+    number = r"[0-9.e-]+"
+    expected = [
+        r"start training \.\.\. ",
+        *[
+            rf"epoch: {e}, batch_id: 0, loss is: {number}|\[validation\] accuracy/loss: {number}/{number} {remark}"
+            for e in (0, 0, 1, 1)
+        ],
+        rf"last epoch 1: accuracy {number}; best epoch [01]: accuracy {number}; on 10 validation images {remark}",
+        r"The run lies in output.lenet\. Evaluate its best epoch:",
+        r"    python tools/evaluate\.py --weights output.lenet",
+        r"LeNet with sigmoid is not meant to converge .*",
+        r"Try the same network with ReLU \(--model lenet-relu\), or AlexNet \(--model alexnet\)\.",
+    ]
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(expected)
+    for line, pattern in zip(lines, expected):
+        assert re.fullmatch(pattern, line), line
+    assert "tells nothing about eyes" in done.stderr
+    assert "%|" not in done.stderr  # no progress bar in a pipe
+    settings = json.loads((run / "settings.json").read_text())
+    assert settings["model"] == "lenet"
+    assert (settings["seed"], settings["demo"], settings["train_images"]) == (3, True, 20)
+    assert settings["data"] == str(small_demo)
+
+
+def test_the_same_command_gives_the_same_bits(trained, tool, small_demo, tmp_path):
+    _, run = trained
+    tool("train", "--model", "lenet", "--data", small_demo, "--epochs", 2, "--seed", 3, "--output", tmp_path / "again")
+    for name in ("log.csv", "best.pdparams"):
+        assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_evaluate_gives_what_training_gave(trained, tool, small_demo):
+    done, run = trained
+    best = re.search(r"best epoch (\d)", done.stdout)[1]
+    row = (run / "log.csv").read_text().splitlines()[1 + int(best)].split(",")
+    for weights in (run, run / "best.pdparams", run / "best"):
+        evaluated = tool("evaluate", "--weights", weights, "--data", small_demo)
+        assert evaluated.returncode == 0, evaluated.stderr
+        assert evaluated.stdout.startswith(f"start evaluation .......\nloss={row[3]}, acc={row[4]} (demo set")
+        assert "10 images" in evaluated.stdout
+
+
+def test_training_starts_from_weights(trained, tool, small_demo, tmp_path):
+    done, run = trained
+    table = tmp_path / "own labels.csv"
+    table.write_text("imgName,Label\nN0001.jpg,0\nP0001.jpg,1\n")
+    again = tool(
+        "train", "--data", small_demo, "--epochs", 1, "--weights", run, "--train-csv", table, "--output", tmp_path / "r"
+    )
+    assert again.returncode == 0, again.stderr
+    settings = json.loads((tmp_path / "r" / "settings.json").read_text())
+    assert (settings["train_images"], settings["weights"]) == (2, str(run))
+
+
+def test_evaluate_refuses_what_it_cannot_use(trained, tool, small_demo, tmp_path):
+    _, run = trained
+    assert_refused(tool("evaluate", "--weights", tmp_path), "no weights there")
+    assert_refused(
+        tool("evaluate", "--weights", run, "--model", "alexnet", "--data", small_demo), "weights of another network"
+    )
+    shutil.copy(run / "best.pdparams", tmp_path / "stray.pdparams")
+    assert_refused(
+        tool("evaluate", "--weights", tmp_path / "stray.pdparams"), "does not tell its network; give --model"
+    )
+    assert_refused(tool("evaluate"), "--weights")
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--epochs", "0"], "argument --epochs: '0' is not a whole number from 1"),
+        (["--epochs", "2.5"], "--epochs"),
+        (["--batch-size", "-1"], "--batch-size"),
+        (["--lr", "nan"], "argument --lr: 'nan' is not a number above 0"),
+        (["--lr", "0"], "--lr"),
+        (["--momentum", "1"], "--momentum"),
+        (["--seed", "-1"], "--seed"),
+        (["--model", "vgg"], "invalid choice: 'vgg'"),
+        (["--device", "tpu"], "device 'tpu' is none of cpu, gpu"),
+        (["--data", "nowhere"], "nowhere: no such directory (given by --data)"),
+        (["--weights", "nowhere"], "nowhere: no weights there"),
+        (["--train-csv", "nowhere.csv"], "nowhere.csv: no such file"),
+        (["--output", "."], "not empty, and not the output of a run"),
+        (["--epoch", "2", "--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_train_refuses_wrong_values_in_a_line(tool, small_demo, args, told):
+    data = [] if "--data" in args else ["--data", small_demo]
+    done = tool("train", *data, *args, cwd=small_demo)
+    assert_refused(done, told)
+    assert "Traceback" not in done.stderr
+
+
+def test_summary(tool):
+    done = tool("train", "--model", "lenet", "--summary")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-2:] == [
+        "fc2    [10, 1]             [64, 1]          [1]",
+        "parameters: 19,233,841",
+    ]
+
+
+def test_a_damaged_image_ends_training_with_its_name(tool, small_demo, tmp_path):
+    shutil.copytree(small_demo, tmp_path / "demo")
+    image = tmp_path / "demo" / "PALM-Training400" / "PALM-Training400" / "P0001.jpg"
+    image.write_bytes(b"gone")
+    done = tool("train", "--data", tmp_path / "demo", "--epochs", 1, "--output", tmp_path / "run")
+    assert done.returncode == 2
+    assert f"{image}: not an image that can be decoded" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_xlsx2csv(tool, small_demo, tmp_path):
+    shutil.copytree(small_demo, tmp_path / "demo")
+    gt = tmp_path / "demo" / "PALM-Validation-GT"
+    xlsx = gt / "PM_Label_and_Fovea_Location.xlsx"
+    for args, written in (
+        ([xlsx, tmp_path / "out.csv"], tmp_path / "out.csv"),
+        ([xlsx], gt / "labels.csv"),
+        (["--data", tmp_path / "demo"], gt / "labels.csv"),
+    ):
+        done = tool("xlsx2csv", *args)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{written}: 10 images, ")
+        assert len(written.read_text().splitlines()) == 11
+        written.unlink()
+    assert tool("xlsx2csv", PALM_DATA=str(tmp_path / "demo")).returncode == 0
+
+    book = openpyxl.Workbook()
+    book.active.append(["imgName", "Label"])
+    book.active.append(["a.jpg", 3])
+    book.save(tmp_path / "wrong.xlsx")
+    assert_refused(tool("xlsx2csv", tmp_path / "wrong.xlsx"), "row 2: label '3' of a.jpg is neither 0 nor 1")
+    assert_refused(tool("xlsx2csv", tmp_path / "missing.xlsx"), "missing.xlsx: no such file")
+    assert not list(tmp_path.glob("labels.csv"))
+
+
+def test_prepare_data(tool, small_demo, tmp_path):
+    folder, target = archives(small_demo, tmp_path / "archives"), tmp_path / "数据 palm"
+    done = tool("prepare_data", "--archives", folder, "--data", target)
+    assert done.stdout == f"{target}: 20 training, 10 labelled validation images; 32 files written\n"
+    assert tool("prepare_data", "--archives", folder, "--data", target).stdout.endswith("; 0 files written\n")
+    assert_refused(tool("prepare_data", "--archives", tmp_path, "--data", target), "no archives in")
+    assert_refused(tool("train", "--data", folder), "python tools/prepare_data.py --archives")
+
+
+def test_show_images(tool, small_demo, tmp_path):
+    done = tool("show_images", "--data", small_demo, cwd=tmp_path, MPLBACKEND="agg")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == ["N0001.jpg: (512, 512, 3)", "P0001.jpg: (512, 512, 3)"]
+    assert (tmp_path / "output" / "images.png").stat().st_size > 10_000
+
+
+def test_missing_packages_are_named_without_a_traceback(tool, small_demo, tmp_path):
+    (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')")
+    done = tool("show_images", "--data", small_demo, PYTHONPATH=str(tmp_path))
+    assert_refused(done, "No module named 'cv2'; install what is needed: python -m pip install -r requirements.txt")

@@ -1,4 +1,10 @@
-"""The output directory of a run: settings.json, log.csv, the last epoch's checkpoint, the best epoch's weights."""
+"""The output directory of a run.
+
+settings.json       how the run was made
+log.csv             a row an epoch
+last.pdparams       weights after the last epoch, with last.pdopt, the optimizer's state
+best.pdparams       weights of the epoch with the highest validation accuracy (the first of equals)
+"""
 
 import csv
 import json
@@ -18,31 +24,26 @@ SETTINGS = "settings.json"
 LOG = "log.csv"
 
 
-class Run:
-    """A run's directory, made (an earlier run in it moved aside) and filled epoch by epoch.
+def start_run(directory, settings):
+    """Make a run's directory with its settings.json; an earlier run in it is moved to `directory`-1, -2, ...
 
-    settings.json       how the run was made
-    log.csv             a row an epoch
-    last.pdparams       weights after the last epoch, with last.pdopt, the optimizer's state
-    best.pdparams       weights of the epoch with the highest validation accuracy (the first of equals)
+    Raises InputError where anything but an earlier run would be in the way.
     """
+    directory = Path(directory)
+    _make_room(directory)
+    write_json({**settings, "versions": versions()}, directory / SETTINGS)
 
-    def __init__(self, directory, settings):
-        self.directory = Path(directory)
-        self.records = []
-        _make_room(self.directory)
-        write_json({**settings, "versions": versions()}, self.directory / SETTINGS)
 
-    def save_epoch(self, record, model, optimizer):
-        """Save the checkpoint and the log after an epoch; `record` maps the log's columns to values."""
-        self.records.append(record)
-        save(self.directory / "last", model, optimizer)
-        if best_record(self.records) is record:
-            save(self.directory / "best", model)
-        with replacing(self.directory / LOG) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(record), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.records)
+def save_epoch(directory, history, model, optimizer):
+    """Save checkpoint and log after an epoch; `history` is the list of all epochs' records, {column: value}."""
+    directory = Path(directory)
+    save(directory / "last", model, optimizer)
+    if best_record(history) is history[-1]:
+        save(directory / "best", model)
+    with replacing(directory / LOG) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
 
 
 def best_record(records):
@@ -74,7 +75,6 @@ def versions():
 
 
 def _make_room(directory):
-    """Make `directory`; an earlier run there is moved to `directory`-1, -2, ..., anything else there is left alone."""
     if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory}: a file; --output takes a directory")
     if (directory / SETTINGS).is_file():

@@ -6,7 +6,7 @@ from palm_cls import runtime  # noqa: F401  settles the threads before paddle is
 import paddle
 
 from palm_cls.evaluation import cross_entropy, evaluate, predicted_classes
-from palm_cls.runs import Run
+from palm_cls.runs import save_epoch, start_run
 
 
 def train(
@@ -24,14 +24,15 @@ def train(
     """Train `model` with the lesson's loop and print the lesson's lines; the defaults are the lesson's.
 
     train_loader, valid_loader: readers, as `data_loader` and `valid_data_loader` return them. log_every: batches from
-    one line of loss to the next. output: directory for checkpoints and log (see `palm_cls.runs.Run`); without it
+    one line of loss to the next. output: directory for checkpoints and log (see `palm_cls.runs`); without it
     nothing is written. settings: what else settings.json should tell, {name: value}. remark: text after every result.
 
     Returns a list with one dict an epoch: "epoch" from 0, "train_loss" and "train_accuracy" (while training, over the
     epoch), "valid_loss" and "valid_accuracy" (after it), "valid_images"; all weighted by sample.
     """
     settings = {**(settings or {}), "epochs": epochs, "learning_rate": learning_rate, "momentum": momentum}
-    run = Run(output, settings) if output else None
+    if output:
+        start_run(output, settings)
     optimizer = paddle.optimizer.Momentum(learning_rate, momentum, parameters=model.parameters())
     history = []
     print("start training ... ")
@@ -48,8 +49,8 @@ def train(
             "valid_images": valid["images"],
         }
         history.append(record)
-        if run:
-            run.save_epoch(record, model, optimizer)
+        if output:
+            save_epoch(output, history, model, optimizer)
     return history
 
 

@@ -21,6 +21,7 @@ class Parser(argparse.ArgumentParser):
 def run(main):
     """Call `main()` and leave with its exit status; what a user can cause ends in a message, not in a traceback."""
     prog = Path(sys.argv[0]).name
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # lines show at once in a pipe, too
     try:
         status = main()
         sys.stdout.flush()

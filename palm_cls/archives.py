@@ -1,5 +1,6 @@
 """Unpacking the course's zip archives: safely, and so that doing it again completes what is missing."""
 
+import errno
 import shutil
 import stat
 import tempfile
@@ -24,8 +25,16 @@ def unpack(archive, target):
     try:
         with zipfile.ZipFile(archive) as opened:
             return _unpack_members(opened, archive, Path(target))
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what a damaged directory makes of seek; others are not the archive's fault
+            raise
+        raise _damaged(archive, error) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise InputError(f"{archive}: damaged, or no zip file ({error}); copy it again") from error
+        raise _damaged(archive, error) from error
+
+
+def _damaged(archive, error):
+    return InputError(f"{archive}: damaged, or no zip file ({error}); copy it again")
 
 
 def _unpack_members(opened, archive, target):

@@ -131,13 +131,18 @@ class Dataset:
         for directory in candidates:
             if has_images(self.root / directory):
                 return self.root / directory
-        raise InputError(f"{self.root}: no {what} images; expected them in {self.root / candidates[0]}")
+        raise InputError(f"{self.root}: no {what} images; expected them in {candidates[0]} there{self._advice()}")
 
     def _table(self, directory):
         for name in ("labels.csv", self.layout.xlsx):
             if (self.root / directory / name).is_file():
                 return self.root / directory / name
-        raise InputError(f"{self.root / directory}: no labels; expected {self.layout.xlsx} or labels.csv in it")
+        raise InputError(
+            f"{self.root / directory}: no labels; expected {self.layout.xlsx} or labels.csv in it{self._advice()}"
+        )
+
+    def _advice(self):
+        return f"\n{_unpack_advice(self.root, self.root)}" if _archives_in(self.root) else ""
 
 
 def recognise(root):
@@ -154,7 +159,7 @@ def find_dataset(directory=None):
     Usual places are data/palm in the project and /home/aistudio/work/palm. Raises InputError where an explicit
     directory holds no images, and where only archives are found that are not unpacked yet. The demo set is announced.
     """
-    explicit = directory or os.environ.get("PALM_DATA")
+    explicit = _explicit(directory)
     usual = (PROJECT / "data" / "palm", AISTUDIO_WORK / "palm")
     places = (Path(explicit),) if explicit else usual
     for place in places:
@@ -163,12 +168,34 @@ def find_dataset(directory=None):
             return _announced(dataset)
     for place in places if explicit else (*usual, AISTUDIO_DATA):
         if _archives_in(place):
-            target = ("--data", place) if explicit else ()
-            command = command_line("python", "tools/prepare_data.py", "--archives", place, *target)
-            raise InputError(f"{place} holds the archives, not yet unpacked. Unpack them first:\n    {command}")
+            raise InputError(f"{place}: no images. {_unpack_advice(place, place if explicit else None)}")
     if explicit:
-        raise InputError(_nothing_in(places[0], "--data" if directory else "the environment variable PALM_DATA"))
+        raise InputError(
+            _nothing_in(places[0], "the environment variable PALM_DATA" if directory is None else "--data")
+        )
     return _announced(demo_set())
+
+
+def find_workbooks(directory=None):
+    """The .xlsx tables of labels in `directory`, else in $PALM_DATA, else in the data set that `find_dataset` finds."""
+    explicit = _explicit(directory)
+    if explicit:
+        tables = [table for layout in LAYOUTS for table in Dataset(Path(explicit), layout).workbooks]
+        if tables:  # they can be converted without the images
+            return tables
+    dataset = find_dataset(directory)
+    if not dataset.workbooks:
+        raise InputError(f"{dataset.root}: no {dataset.layout.xlsx} in it; name the .xlsx to convert")
+    return dataset.workbooks
+
+
+def _explicit(directory):
+    return os.environ.get("PALM_DATA") if directory is None else directory
+
+
+def _unpack_advice(archives, target=None):
+    options = ["--archives", archives, *(["--data", target] if target else [])]
+    return f"The archives are there; unpack them: {command_line('python', 'tools/prepare_data.py', *options)}"
 
 
 def _announced(dataset):
@@ -199,7 +226,7 @@ def prepare_data(archives=None, directory=None):
     can be, else data/palm. What an interrupted run left undone is completed. Returns the Dataset and the number of
     files written. Raises InputError for missing, damaged or hostile archives.
     """
-    target = Path(directory or os.environ.get("PALM_DATA") or _default_target())
+    target = Path(_explicit(directory) or _default_target())
     written = sum(unpack(archive, target) for archive in _find_archives(archives, target))
     dataset = recognise(target)
     if dataset is None:
@@ -244,11 +271,15 @@ def _convert(workbook):
 
 def demo_set():
     """The demo set in data/demo, drawn at the first call: 200 training and 100 validation images, course's layout."""
-    root = PROJECT / "data" / "demo"
-    if not (root / DEMO_MARK).is_file():
+    dataset = Dataset(PROJECT / "data" / "demo", LAYOUTS[0])
+    if not dataset.is_demo:
         notice("No images found: drawing a demo set, once.")
-        _draw_demo_set(root)
-    return recognise(root)
+        _draw_demo_set(dataset.root)
+    try:
+        dataset.require_all()
+    except InputError as error:
+        raise InputError(f"{error}\nThe demo set is incomplete: delete {dataset.root}, and it is drawn anew.") from None
+    return dataset
 
 
 def _draw_demo_set(root):

@@ -19,7 +19,7 @@ def cross_entropy(logits, labels, reduction="mean"):
     if logits.shape[1] > 1:
         return F.cross_entropy(logits, labels, reduction=reduction)
     # Not F.binary_cross_entropy_with_logits: in paddle 3.3.1 its gradient is off by -1 where a logit is exactly 0.
-    losses = logits * (1 - labels) - F.log_sigmoid(logits)
+    losses = labels * F.softplus(-logits) + (1 - labels) * F.softplus(logits)
     return losses if reduction == "none" else losses.mean()
 
 
@@ -48,10 +48,13 @@ def evaluate(model, loader):
     """The `measures` of a network, in evaluation mode, on all images of a reader; its mode is put back afterwards."""
     was_training = model.training
     model.eval()
-    batches = tqdm(loader(), "validation", getattr(loader, "batches", None), leave=False, disable=None)
-    logits, labels = zip(*((predict_logits(model, imgs), labels) for imgs, labels in batches))
-    if was_training:
-        model.train()
+    try:
+        batches = tqdm(loader(), "validation", getattr(loader, "batches", None), leave=False, disable=None)
+        results = [(predict_logits(model, imgs), labels) for imgs, labels in batches]
+    finally:
+        if was_training:
+            model.train()
+    logits, labels = zip(*results)
     return measures(np.concatenate(logits), np.concatenate(labels))
 
 

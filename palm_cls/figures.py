@@ -27,11 +27,11 @@ def lesson_examples(dataset):
 
 
 def _example(directory, names, label_of, label):
-    if LESSON_EXAMPLES[label] in names:
-        return LESSON_EXAMPLES[label]
     candidates = [name for name in names if label_of.get(name) == label]
     if not candidates:
         raise InputError(f"{directory}: no image with label {label} to show")
+    if LESSON_EXAMPLES[label] in candidates:
+        return LESSON_EXAMPLES[label]
     return min(candidates, key=lambda name: name.startswith("H"))  # high myopia only where there is nothing normal
 
 
@@ -62,7 +62,8 @@ def show_or_write(figure, path=None):
     """
     import matplotlib.pyplot as plt
 
-    if path is None and plt.get_backend().lower() != "agg":
+    on_screen = getattr(figure.canvas, "required_interactive_framework", None)  # "tk", "qt", ...; None where PNG is all
+    if path is None and on_screen:
         plt.show()
         return None
     path = Path(path or "output/images.png")

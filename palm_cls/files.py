@@ -18,6 +18,10 @@ def replacing(path):
         yield temporary
         _flush_to_disk(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename == str(temporary):  # the user knows the file by its own name
+            error.filename = str(path)
+        raise
     finally:
         with contextlib.suppress(OSError):  # nothing is left of it after the rename
             temporary.unlink()

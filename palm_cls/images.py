@@ -17,7 +17,10 @@ def read_image(path):
         content = np.fromfile(path, dtype=np.uint8)
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
-    img = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    try:
+        img = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    except cv2.error:  # a header that claims more pixels than OpenCV allows
+        img = None
     if img is None:
         raise InputError(f"{path}: not an image that can be decoded; replace the file or remove it")
     return img

@@ -40,7 +40,7 @@ def read_labels(path):
     for position, (number, cells) in enumerate(rows[1:], start=1):
         label = _label_row(path, number, cells, column, position)
         if label.name in row_of:
-            raise InputError(f"{path}, row {number}: {label.name} has a label in row {row_of[label.name]} already")
+            raise InputError(f"{path}, row {number}: {label.name!r} has a label in row {row_of[label.name]} already")
         row_of[label.name] = number
         labels.append(label)
     return labels
@@ -48,7 +48,11 @@ def read_labels(path):
 
 def _find_columns(path, header):
     """{name: index} of the known columns in `header`."""
+    header = [" ".join(cell.split()) for cell in header]
     folded = [cell.casefold() for cell in header]
+    for name in COLUMNS:
+        if folded.count(name.casefold()) > 1:
+            raise InputError(f"{path}: more than one column {name}")
     column = {name: folded.index(name.casefold()) for name in COLUMNS if name.casefold() in folded}
     missing = [name for name in REQUIRED if name not in column]
     if missing:
@@ -64,7 +68,7 @@ def _label_row(path, number, cells, column, position):
     if not values["imgName"]:
         raise InputError(f"{path}, row {number}: no image name (column imgName)")
     if values["Label"] not in ("0", "1", "0.0", "1.0"):  # pandas writes 1.0 where a column once had gaps
-        raise InputError(f"{path}, row {number}: label {values['Label']!r} of {values['imgName']} is neither 0 nor 1")
+        raise InputError(f"{path}, row {number}: label {values['Label']!r} of {values['imgName']!r} is neither 0 nor 1")
     return LabelRow(
         id=values.get("ID") or str(position),
         name=values["imgName"],
@@ -92,20 +96,26 @@ def _csv_rows(path):
 
 
 def _xlsx_rows(path):
-    """[(row number, [cell, ...]), ...] of the first sheet of an Excel workbook, cells as text."""
+    """[(row number, [cell, ...]), ...] of an Excel workbook's first sheet that is neither hidden nor empty, as text."""
     import openpyxl
 
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl tells of styles and extensions that it leaves out
-            sheet = openpyxl.load_workbook(file, read_only=True, data_only=True).worksheets[0]
-            sheet.reset_dimensions()  # what other programs write there need not be true
-            rows = list(sheet.iter_rows(values_only=True))
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+            sheets = (_cells(sheet) for sheet in book.worksheets if sheet.sheet_state == "visible")
+            rows = next(filter(None, sheets), [])
     except OSError:
         raise
     except Exception as error:  # whatever a file that is no workbook makes of zipfile, the XML parser and openpyxl
         raise InputError(f"{path}: not an Excel workbook (.xlsx) that can be read ({error})") from error
-    return [(number, [_cell_text(value) for value in cells]) for number, cells in enumerate(rows, start=1)]
+    return rows
+
+
+def _cells(sheet):
+    sheet.reset_dimensions()  # what other programs write there need not be true
+    rows = [[_cell_text(value) for value in cells] for cells in sheet.iter_rows(values_only=True)]
+    return [(number, cells) for number, cells in enumerate(rows, start=1) if any(cells)]
 
 
 def _cell_text(value):
@@ -144,6 +154,8 @@ def xlsx_to_csv(xlsx, csv_path=None):
         raise InputError(f"{xlsx}: not an .xlsx file; save the table as Excel workbook (.xlsx) first")
     if csv_path.is_dir() or csv_path.suffix.lower() != ".csv":
         raise InputError(f"{csv_path}: not the name of a .csv file to write")
+    if not csv_path.parent.is_dir():
+        raise InputError(f"{csv_path.parent}: no such directory to write {csv_path.name} into")
     labels = read_labels(xlsx)
     write_csv(labels, csv_path)
     return csv_path, labels

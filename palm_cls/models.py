@@ -96,7 +96,10 @@ LayerRow = namedtuple("LayerRow", ("name", "output_shape", "weight_shape", "bias
 
 
 def layer_table(model, batch_size=10):
-    """The lesson's table of layers, from one forward pass of random images: a list of LayerRow in forward order."""
+    """The lesson's table of layers: a list of LayerRow in forward order.
+
+    It comes from one forward pass of a batch of zeros in evaluation mode; the network stays as it was.
+    """
     rows = []
 
     def note(name, layer, output):
@@ -107,10 +110,14 @@ def layer_table(model, batch_size=10):
         layer.register_forward_post_hook(lambda layer, inputs, output, name=name: note(name, layer, output))
         for name, layer in model.named_sublayers()
     ]
+    was_training = model.training
+    model.eval()
     try:
         with paddle.no_grad():
             model(paddle.zeros([batch_size, *model.input_shape]))
     finally:
+        if was_training:
+            model.train()
         for hook in hooks:
             hook.remove()
     return rows

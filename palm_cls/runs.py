@@ -8,6 +8,7 @@ best.pdparams       weights of the epoch with the highest validation accuracy (t
 
 import csv
 import json
+import os
 import platform
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def start_run(directory, settings):
 
     Raises InputError where anything but an earlier run would be in the way.
     """
-    directory = Path(directory)
+    directory = Path(os.path.abspath(directory))
     _make_room(directory)
     write_json({**settings, "versions": versions()}, directory / SETTINGS)
 
@@ -56,11 +57,14 @@ def read_settings(path):
     path = Path(path)
     file = (path if path.is_dir() else path.parent) / SETTINGS
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        settings = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise InputError(f"{file}: damaged ({error})") from error
+    if not isinstance(settings, dict) or "versions" not in settings:
+        raise InputError(f"{file}: not the settings of a run")
+    return settings
 
 
 def write_json(content, path):
@@ -77,7 +81,9 @@ def versions():
 def _make_room(directory):
     if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory}: a file; --output takes a directory")
-    if (directory / SETTINGS).is_file():
+    if Path.cwd().is_relative_to(directory):
+        raise InputError(f"{directory}: the current directory lies in it; give another --output")
+    if read_settings(directory):
         number = 1
         while (aside := directory.with_name(f"{directory.name}-{number}")).exists():
             number += 1

@@ -1,12 +1,23 @@
-"""The lesson's training loop. It knows no network by name: anything that returns logits can be trained."""
+"""The lesson's training: `train`, which knows no network by name, and `train_recipe`, one recipe from seed to run."""
+
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
 
 from tqdm import tqdm
 
 from palm_cls import runtime  # noqa: F401  settles the threads before paddle is imported
 import paddle
 
+from palm_cls.checkpoint import load
+from palm_cls.dataset import find_dataset
 from palm_cls.evaluation import cross_entropy, evaluate, predicted_classes
+from palm_cls.readers import dataset_readers
 from palm_cls.runs import save_epoch, start_run
+from palm_cls.zoo import build_model, find_recipe
+
+# output: Path of the run's directory; history: what `train` returns; dataset: the Dataset; model: the trained network
+TrainedRun = namedtuple("TrainedRun", ("output", "history", "dataset", "model"))
 
 
 def train(
@@ -72,3 +83,46 @@ def train_one_epoch(model, loader, optimizer, epoch, log_every=10):
         total_loss += loss.item() * len(imgs)
         hits += int((predicted_classes(logits.detach()) == labels.flatten()).sum())
     return total_loss / samples, hits / samples
+
+
+def train_recipe(name, data=None, train_csv=None, seed=0, weights=None, device=None, output=None, **changes):
+    """Train the recipe `name` (see `palm_cls.zoo`) as `tools/train.py` does, and return a TrainedRun.
+
+    data: directory of the data set, as `find_dataset` takes it; train_csv: table of the training labels; weights: where
+    to start from, as `load` takes it; device: as `choose_device` takes it; output: default output/`name`. `changes`
+    override entries of the recipe: epochs, batch_size, learning_rate, momentum. Raises InputError for what is missing.
+    """
+    recipe = replace(find_recipe(name), **changes)
+    device = runtime.choose_device(device)
+    dataset = find_dataset(data)
+    train_loader, valid_loader = dataset_readers(dataset, recipe.batch_size, train_csv)
+    runtime.set_seed(seed)
+    model = build_model(name)
+    if weights is not None:
+        load(weights, model)
+    settings = {
+        "model": name,
+        "data": str(dataset.root),
+        "demo": dataset.is_demo,
+        "train_csv": None if train_csv is None else str(train_csv),
+        "train_images": train_loader.images,
+        "valid_images": valid_loader.images,
+        "batch_size": recipe.batch_size,
+        "seed": seed,
+        "weights": None if weights is None else str(weights),
+        "device": device,
+        "threads": runtime.threads(),
+    }
+    output = Path(output or Path("output", name))
+    history = train(
+        model,
+        train_loader,
+        valid_loader,
+        epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+        momentum=recipe.momentum,
+        output=output,
+        settings=settings,
+        remark=dataset.remark,
+    )
+    return TrainedRun(output, history, dataset, model)

@@ -6,7 +6,7 @@ import pytest
 from test_archives import make_zip, nested, tree
 
 from palm_cls import dataset
-from palm_cls.dataset import find_dataset, image_names, prepare_data, recognise
+from palm_cls.dataset import find_dataset, find_workbooks, image_names, prepare_data, recognise
 from palm_cls.labels import read_labels
 from palm_cls.messages import InputError, notice_once
 from palm_cls.readers import dataset_readers
@@ -119,7 +119,9 @@ def test_an_explicit_directory_is_never_replaced(nowhere, tmp_path, monkeypatch)
 @pytest.mark.parametrize("place", ["project/data/palm", "aistudio_work/palm", "aistudio_data"])
 def test_archives_not_unpacked_yet_end_in_the_command_to_run(nowhere, tmp_path, small_demo, place):
     archives(small_demo, tmp_path / place)
-    with pytest.raises(InputError, match=f"python tools/prepare_data.py --archives .*{place}$"):
+    with pytest.raises(
+        InputError, match=f"no images. .*unpack them: python tools/prepare_data.py --archives .*{place}$"
+    ):
         find_dataset()
 
 
@@ -127,6 +129,22 @@ def test_archives_in_an_explicit_directory(nowhere, tmp_path, small_demo):
     folder = archives(small_demo, tmp_path / "with space")
     with pytest.raises(InputError, match="--archives '.*with space' --data '.*with space'$"):
         find_dataset(folder)
+
+
+def test_a_data_set_half_unpacked_ends_in_the_command_to_run(nowhere, small_demo):
+    target = archives(small_demo, nowhere / "data" / "palm")
+    shutil.copytree(small_demo / "PALM-Training400", target / "PALM-Training400")
+    with pytest.raises(InputError, match="no validation images(.|\n)*prepare_data.py --archives .*palm --data .*palm$"):
+        dataset_readers(find_dataset())
+
+
+def test_a_table_is_found_without_images(nowhere, tmp_path, small_demo, monkeypatch):
+    gt = tmp_path / "gt" / "PALM-Validation-GT"
+    shutil.copytree(small_demo / "PALM-Validation-GT", gt)
+    assert find_workbooks(tmp_path / "gt") == [gt / "PM_Label_and_Fovea_Location.xlsx"]
+    monkeypatch.setenv("PALM_DATA", str(tmp_path / "gt"))
+    assert find_workbooks() == [gt / "PM_Label_and_Fovea_Location.xlsx"]
+    assert find_workbooks(small_demo)[0].is_file()
 
 
 def test_prepare_data_twice_and_after_an_interruption(nowhere, tmp_path, small_demo, capsys):
@@ -180,6 +198,10 @@ def test_nothing_anywhere_draws_the_demo_set_once(nowhere, capsys):
     assert tree(found.root) == first
     assert os.listdir(nowhere / "data") == ["demo"]
     assert "drawing" not in capsys.readouterr().err
+
+    shutil.rmtree(found.root / "PALM-Validation400")
+    with pytest.raises(InputError, match="The demo set is incomplete: delete .*demo, and it is drawn anew"):
+        find_dataset()
 
 
 def test_something_else_in_the_place_of_the_demo_set_is_not_touched(nowhere, monkeypatch):

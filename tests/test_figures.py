@@ -34,6 +34,14 @@ def test_the_lessons_own_examples_where_they_exist(real_palm):
     assert [path.name for path in lesson_examples(recognise(real_palm))] == ["N0012.jpg", "P0095.jpg"]
 
 
+def test_the_examples_have_the_labels_they_are_titled_with(small_demo, tmp_path):
+    shutil.copytree(small_demo / "PALM-Training400" / "PALM-Training400", tmp_path / "Training" / "Images")
+    for name in ("N0012.jpg", "P0095.jpg"):
+        shutil.copy(small_demo / "PALM-Validation400" / "V0001.jpg", tmp_path / "Training" / "Images" / name)
+    (tmp_path / "Training" / "labels.csv").write_text("imgName,Label\nN0012.jpg,1\nP0095.jpg,0\n")
+    assert [path.name for path in lesson_examples(recognise(tmp_path))] == ["P0095.jpg", "N0012.jpg"]
+
+
 def test_a_class_without_an_image(small_demo, tmp_path):
     source = small_demo / "PALM-Training400" / "PALM-Training400"
     (tmp_path / "PALM-Training400").mkdir()

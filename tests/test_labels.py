@@ -68,11 +68,14 @@ def test_chinese_names(tmp_path, encoding):
     [
         ([], "empty"),
         ([["ID", "name", "Label"], [1, "a.jpg", 0]], "no column imgName"),
-        ([HEADER, [1, "a.jpg", 2, 0, 0]], "row 2: label '2' of a.jpg is neither 0 nor 1"),
-        ([HEADER, [1, "a.jpg", 0, 0, 0], [2, "b.jpg", None, 0, 0]], "row 3: label '' of b.jpg"),
+        ([HEADER, [1, "a.jpg", 2, 0, 0]], "row 2: label '2' of 'a.jpg' is neither 0 nor 1"),
+        ([HEADER, [1, "a.jpg", 0, 0, 0], [2, "b.jpg", None, 0, 0]], "row 3: label '' of 'b.jpg'"),
         ([HEADER, [1, "a.jpg", 0.5, 0, 0]], "row 2: label '0.5'"),
         ([HEADER, [1, None, 0, 0, 0]], "row 2: no image name"),
-        ([HEADER, [1, "a.jpg", 0, 0, 0], [None], [2, "a.jpg", 1, 0, 0]], "row 4: a.jpg has a label in row 2 already"),
+        ([HEADER, [1, "a\nb.jpg", 5, 0, 0]], "row 2: label '5'"),
+        ([["imgName", "Label", "label"], ["a.jpg", 0, 1]], "more than one column Label"),
+        ([["img\nName", "Label"], ["a.jpg", 0]], "it holds: img Name, Label"),
+        ([HEADER, [1, "a.jpg", 0, 0, 0], [None], [2, "a.jpg", 1, 0, 0]], "row 4: 'a.jpg' has a label in row 2 already"),
     ],
 )
 def test_a_faulty_table_is_refused_with_its_row_and_changes_nothing(tmp_path, rows, told):
@@ -86,6 +89,21 @@ def test_a_faulty_table_is_refused_with_its_row_and_changes_nothing(tmp_path, ro
     assert sorted(os.listdir(tmp_path)) == ["a.xlsx", "labels.csv"]
 
 
+def test_the_table_is_looked_for_in_the_first_sheet_that_shows_something(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.append(["hidden"])
+    book.active.sheet_state = "hidden"
+    book.create_sheet("empty")
+    sheet = book.create_sheet("labels")
+    for row in [[None], HEADER, *ROWS]:  # a blank row first
+        sheet.append(row)
+    book.save(tmp_path / "a.xlsx")
+    assert [(label.name, label.row) for label in read_labels(tmp_path / "a.xlsx")] == [
+        ("V0001.jpg", 3),
+        ("V0002.jpg", 4),
+    ]
+
+
 def test_files_that_are_no_workbook(tmp_path):
     for name, content in {"a.xlsx": b"ID,imgName,Label\n", "b.xlsx": b"", "c.xlsx": b"PK\x03\x04 and more"}.items():
         (tmp_path / name).write_bytes(content)
@@ -97,6 +115,8 @@ def test_files_that_are_no_workbook(tmp_path):
         xlsx_to_csv(tmp_path / "labels.csv")
     with pytest.raises(InputError, match=r"not the name of a \.csv file"):
         xlsx_to_csv(tmp_path / "a.xlsx", tmp_path / "a.xlsx")
+    with pytest.raises(InputError, match=r"deep: no such directory to write out\.csv into"):
+        xlsx_to_csv(tmp_path / "a.xlsx", tmp_path / "deep" / "out.csv")
 
 
 def test_a_write_that_fails_leaves_the_old_table_and_nothing_else(tmp_path, monkeypatch):

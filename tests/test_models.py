@@ -60,11 +60,21 @@ def test_lenet_on_digits():
     assert LeNet(num_classes=10, in_channels=3, image_size=28)(paddle.zeros([2, 3, 28, 28])).shape == [2, 10]
 
 
-def test_layer_table_leaves_the_mode_alone():
-    model = LeNet(image_size=28)
-    model.eval()
+@pytest.mark.parametrize("training", [True, False])
+def test_the_layer_table_leaves_the_network_and_the_random_numbers_alone(training):
+    class Network(paddle.nn.Sequential):
+        input_shape = (1, 8, 8)
+
+    model = Network(paddle.nn.Conv2D(1, 2, 3), paddle.nn.BatchNorm2D(2), paddle.nn.Dropout(0.5))
+    model.train() if training else model.eval()
+    paddle.seed(0)
+    expected = paddle.rand([1]).item()
+    before = {name: value.numpy() for name, value in model.state_dict().items()}
+    paddle.seed(0)
     layer_table(model)
-    assert not model.training
+    assert paddle.rand([1]).item() == expected
+    assert all((before[name] == value.numpy()).all() for name, value in model.state_dict().items())
+    assert all(layer.training is training for layer in model.sublayers(include_self=True))
 
 
 @pytest.mark.parametrize("arguments", [{"activation": "tanh"}, {"image_size": 27}])

@@ -97,7 +97,9 @@ def test_loss_and_accuracy_formulas(golden, kind):
 def test_sigmoid_is_exactly_half_only_where_the_original_says(golden):
     expected = golden("metrics")
     for logits, pred in zip(expected["bin.logits"], expected["bin.pred"]):
-        close(F.sigmoid(paddle.to_tensor(logits)).numpy(), pred[:, 1:])
+        found = F.sigmoid(paddle.to_tensor(logits)).numpy()
+        close(found, pred[:, 1:])
+        np.testing.assert_array_equal(found == 0.5, pred[:, 1:] == 0.5)
 
 
 @pytest.mark.parametrize("label", ["0", "1", "0.3"])

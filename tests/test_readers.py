@@ -1,4 +1,6 @@
 import random
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -68,7 +70,13 @@ def test_an_image_that_the_table_names_is_missing(images, tmp_path):
         valid_data_loader(images, tmp_path / "own.csv")
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8\xff\xe0 cut"])
+def png_of_terapixels():
+    header = struct.pack(">II5B", 1_000_000, 1_000_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", len(header)) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    return b"\x89PNG\r\n\x1a\n" + chunk
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8\xff\xe0 cut", png_of_terapixels()])
 def test_an_image_that_does_not_decode(images, content):
     (images / "P1.png").write_bytes(content)
     with pytest.raises(InputError, match=r"P1\.png: not an image that can be decoded"):

@@ -1,8 +1,14 @@
 """The tools as a user runs them: in a process of their own, from any directory."""
 
 import json
+import os
 import re
+import shlex
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import openpyxl
 import pytest
@@ -54,7 +60,7 @@ def test_train_prints_the_lesson_and_says_what_to_do_next(trained, small_demo):
         ],
         rf"last epoch 1: accuracy {number}; best epoch [01]: accuracy {number}; on 10 validation images {remark}",
         r"The run lies in output.lenet\. Evaluate its best epoch:",
-        r"    python tools/evaluate\.py --weights output.lenet",
+        rf"    python .*evaluate\.py --weights output.lenet --data {re.escape(str(small_demo))}",
         r"LeNet with sigmoid is not meant to converge .*",
         r"Try the same network with ReLU \(--model lenet-relu\), or AlexNet \(--model alexnet\)\.",
     ]
@@ -68,6 +74,16 @@ def test_train_prints_the_lesson_and_says_what_to_do_next(trained, small_demo):
     assert settings["model"] == "lenet"
     assert (settings["seed"], settings["demo"], settings["train_images"]) == (3, True, 20)
     assert settings["data"] == str(small_demo)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the command is quoted for another shell")
+def test_the_command_it_ends_with_evaluates_what_it_trained(trained):
+    done, run = trained
+    command = next(line for line in done.stdout.splitlines() if line.startswith("    python "))
+    words = [sys.executable, *shlex.split(command)[1:]]
+    told = subprocess.run(words, cwd=run.parent.parent, capture_output=True, text=True, check=True).stdout
+    best = re.search(r"best epoch \d: accuracy ([0-9.]+)", done.stdout)[1]
+    assert f"{float(re.search('acc=([0-9.]+)', told)[1]):.4f}" == best
 
 
 def test_the_same_command_gives_the_same_bits(trained, tool, small_demo, tmp_path):
@@ -128,7 +144,10 @@ def test_evaluate_refuses_what_it_cannot_use(trained, tool, small_demo, tmp_path
         (["--data", "nowhere"], "nowhere: no such directory (given by --data)"),
         (["--weights", "nowhere"], "nowhere: no weights there"),
         (["--train-csv", "nowhere.csv"], "nowhere.csv: no such file"),
-        (["--output", "."], "not empty, and not the output of a run"),
+        (["--output", "PALM-Validation-GT"], "not empty, and not the output of a run"),
+        (["--output", "."], "the current directory lies in it"),
+        (["--output", ""], "argument --output: an empty path"),
+        (["--weights", ""], "argument --weights: an empty path"),
         (["--epoch", "2", "--nonsense"], "unrecognized arguments: --nonsense"),
     ],
 )
@@ -178,28 +197,95 @@ def test_xlsx2csv(tool, small_demo, tmp_path):
     book.active.append(["imgName", "Label"])
     book.active.append(["a.jpg", 3])
     book.save(tmp_path / "wrong.xlsx")
-    assert_refused(tool("xlsx2csv", tmp_path / "wrong.xlsx"), "row 2: label '3' of a.jpg is neither 0 nor 1")
+    assert_refused(tool("xlsx2csv", tmp_path / "wrong.xlsx"), "row 2: label '3' of 'a.jpg' is neither 0 nor 1")
     assert_refused(tool("xlsx2csv", tmp_path / "missing.xlsx"), "missing.xlsx: no such file")
+    assert_refused(tool("xlsx2csv", "--data", ""), "argument --data: an empty path")
+    assert_refused(tool("xlsx2csv", xlsx, "--data", tmp_path / "demo"), "not both")
     assert not list(tmp_path.glob("labels.csv"))
 
 
 def test_prepare_data(tool, small_demo, tmp_path):
     folder, target = archives(small_demo, tmp_path / "archives"), tmp_path / "数据 palm"
     done = tool("prepare_data", "--archives", folder, "--data", target)
-    assert done.stdout == f"{target}: 20 training, 10 labelled validation images; 32 files written\n"
+    assert done.stdout == f"{target}: 20 training, 10 labelled validation images; 32 files written\n", done.stderr
     assert tool("prepare_data", "--archives", folder, "--data", target).stdout.endswith("; 0 files written\n")
     assert_refused(tool("prepare_data", "--archives", tmp_path, "--data", target), "no archives in")
     assert_refused(tool("train", "--data", folder), "python tools/prepare_data.py --archives")
 
 
-def test_show_images(tool, small_demo, tmp_path):
-    done = tool("show_images", "--data", small_demo, cwd=tmp_path, MPLBACKEND="agg")
+@pytest.mark.parametrize("backend", ["agg", "svg", "module://matplotlib_inline.backend_inline"])
+def test_show_images_without_a_screen(tool, small_demo, tmp_path, backend):
+    done = tool("show_images", "--data", small_demo, cwd=tmp_path, MPLBACKEND=backend, DISPLAY="", WAYLAND_DISPLAY="")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[:2] == ["N0001.jpg: (512, 512, 3)", "P0001.jpg: (512, 512, 3)"]
-    assert (tmp_path / "output" / "images.png").stat().st_size > 10_000
+    assert [line.partition(" (demo set")[0] for line in done.stdout.splitlines()] == [
+        "N0001.jpg: (512, 512, 3)",
+        "P0001.jpg: (512, 512, 3)",
+        f"figure: {Path('output', 'images.png')}",
+    ]
+    assert (tmp_path / "output" / "images.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_missing_packages_are_named_without_a_traceback(tool, small_demo, tmp_path):
-    (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')")
-    done = tool("show_images", "--data", small_demo, PYTHONPATH=str(tmp_path))
-    assert_refused(done, "No module named 'cv2'; install what is needed: python -m pip install -r requirements.txt")
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')", "python -m pip install -r requirements.txt"),
+        ("ImportError('libGL.so.1: cannot open shared object file')", "apt-get install libgl1 libglib2.0-0"),
+    ],
+)
+def test_what_is_not_installed_is_named_without_a_traceback(tool, small_demo, tmp_path, error, told):
+    (tmp_path / "cv2.py").write_text(f"raise {error}")
+    assert_refused(tool("show_images", "--data", small_demo, PYTHONPATH=str(tmp_path)), told)
+
+
+def test_names_that_the_terminal_cannot_show(tool, small_demo, tmp_path):
+    done = tool("show_images", "--data", small_demo, "--output", tmp_path / "图.png", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "图.png").is_file()
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals of POSIX")
+
+
+@posix
+def test_ctrl_c_ends_in_a_word(small_demo, tmp_path):
+    command = [sys.executable, PROJECT / "tools" / "train.py", "--data", small_demo, "--output", tmp_path / "run"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not process.stdout.readline().startswith("epoch: 0"):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "train.py: interrupted"
+    assert "Traceback" not in errors
+
+
+@posix
+def test_a_reader_that_has_had_enough():
+    command = f"{shlex.quote(sys.executable)} {shlex.quote(str(PROJECT / 'tools' / 'train.py'))} --summary | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith("layer ")
+    assert done.stderr == ""
+
+
+@posix
+def test_a_terminal_shows_a_progress_bar_and_whole_lines(small_demo, tmp_path):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
+    command = [sys.executable, PROJECT / "tools" / "train.py", "--data", small_demo, "--output", tmp_path / "run"]
+    process = subprocess.Popen([*command, "--epochs", "1"], stdout=end, stderr=end)
+    os.close(end)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 4096)
+        except OSError:  # closed at the other end
+            break
+    assert process.wait(timeout=60) == 0
+    assert re.search(rb"epoch 0: +50%", shown)
+    assert re.search(rb"validation: +0%", shown)
+    assert re.search(rb"\repoch: 0, batch_id: 0, loss is: [0-9.]+\r\n", shown)

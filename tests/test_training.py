@@ -142,13 +142,26 @@ def test_an_earlier_run_is_moved_aside_and_nothing_else_is(tmp_path, capsys):
     assert all((path / "best.pdparams").is_file() for path in tmp_path.iterdir())
     assert f"moved to {tmp_path / 'run-2'}" in capsys.readouterr().err
 
-    (tmp_path / "home").mkdir()
+
+def test_nothing_but_an_earlier_run_is_moved_aside(tmp_path, monkeypatch):
+    for name in ("home", "editor", "run/inside"):
+        (tmp_path / name).mkdir(parents=True)
     (tmp_path / "home" / "thesis.txt").write_text("mine")
+    (tmp_path / "editor" / "settings.json").write_text("{}")  # somebody else's
+    (tmp_path / "run" / "settings.json").write_text('{"versions": {}}')
     (tmp_path / "file").write_text("mine")
-    for name in ("home", "file"):
-        with pytest.raises(InputError, match=name):
+    monkeypatch.chdir(tmp_path / "run" / "inside")
+    for name, told in {
+        "home": "not empty, and not the output of a run",
+        "editor": "not the settings of a run",
+        "file": "a file",
+        "run": "the current directory lies in it",
+        "run/inside/..": "the current directory lies in it",
+    }.items():
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(InputError, match=told):
             train(network(), reader([4]), reader([4]), epochs=1, output=tmp_path / name)
-    assert (tmp_path / "home" / "thesis.txt").read_text() == "mine"
+        assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_lessons_evaluation(tmp_path, capsys):

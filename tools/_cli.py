@@ -1,4 +1,4 @@
-"""What every tool shares: it runs from a clone without installation, and errors end it in one plain line."""
+"""What every tool shares: it runs from a clone without installation, and errors end it in a plain line or two."""
 
 import argparse
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the clone's palm_cls, before any installed one
 
-from palm_cls.messages import InputError  # noqa: E402  only now can it be found
+from palm_cls.messages import InputError, command_line  # noqa: E402  only now can it be found
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,19 +20,17 @@ class Parser(argparse.ArgumentParser):
 
 def run(main):
     """Call `main()` and leave with its exit status; what a user can cause ends in a message, not in a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # lines show at once in a pipe, too, and no name is unprintable
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")
     prog = Path(sys.argv[0]).name
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # lines show at once in a pipe, too
     try:
         status = main()
-        sys.stdout.flush()
     except InputError as error:
         status = _tell(prog, error, 2)
-    except ModuleNotFoundError as error:
-        if error.name.partition(".")[0] == "palm_cls":
-            raise
-        status = _tell(prog, f"{error}; install what is needed: python -m pip install -r requirements.txt", 2)
     except KeyboardInterrupt:
         status = _tell(prog, "interrupted", 130)
+    except ImportError as error:
+        status = _tell_import_error(prog, error)
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
         status = 1
@@ -41,24 +39,46 @@ def run(main):
     sys.exit(status)
 
 
+def _tell_import_error(prog, error):
+    cause = error
+    while cause := cause.__cause__ or cause.__context__:
+        if isinstance(cause, KeyboardInterrupt):  # Ctrl-C while an extension module was loading
+            return _tell(prog, "interrupted", 130)
+    if (error.name or "").partition(".")[0] == "palm_cls":
+        raise error
+    if isinstance(error, ModuleNotFoundError):
+        return _tell(prog, f"{error}; install what is needed: python -m pip install -r requirements.txt", 2)
+    return _tell(
+        prog, f"{error}\nIf a library of the system is missing (Debian): apt-get install libgl1 libglib2.0-0", 2
+    )
+
+
 def _tell(prog, text, status):
     print(f"{prog}: {text}", file=sys.stderr)
     return status
 
 
+def tool_command(name, *args):
+    """The command line that runs another tool, as the user must type it where this one was started."""
+    return command_line("python", Path(sys.argv[0]).with_name(f"{name}.py"), *args)
+
+
 def add_data_option(parser):
     """The option --data, the same everywhere."""
-    parser.add_argument(
-        "--data",
-        metavar="DIR",
-        help="directory of the data set (else $PALM_DATA, data/palm, /home/aistudio/work/palm, or the demo set)",
-    )
+    found = "else $PALM_DATA, data/palm, /home/aistudio/work/palm, or the demo set"
+    parser.add_argument("--data", type=path, metavar="DIR", help=f"directory of the data set ({found})")
 
 
-def add_device_options(parser):
-    """The options of every tool that runs a network."""
-    parser.add_argument("--batch-size", type=positive_int, default=10, metavar="N", help="default: %(default)s")
+def add_device_option(parser):
+    """The option --device of every tool that runs a network."""
     parser.add_argument("--device", metavar="NAME", help="cpu, gpu, gpu:1, ... (default: the GPU, where there is one)")
+
+
+def path(text):
+    """An argparse type: a path, which an unset variable in a shell is not."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path")
+    return text
 
 
 def positive_int(text):

@@ -3,7 +3,7 @@
 python tools/evaluate.py --weights output/alexnet
 """
 
-from _cli import Parser, add_data_option, add_device_options, run
+from _cli import Parser, add_data_option, add_device_option, path, positive_int, run
 
 from palm_cls.zoo import RECIPES
 
@@ -11,10 +11,11 @@ from palm_cls.zoo import RECIPES
 def parse_args():
     parser = Parser(description="Evaluate trained weights on the validation images.")
     add = parser.add_argument
-    add("--weights", required=True, metavar="PATH", help="a run's directory (its best epoch), or a .pdparams file")
+    add("--weights", type=path, required=True, metavar="PATH", help="a run (its best epoch), or a .pdparams file")
     add("--model", choices=RECIPES, help="the network (default: that of the run in which the weights lie)")
     add_data_option(parser)
-    add_device_options(parser)
+    add("--batch-size", type=positive_int, default=10, metavar="N", help="default: %(default)s")
+    add_device_option(parser)
     return parser, parser.parse_args()
 
 
@@ -31,7 +32,7 @@ def main():
 
     weights = weights_file(args.weights)
     model = args.model or read_settings(weights).get("model")
-    if model is None:
+    if not isinstance(model, str):
         parser.error(f"{weights} does not tell its network; give --model")
     runtime.choose_device(args.device)
     dataset = find_dataset(args.data)

@@ -3,22 +3,29 @@
 python tools/show_images.py [--output FIGURE.png]
 """
 
-from _cli import Parser, add_data_option, run
+import os
+
+from _cli import Parser, add_data_option, path, run
 
 
 def main():
     parser = Parser(description="Draw the lesson's figure: a normal fundus image and one with pathological myopia.")
     add_data_option(parser)
     default = "show it, or without a screen write output/images.png"
-    parser.add_argument("--output", metavar="FILE.png", help=f"write there (default: {default})")
+    parser.add_argument("--output", type=path, metavar="FILE.png", help=f"write there (default: {default})")
     args = parser.parse_args()
+    if os.environ.get("MPLBACKEND", "").startswith("module://"):
+        del os.environ[
+            "MPLBACKEND"
+        ]  # a notebook's, inherited by "!python ...": it draws in the notebook's process only
 
     from palm_cls.dataset import find_dataset
     from palm_cls.figures import lesson_figure, show_or_write
 
-    figure, shapes = lesson_figure(find_dataset(args.data))
+    dataset = find_dataset(args.data)
+    figure, shapes = lesson_figure(dataset)
     for name, shape in shapes.items():
-        print(f"{name}: {shape}")
+        print(f"{name}: {shape} {dataset.remark}".rstrip())
     written = show_or_write(figure, args.output)
     if written:
         print(f"figure: {written}")

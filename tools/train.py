@@ -3,92 +3,84 @@
 python tools/train.py --model lenet
 """
 
-from pathlib import Path
+import argparse
 
-from _cli import Parser, add_data_option, add_device_options, fraction, positive_float, positive_int, run, seed
+from _cli import (
+    Parser,
+    add_data_option,
+    add_device_option,
+    fraction,
+    path,
+    positive_float,
+    positive_int,
+    run,
+    seed,
+    tool_command,
+)
 
-from palm_cls.zoo import RECIPES
+from palm_cls.zoo import RECIPES, Recipe
 
 
 def parse_args():
-    parser = Parser(description="Train a network on the fundus images, as the lesson does.")
+    parser = Parser(
+        description="Train a network on the fundus images, as the lesson does.",
+        argument_default=argparse.SUPPRESS,  # what is not given is left to train_recipe
+    )
     add = parser.add_argument
-    add("--model", choices=RECIPES, default="lenet", help="the network (default: %(default)s)")
+    add("--model", dest="name", choices=RECIPES, default="lenet", help="the network (default: %(default)s)")
     add_data_option(parser)
-    add("--train-csv", metavar="FILE", help="labels of the training images, .csv or .xlsx (default: their names tell)")
-    add("--epochs", type=positive_int, default=5, metavar="N", help="default: %(default)s")
-    add("--lr", type=positive_float, default=0.001, metavar="X", help="learning rate (default: %(default)s)")
-    add("--momentum", type=fraction, default=0.9, metavar="X", help="default: %(default)s")
-    add("--seed", type=seed, default=0, metavar="N", help="default: %(default)s")
-    add("--weights", metavar="PATH", help="start from these: a .pdparams file, or a run's directory (its best epoch)")
-    add_device_options(parser)
-    add("--output", metavar="DIR", help="where the run goes (default: output/MODEL)")
-    add("--summary", action="store_true", help="print the table of layers, and stop")
+    add(
+        "--train-csv",
+        type=path,
+        metavar="FILE",
+        help="labels of the training images, .csv or .xlsx (else: their names)",
+    )
+    add("--epochs", type=positive_int, metavar="N", help=f"default: {Recipe.epochs}")
+    add("--batch-size", type=positive_int, metavar="N", help=f"default: {Recipe.batch_size}")
+    add("--lr", dest="learning_rate", type=positive_float, metavar="X", help=f"default: {Recipe.learning_rate}")
+    add("--momentum", type=fraction, metavar="X", help=f"default: {Recipe.momentum}")
+    add("--seed", type=seed, metavar="N", help="default: 0")
+    add("--weights", type=path, metavar="PATH", help="start from these: a .pdparams file, or a run (its best epoch)")
+    add_device_option(parser)
+    add("--output", type=path, metavar="DIR", help="where the run goes (default: output/MODEL)")
+    add("--summary", action="store_true", default=False, help="print the table of layers, and stop")
     return parser.parse_args()
 
 
 def main():
-    args = parse_args()
-    output = Path(args.output or Path("output", args.model))
+    options = vars(parse_args())
+    if options.pop("summary"):
+        from palm_cls.models import format_summary
+        from palm_cls.zoo import build_model
 
-    from palm_cls import runtime
-    from palm_cls.checkpoint import load
-    from palm_cls.dataset import find_dataset
-    from palm_cls.models import format_summary
-    from palm_cls.readers import dataset_readers
-    from palm_cls.training import train
-    from palm_cls.zoo import build_model
-
-    if args.summary:
-        print(format_summary(build_model(args.model)))
+        print(format_summary(build_model(options["name"])))
         return 0
-    device = runtime.choose_device(args.device)
-    dataset = find_dataset(args.data)
-    train_loader, valid_loader = dataset_readers(dataset, args.batch_size, args.train_csv)
-    runtime.set_seed(args.seed)
-    model = build_model(args.model)
-    if args.weights:
-        load(args.weights, model)
-    settings = {
-        "model": args.model,
-        "data": str(dataset.root),
-        "demo": dataset.is_demo,
-        "train_csv": args.train_csv,
-        "train_images": train_loader.images,
-        "valid_images": valid_loader.images,
-        "batch_size": args.batch_size,
-        "seed": args.seed,
-        "weights": args.weights,
-        "device": device,
-        "threads": runtime.threads(),
-    }
-    history = train(
-        model,
-        train_loader,
-        valid_loader,
-        epochs=args.epochs,
-        learning_rate=args.lr,
-        momentum=args.momentum,
-        output=output,
-        settings=settings,
-        remark=dataset.remark,
-    )
-    print(closing_words(history, output, RECIPES[args.model], dataset.remark))
+
+    from palm_cls.training import train_recipe
+
+    trained = train_recipe(**options)
+    tell_results(trained)
+    tell_next_steps(trained.output, options)
     return 0
 
 
-def closing_words(history, output, recipe, remark):
-    from palm_cls.messages import command_line
+def tell_results(trained):
     from palm_cls.runs import best_record
 
-    last, best = history[-1], best_record(history)
-    command = command_line("python", "tools/evaluate.py", "--weights", output)
-    lines = [
-        f"last epoch {last['epoch']}: accuracy {last['valid_accuracy']:.4f}; best epoch {best['epoch']}: accuracy "
-        f"{best['valid_accuracy']:.4f}; on {last['valid_images']} validation images {remark}".rstrip(),
-        f"The run lies in {output}. Evaluate its best epoch:\n    {command}",
-    ]
-    return "\n".join([*lines, recipe.advice] if recipe.advice else lines)
+    last, best = trained.history[-1], best_record(trained.history)
+    print(
+        f"last epoch {last['epoch']}: accuracy {last['valid_accuracy']:.4f}; "
+        f"best epoch {best['epoch']}: accuracy {best['valid_accuracy']:.4f}; "
+        f"on {last['valid_images']} validation images {trained.dataset.remark}".rstrip()
+    )
+
+
+def tell_next_steps(output, options):
+    data = ("--data", options["data"]) if "data" in options else ()
+    print(f"The run lies in {output}. Evaluate its best epoch:")
+    print(f"    {tool_command('evaluate', '--weights', output, *data)}")
+    if RECIPES[options["name"]].advice:
+        print(RECIPES[options["name"]].advice)
 
 
 if __name__ == "__main__":

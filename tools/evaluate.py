@@ -14,7 +14,7 @@ def parse_args():
     add("--weights", type=path, required=True, metavar="PATH", help="a run (its best epoch), or a .pdparams file")
     add("--model", choices=RECIPES, help="the network (default: that of the run in which the weights lie)")
     add_data_option(parser)
-    add("--batch-size", type=positive_int, default=10, metavar="N", help="default: %(default)s")
+    add("--batch-size", type=positive_int, default=10, metavar="N", help="images at a time (default: %(default)s)")
     add_device_option(parser)
     return parser, parser.parse_args()
 

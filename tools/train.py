@@ -35,11 +35,17 @@ def parse_args():
         metavar="FILE",
         help="labels of the training images, .csv or .xlsx (else: their names)",
     )
-    add("--epochs", type=positive_int, metavar="N", help=f"default: {Recipe.epochs}")
-    add("--batch-size", type=positive_int, metavar="N", help=f"default: {Recipe.batch_size}")
-    add("--lr", dest="learning_rate", type=positive_float, metavar="X", help=f"default: {Recipe.learning_rate}")
-    add("--momentum", type=fraction, metavar="X", help=f"default: {Recipe.momentum}")
-    add("--seed", type=seed, metavar="N", help="default: 0")
+    add("--epochs", type=positive_int, metavar="N", help=f"passes over the training images (default: {Recipe.epochs})")
+    add("--batch-size", type=positive_int, metavar="N", help=f"images in a step (default: {Recipe.batch_size})")
+    add(
+        "--lr",
+        dest="learning_rate",
+        type=positive_float,
+        metavar="X",
+        help=f"learning rate (default: {Recipe.learning_rate})",
+    )
+    add("--momentum", type=fraction, metavar="X", help=f"of the optimizer (default: {Recipe.momentum})")
+    add("--seed", type=seed, metavar="N", help="of all random numbers (default: 0)")
     add("--weights", type=path, metavar="PATH", help="start from these: a .pdparams file, or a run (its best epoch)")
     add_device_option(parser)
     add("--output", type=path, metavar="DIR", help="where the run goes (default: output/MODEL)")

@@ -83,6 +83,20 @@ def choose_device(name=None):
     return paddle.get_device()
 
 
+def seed_step(base, step):
+    """Seed paddle's random numbers (dropout) for training step `step` of a run that started from seed `base`.
+
+    paddle 2.6 cannot write down the state of its random numbers. So each step's are a function of the run's seed and
+    the step's number alone, and a run can go on from any step.
+    """
+    paddle.seed(int(np.random.SeedSequence([base, step]).generate_state(1)[0]))
+
+
+def current_seed():
+    """The seed that paddle's random numbers were last given."""
+    return paddle.get_rng_state()[0].current_seed()
+
+
 def set_seed(seed):
     """Seed Python's, NumPy's and paddle's random numbers, and ask cuDNN for repeatable kernels.
 

@@ -1,5 +1,6 @@
 """The lesson's training: `train`, which knows no network by name, and `train_recipe`, one recipe from seed to run."""
 
+import itertools
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -45,10 +46,11 @@ def train(
     if output:
         start_run(output, settings)
     optimizer = paddle.optimizer.Momentum(learning_rate, momentum, parameters=model.parameters())
+    steps = _seeded_steps(runtime.current_seed())
     history = []
     print("start training ... ")
     for epoch in range(epochs):
-        loss, accuracy = train_one_epoch(model, train_loader, optimizer, epoch, log_every)
+        loss, accuracy = train_one_epoch(model, train_loader, optimizer, epoch, steps, log_every)
         valid = evaluate(model, valid_loader)
         tqdm.write(f"[validation] accuracy/loss: {valid['accuracy']}/{valid['loss']} {remark}".rstrip())
         record = {
@@ -65,12 +67,20 @@ def train(
     return history
 
 
-def train_one_epoch(model, loader, optimizer, epoch, log_every=10):
+def _seeded_steps(base):
+    """Numbers of the training steps, 0, 1, ...; drawing one settles the random numbers of its step."""
+    for step in itertools.count():
+        runtime.seed_step(base, step)
+        yield step
+
+
+def train_one_epoch(model, loader, optimizer, epoch, steps, log_every=10):
     """One pass over a reader; returns the mean loss and the accuracy over its samples, measured while training."""
     model.train()
     samples = hits = total_loss = 0
     batches = tqdm(loader(), f"epoch {epoch}", getattr(loader, "batches", None), leave=False, disable=None)
     for batch_id, (imgs, labels) in enumerate(batches):
+        next(steps)
         logits = model(paddle.to_tensor(imgs))
         loss = cross_entropy(logits, paddle.to_tensor(labels))
         if batch_id % log_every == 0:

@@ -28,6 +28,7 @@ _HOME = {
     "xlsx_to_csv": "labels",
     "train": "training",
     "train_recipe": "training",
+    "resume_recipe": "training",
     "evaluate": "evaluation",
     "evaluation": "evaluation",
     "save": "checkpoint",
@@ -35,6 +36,7 @@ _HOME = {
     "choose_device": "runtime",
     "set_seed": "runtime",
     "InputError": "messages",
+    "RunError": "messages",
 }
 __all__ = list(_HOME)
 

@@ -14,7 +14,7 @@ import numpy as np
 import paddle
 import paddle.nn as nn
 
-from palm_cls.files import replacing
+from palm_cls.files import SEAL, SEAL_SIZE, file_digest, read_seal, replacing
 from palm_cls.messages import InputError
 from palm_cls.statefile import is_fluid, read_state, rename_fluid
 
@@ -24,13 +24,31 @@ SHOWN = 5  # names listed in a message before "and N more"
 def save(path, model, optimizer=None):
     """Write `path`.pdparams, and with an optimizer `path`.pdopt, each whole or not at all.
 
-    `path` is without suffix, as in the lesson ("output/lenet/last").
+    `path` is without suffix, as in the lesson ("output/lenet/best"). Returns {file name: sha256 of its content}.
     """
-    with replacing(f"{path}.pdparams") as temporary:
-        paddle.save(model.state_dict(), str(temporary))
+    states = {f"{path}.pdparams": model.state_dict()}
     if optimizer is not None:
-        with replacing(f"{path}.pdopt") as temporary:
-            paddle.save(_structured(optimizer.state_dict(), model), str(temporary))
+        states[f"{path}.pdopt"] = _structured(optimizer.state_dict(), model)
+    return {Path(file).name: _write(state, file) for file, state in states.items()}
+
+
+def _write(state, path):
+    """`paddle.save`, then the seal: a mark and the checksum of what stands before. Unpickling ends before the seal."""
+    with replacing(path) as temporary:
+        paddle.save(state, str(temporary))
+        sha256 = file_digest(temporary)
+        with temporary.open("ab") as file:
+            file.write(SEAL + bytes.fromhex(sha256))
+    return sha256
+
+
+def verify(path, sha256=None):
+    """Raise InputError unless a file of `save` is what was written (and, if given, has this checksum)."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: missing, though a checkpoint names it")
+    sealed = read_seal(path)
+    if sealed is None or sealed != file_digest(path, without=SEAL_SIZE) or sha256 not in (None, sealed):
+        raise InputError(f"{path}: damaged: its content does not match its checksum")
 
 
 def load(path, model, optimizer=None):
@@ -57,6 +75,8 @@ def weights_file(path):
 
 def _read(path, model):
     """The state in a file, under `model`'s names where PaddlePaddle 1.6 wrote it."""
+    if read_seal(path) is not None:
+        verify(path)
     state = read_state(path)
     return rename_fluid(state, _layers(model, nn.Conv2D), _layers(model, nn.Linear)) if is_fluid(state) else state
 

@@ -1,8 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and files that tell whether they are still what was written."""
 
 import contextlib
+import hashlib
 import os
 from pathlib import Path
+
+SEAL = b"palm_cls sha256:"  # then the digest of everything before the seal, which ends the file
+SEAL_SIZE = len(SEAL) + hashlib.sha256().digest_size
 
 
 @contextlib.contextmanager
@@ -31,3 +35,22 @@ def _flush_to_disk(path):
     # Without this a power cut can leave the new name with an empty file behind it.
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
+
+
+def file_digest(path, without=0):
+    """sha256 of a file, as hexadecimal digits; `without` that many bytes at its end."""
+    left = os.path.getsize(path) - without
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while left > 0 and (chunk := file.read(min(left, 1 << 20))):
+            digest.update(chunk)
+            left -= len(chunk)
+    return digest.hexdigest()
+
+
+def read_seal(path):
+    """The sha256 in the seal at the end of a file, as hexadecimal digits, or None where there is no seal."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - SEAL_SIZE))
+        seal = file.read()
+    return seal[len(SEAL) :].hex() if len(seal) == SEAL_SIZE and seal.startswith(SEAL) else None

@@ -15,6 +15,12 @@ class InputError(ValueError):
     """
 
 
+class RunError(RuntimeError):
+    """A run that had to stop, though nothing it was given was wrong in itself: a loss that is not finite, a directory
+    in use. The message is as InputError's; the tools leave with exit status 1.
+    """
+
+
 def notice(text):
     """Say `text` on standard error; standard output belongs to results."""
     print(text, file=sys.stderr, flush=True)

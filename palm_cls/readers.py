@@ -8,6 +8,7 @@
 Python's `random` shuffles, each epoch on top of the last, as in the lesson: after `random.seed(0)` the order repeats.
 """
 
+import hashlib
 import random
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def data_loader(datadir, batch_size=10, mode="train"):
     batch may be smaller. Raises InputError for a missing directory, a name with another first letter, and, when it is
     reached, an image that does not decode.
     """
-    return _reader([(Path(datadir, name), _label_of(datadir, name)) for name in image_names(datadir)], batch_size, mode)
+    return Reader([(Path(datadir, name), _label_of(datadir, name)) for name in image_names(datadir)], batch_size, mode)
 
 
 def _label_of(datadir, name):
@@ -57,28 +58,59 @@ def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid"):
     for row in rows:
         if not Path(datadir, row.name).is_file():
             raise InputError(f"{Path(datadir, row.name)}: no such image; it is listed in {csvfile}, row {row.row}")
-    return _reader([(Path(datadir, row.name), row.label) for row in rows], batch_size, mode)
+    return Reader([(Path(datadir, row.name), row.label) for row in rows], batch_size, mode)
 
 
-def _reader(samples, batch_size, mode):
-    """The function that yields one epoch of `samples`, [(path, label), ...]."""
-    if mode not in MODES:
-        raise ValueError(f"mode {mode!r} is none of {', '.join(MODES)}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size {batch_size} is not positive")
+class Reader:
+    """What the loaders return: calling it gives a generator of one epoch of batches, (imgs, labels).
 
-    def reader():
-        if mode == "train":
-            random.shuffle(samples)
-        for start in range(0, len(samples), batch_size):
-            batch = samples[start : start + batch_size]
-            imgs = np.stack([transform_img(read_image(path)) for path, _ in batch])
-            labels = np.array([[label] for _, label in batch], dtype="float32")
-            yield imgs, labels
+    images, batches: their numbers in an epoch. `order` and `rest` let a training go on in the middle of an epoch.
+    """
 
-    reader.images = len(samples)
-    reader.batches = -(-len(samples) // batch_size)
-    return reader
+    def __init__(self, samples, batch_size, mode):
+        """samples: [(path, label), ...] with all names different."""
+        if mode not in MODES:
+            raise ValueError(f"mode {mode!r} is none of {', '.join(MODES)}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size {batch_size} is not positive")
+        self.samples, self.batch_size, self.mode = samples, batch_size, mode
+        self.images = len(samples)
+        self.batches = -(-len(samples) // batch_size)
+
+    def __call__(self):
+        if self.mode == "train":
+            random.shuffle(self.samples)
+        yield from self.rest(0)
+
+    def rest(self, batch):
+        """The batches of the present order from number `batch` on."""
+        for start in range(batch * self.batch_size, self.images, self.batch_size):
+            yield self.load(self.samples[start : start + self.batch_size])
+
+    def load(self, samples):
+        """The batch of these samples: (float32 [N, 3, 224, 224], float32 [N, 1])."""
+        imgs = np.stack([transform_img(read_image(path)) for path, _ in samples])
+        return imgs, np.array([[label] for _, label in samples], dtype="float32")
+
+    @property
+    def fingerprint(self):
+        """sha256 of the names and labels of the images, whatever their order."""
+        lines = sorted(f"{path.name},{label}\n" for path, label in self.samples)
+        return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
+
+    @property
+    def order(self):
+        """Names of the images in the present order; can be set to another order of the same names."""
+        return [path.name for path, _ in self.samples]
+
+    @order.setter
+    def order(self, names):
+        sample_of = {path.name: (path, label) for path, label in self.samples}
+        self.samples[:] = [sample_of[name] for name in names]
+
+    def names(self, batch):
+        """Names of the images in batch number `batch` of the present order."""
+        return self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
 
 def dataset_readers(dataset, batch_size=10, train_csv=None):

@@ -1,15 +1,24 @@
-"""The output directory of a run.
+"""The output directory of a run, from which it can go on after any interruption.
 
-settings.json       how the run was made
-log.csv             a row an epoch
-last.pdparams       weights after the last epoch, with last.pdopt, the optimizer's state
-best.pdparams       weights of the epoch with the highest validation accuracy (the first of equals)
+    settings.json             how the run was made
+    log.csv                   a row an epoch
+    best.pdparams             weights of the epoch with the highest validation accuracy (the first of equals)
+    last-STEP.json            a checkpoint after training step STEP: position, random state, order of the images, and
+                              names and checksums of
+    last-STEP.pdparams        the weights and
+    last-STEP.pdopt           the optimizer's state that belong to it; the last two checkpoints are kept
+
+A checkpoint counts only as a whole: its .json is written last, and no file that a .json names is ever written again.
 """
 
+import contextlib
 import csv
+import hashlib
 import json
 import os
 import platform
+import random
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,34 +26,204 @@ import numpy as np
 from palm_cls import runtime  # noqa: F401  settles the threads before paddle is imported
 import paddle
 
-from palm_cls.checkpoint import save
+from palm_cls.checkpoint import load, save, verify
 from palm_cls.files import replacing
-from palm_cls.messages import InputError, notice
+from palm_cls.messages import InputError, RunError, notice
 
 SETTINGS = "settings.json"
 LOG = "log.csv"
+LOCK = ".lock"
+KEPT = 2  # checkpoints: the last one, and the one before in case the disk damages it
+
+
+@dataclass
+class Progress:
+    """How far a run has come; the running sums are those of the epoch under way."""
+
+    seed: int  # from which the random numbers of each step follow
+    epoch: int = 0
+    batch: int = 0  # of the epoch, the next to train on
+    step: int = 0  # of the run
+    samples: int = 0
+    hits: int = 0
+    loss: float = 0.0  # summed over samples
+    history: list = field(default_factory=list)  # of the finished epochs, as `train` returns it
+
+    def end_step(self, samples, hits, loss):
+        """Count a step on `samples` images, `hits` of them right, with mean loss `loss`."""
+        self.batch += 1
+        self.step += 1
+        self.samples += samples
+        self.hits += hits
+        self.loss += loss * samples
+
+    def end_epoch(self, valid, learning_rate):
+        """Close the epoch with its `evaluate` on the validation images, and begin the next."""
+        self.history.append(
+            {
+                "epoch": self.epoch,
+                "learning_rate": learning_rate,
+                "train_loss": self.loss / self.samples,
+                "train_accuracy": self.hits / self.samples,
+                "valid_loss": valid["loss"],
+                "valid_accuracy": valid["accuracy"],
+                "valid_images": valid["images"],
+            }
+        )
+        self.epoch += 1
+        self.batch = self.samples = self.hits = 0
+        self.loss = 0.0
 
 
 def start_run(directory, settings):
     """Make a run's directory with its settings.json; an earlier run in it is moved to `directory`-1, -2, ...
 
-    Raises InputError where anything but an earlier run would be in the way.
+    Returns the lock that keeps other processes out until it is closed. Raises InputError where anything but an earlier
+    run would be in the way, RunError where another process is at work there.
     """
     directory = Path(os.path.abspath(directory))
     _make_room(directory)
-    write_json({**settings, "versions": versions()}, directory / SETTINGS)
+    lock = lock_run(directory)
+    write_settings(directory, settings)
+    return lock
 
 
-def save_epoch(directory, history, model, optimizer):
-    """Save checkpoint and log after an epoch; `history` is the list of all epochs' records, {column: value}."""
+def write_settings(directory, settings):
+    """Write settings.json, with the versions of what the numbers depend on."""
+    versions = {"python": platform.python_version(), "paddle": paddle.__version__, "numpy": np.__version__}
+    write_json({**settings, "versions": versions}, Path(directory, SETTINGS))
+
+
+def lock_run(directory):
+    """Keep other processes out of a run's directory until the file returned is closed, or this process ends.
+
+    Raises RunError where another process holds it.
+    """
+    lock = open(Path(directory, LOCK), "wb")  # noqa: SIM115  open as long as the run lasts
+    try:
+        _lock_file(lock)
+    except BlockingIOError:
+        lock.close()
+        raise RunError(f"{directory}: in use by another process; wait for it, or give another --output") from None
+    except OSError:  # a file system without locks
+        notice(f"{directory}: this file system has no locks; do not start a second run there.")
+    return lock
+
+
+def _lock_file(file):
+    if os.name == "nt":
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            raise BlockingIOError from error
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def save_checkpoint(directory, progress, model, optimizer, loader):
+    """Save everything that `restore` needs to go on from here, then forget all but the last checkpoints."""
     directory = Path(directory)
-    save(directory / "last", model, optimizer)
-    if best_record(history) is history[-1]:
+    name = f"last-{progress.step:08d}"
+    files = save(directory / name, model, optimizer)
+    state = {
+        "progress": asdict(progress),
+        "order": getattr(loader, "order", None),
+        "random": _random_state(),
+        "files": files,
+    }
+    write_json({"sha256": _digest(state), **state}, directory / f"{name}.json")
+    _forget_old_checkpoints(directory)
+
+
+def save_epoch(directory, progress, model, optimizer, loader):
+    """Save after an epoch: the weights if it is the best, the log, the checkpoint."""
+    directory = Path(directory)
+    if best_record(progress.history) is progress.history[-1]:
         save(directory / "best", model)
+    _write_log(directory, progress.history)
+    save_checkpoint(directory, progress, model, optimizer, loader)
+
+
+def _write_log(directory, history):
     with replacing(directory / LOG) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(history[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
+
+
+def restore(directory, model, optimizer, loader):
+    """Bring everything back to the last good checkpoint of a run and return its Progress, or None if there is none yet.
+
+    A damaged checkpoint is named in a notice, renamed, and passed over for the one before.
+    """
+    directory = Path(directory)
+    _forget_old_checkpoints(directory)  # and with them what a killed process left half-written
+    for manifest in reversed(checkpoints(directory)):
+        try:
+            state = read_checkpoint(manifest)
+        except InputError as error:
+            notice(f"{error}\nGoing back to the checkpoint before.")
+            manifest.rename(manifest.with_suffix(".damaged"))
+            continue
+        load(manifest.with_suffix(".pdparams"), model, optimizer)
+        if state["order"]:
+            loader.order = state["order"]
+        _set_random_state(state["random"])
+        progress = Progress(**state["progress"])
+        if progress.history:
+            _write_log(directory, progress.history)  # a log that was ahead of the checkpoint goes back, too
+        return progress
+    return None
+
+
+def read_checkpoint(manifest):
+    """The content of a checkpoint's .json; raises InputError unless it and the files it names are as written."""
+    try:
+        state = json.loads(manifest.read_text(encoding="utf-8"))
+        whole = state.pop("sha256") == _digest(state)
+    except (ValueError, AttributeError, KeyError):
+        whole = False
+    if not whole:
+        raise InputError(f"{manifest}: damaged: its content does not match its checksum")
+    for name, sha256 in state["files"].items():
+        verify(manifest.with_name(name), sha256)
+    return state
+
+
+def checkpoints(directory):
+    """The .json of the checkpoints in a run's directory, oldest first."""
+    return sorted(Path(directory).glob("last-*.json"))
+
+
+def _forget_old_checkpoints(directory):
+    manifests = checkpoints(directory)
+    for manifest in manifests[:-KEPT]:
+        manifest.unlink()  # first, so that no manifest names files that are gone
+    kept = {manifest.stem for manifest in manifests[-KEPT:]}
+    for file in [*directory.glob("last-*.pd*"), *directory.glob(".*.tmp")]:
+        if file.stem not in kept:
+            file.unlink()
+
+
+def _random_state():
+    """State of Python's and NumPy's random numbers; paddle's follow from the seed and the step."""
+    kind, keys, *rest = np.random.get_state()
+    return {"python": random.getstate(), "numpy": [kind, keys.tolist(), *rest]}
+
+
+def _set_random_state(state):
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype="uint32"), *rest))
+
+
+def _digest(content):
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
 
 
 def best_record(records):
@@ -70,12 +249,7 @@ def read_settings(path):
 def write_json(content, path):
     """Write `content` as indented JSON, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def versions():
-    """{name: version} of what a run's numbers depend on."""
-    return {"python": platform.python_version(), "paddle": paddle.__version__, "numpy": np.__version__}
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _make_room(directory):
@@ -84,11 +258,12 @@ def _make_room(directory):
     if Path.cwd().is_relative_to(directory):
         raise InputError(f"{directory}: the current directory lies in it; give another --output")
     if read_settings(directory):
-        number = 1
-        while (aside := directory.with_name(f"{directory.name}-{number}")).exists():
-            number += 1
+        with contextlib.closing(lock_run(directory)):
+            number = 1
+            while (aside := directory.with_name(f"{directory.name}-{number}")).exists():
+                number += 1
         directory.rename(aside)
         notice(f"The earlier run in {directory} was moved to {aside}.")
-    elif directory.is_dir() and any(directory.iterdir()):
+    elif directory.is_dir() and not all(entry.name == LOCK or entry.match(".*.tmp") for entry in directory.iterdir()):
         raise InputError(f"{directory}: not empty, and not the output of a run; give another --output")
     directory.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,8 @@ import ctypes
 import io
 import os
 import random
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +109,34 @@ def set_seed(seed):
     paddle.seed(seed)
     if paddle.is_compiled_with_cuda():
         paddle.set_flags({"FLAGS_cudnn_deterministic": True})
+
+
+class DeferredInterrupt:
+    """A context in which the first Ctrl-C is only noted (`requested`), and the second is as ever.
+
+    With `active` False Ctrl-C is as ever; so it is outside the main thread, where Python lets nobody handle signals.
+    """
+
+    def __init__(self, active=True):
+        self.active = active and threading.current_thread() is threading.main_thread()
+        self.requested = False
+
+    def __enter__(self):
+        if self.active:
+            self.before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_):
+        if self.active:
+            signal.signal(signal.SIGINT, self.before)
+
+    def _note(self, *_):
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        notice("Interrupted: finishing the step and saving; once more stops at once.")
+
+    def raise_if_requested(self):
+        """Make up for a Ctrl-C that was noted."""
+        if self.requested:
+            raise KeyboardInterrupt

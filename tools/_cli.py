@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the clone's palm_cls, before any installed one
 
-from palm_cls.messages import InputError, command_line  # noqa: E402  only now can it be found
+from palm_cls.messages import InputError, RunError, command_line  # noqa: E402  only now can it be found
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,6 +27,8 @@ def run(main):
         status = main()
     except InputError as error:
         status = _tell(prog, error, 2)
+    except RunError as error:
+        status = _tell(prog, error, 1)
     except KeyboardInterrupt:
         status = _tell(prog, "interrupted", 130)
     except ImportError as error:

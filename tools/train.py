@@ -4,6 +4,8 @@ python tools/train.py --model lenet
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 from _cli import (
     Parser,
@@ -20,6 +22,8 @@ from _cli import (
 
 from palm_cls.zoo import RECIPES, Recipe
 
+DEFAULT = "lenet"
+
 
 def parse_args():
     parser = Parser(
@@ -27,7 +31,7 @@ def parse_args():
         argument_default=argparse.SUPPRESS,  # what is not given is left to train_recipe
     )
     add = parser.add_argument
-    add("--model", dest="name", choices=RECIPES, default="lenet", help="the network (default: %(default)s)")
+    add("--model", dest="name", choices=RECIPES, help=f"the network (default: {DEFAULT})")
     add_data_option(parser)
     add(
         "--train-csv",
@@ -37,37 +41,60 @@ def parse_args():
     )
     add("--epochs", type=positive_int, metavar="N", help=f"passes over the training images (default: {Recipe.epochs})")
     add("--batch-size", type=positive_int, metavar="N", help=f"images in a step (default: {Recipe.batch_size})")
-    add(
-        "--lr",
-        dest="learning_rate",
-        type=positive_float,
-        metavar="X",
-        help=f"learning rate (default: {Recipe.learning_rate})",
-    )
+    rate = f"learning rate (default: {Recipe.learning_rate})"
+    add("--lr", dest="learning_rate", type=positive_float, metavar="X", help=rate)
     add("--momentum", type=fraction, metavar="X", help=f"of the optimizer (default: {Recipe.momentum})")
     add("--seed", type=seed, metavar="N", help="of all random numbers (default: 0)")
     add("--weights", type=path, metavar="PATH", help="start from these: a .pdparams file, or a run (its best epoch)")
     add_device_option(parser)
     add("--output", type=path, metavar="DIR", help="where the run goes (default: output/MODEL)")
+    add("--save-every", type=positive_int, metavar="N", help="checkpoint every N steps, too (always: every epoch)")
+    add(
+        "--resume",
+        type=path,
+        nargs="?",
+        metavar="DIR",
+        help="go on with the run in DIR (default: where a new one goes)",
+    )
     add("--summary", action="store_true", default=False, help="print the table of layers, and stop")
-    return parser.parse_args()
+    return parser, vars(parser.parse_args())
 
 
 def main():
-    options = vars(parse_args())
+    parser, options = parse_args()
     if options.pop("summary"):
         from palm_cls.models import format_summary
         from palm_cls.zoo import build_model
 
-        print(format_summary(build_model(options["name"])))
+        print(format_summary(build_model(options.get("name", DEFAULT))))
         return 0
 
-    from palm_cls.training import train_recipe
-
-    trained = train_recipe(**options)
+    resume = "resume" in options
+    if resume and options["resume"] and "output" in options:
+        parser.error("--resume DIR or --output DIR, not both")
+    default = Path("output", options.get("name", DEFAULT))
+    output = Path(options.pop("resume", None) or options.pop("output", default))
+    try:
+        trained = train_or_resume(output, resume, options)
+    except KeyboardInterrupt:
+        tell_how_to_go_on(output)
+        raise
     tell_results(trained)
-    tell_next_steps(trained.output, options)
+    tell_next_steps(trained, options)
     return 0
+
+
+def train_or_resume(output, resume, options):
+    from palm_cls.training import resume_recipe, train_recipe
+
+    if resume:
+        return resume_recipe(output, **options)
+    return train_recipe(**{"name": DEFAULT, **options}, output=output)
+
+
+def tell_how_to_go_on(output):
+    if Path(output, "settings.json").is_file():
+        print(f"Go on with: {tool_command('train', '--resume', output)}", file=sys.stderr)
 
 
 def tell_results(trained):
@@ -81,12 +108,12 @@ def tell_results(trained):
     )
 
 
-def tell_next_steps(output, options):
+def tell_next_steps(trained, options):
     data = ("--data", options["data"]) if "data" in options else ()
-    print(f"The run lies in {output}. Evaluate its best epoch:")
-    print(f"    {tool_command('evaluate', '--weights', output, *data)}")
-    if RECIPES[options["name"]].advice:
-        print(RECIPES[options["name"]].advice)
+    print(f"The run lies in {trained.output}. Evaluate its best epoch:")
+    print(f"    {tool_command('evaluate', '--weights', trained.output, *data)}")
+    if trained.recipe.advice:
+        print(trained.recipe.advice)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,368 @@
+"""A run that is stopped at any moment goes on as if it never had been."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PROJECT
+
+from palm_cls import runs
+from palm_cls.checkpoint import load, verify
+from palm_cls.messages import InputError, RunError
+from palm_cls.models import LeNet
+from palm_cls.readers import Reader
+from palm_cls.statefile import read_state
+from palm_cls.training import train
+
+STEPS, EPOCHS = 4, 3  # steps an epoch
+
+
+class SmallReader(Reader):
+    """A reader of 1x28x28 images that are drawn from their names; nothing is read from the disk."""
+
+    def load(self, samples):
+        imgs = [np.random.RandomState(int(path.name[1:5])).rand(1, 28, 28) + label for path, label in samples]
+        return np.stack(imgs).astype("float32"), np.array([[label] for _, label in samples], dtype="float32")
+
+
+def small_reader(mode, images=4 * STEPS - 1):
+    return SmallReader([(Path(f"P{k:04d}.jpg"), k % 2) for k in range(images)], batch_size=4, mode=mode)
+
+
+class Network(LeNet):
+    """The smallest LeNet, with dropout, so that paddle's random numbers matter."""
+
+    def forward(self, x):
+        import paddle.nn.functional as F
+
+        return super().forward(F.dropout(x, 0.2, training=self.training))
+
+
+def network():
+    return Network(1, in_channels=1, image_size=28)
+
+
+def run(output, resume=False, epochs=EPOCHS, save_every=3, seed=0, **options):
+    from palm_cls.runtime import set_seed
+
+    set_seed(seed)
+    model = network()
+    loaders = small_reader("train"), small_reader("valid")
+    return train(model, *loaders, epochs=epochs, output=output, save_every=save_every, resume=resume, **options)
+
+
+def contents(directory):
+    """What a run leaves behind, to the bit, but for paddle's own names of parameters, which count up in a process."""
+    return {path.name: content(path) for path in directory.iterdir() if path.name != runs.LOCK}
+
+
+def content(path):
+    if path.suffix == ".json":
+        return {name: value for name, value in json.loads(path.read_text()).items() if name not in ("sha256", "files")}
+    if path.suffix in (".pdparams", ".pdopt"):
+        return {name: value.tobytes() for name, value in read_state(path).items() if isinstance(value, np.ndarray)}
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("uninterrupted") / "run"
+    run(directory)
+    return contents(directory)
+
+
+def in_a_fork(output, fatal_call=0, seconds=None):
+    """Start or resume the run in a fork of this process; how it ended: "done" or "killed".
+
+    It kills itself at the n-th call that touches the disk, or is killed after so many seconds. This process must not
+    have computed anything with paddle before: its threads do not survive a fork.
+    """
+    child = os.fork()
+    if not child:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            _die_at(fatal_call)
+            run(output, resume=(output / runs.SETTINGS).is_file())
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL), f"status {status}"
+    return "killed" if status else "done"
+
+
+def _die_at(number):
+    calls = iter(range(number - 1, -1, -1))
+
+    def deadly(function):
+        def call(*args, **kwargs):
+            if next(calls, None) == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ("fsync", "replace", "unlink", "mkdir"):
+        setattr(os, name, deadly(getattr(os, name)))
+
+
+def kill_at_every_touch_of_the_disk(output):
+    """Let a run die at its first touch of the disk, the resumed one at its second, ... until one gets through."""
+    kills = 0
+    while in_a_fork(output, fatal_call=kills + 1) == "killed":
+        kills += 1
+        assert_nothing_half_written(output)
+    return kills
+
+
+def kill_at_random_moments(output, kills):
+    """Kill run after run at random moments; returns how many got through."""
+    rng, finished = random.Random(0), 0
+    while kills:
+        directory = output / f"run{finished}"
+        if in_a_fork(directory, seconds=rng.uniform(0, 0.5)) == "done":
+            finished += 1
+        else:
+            kills -= 1
+            assert_nothing_half_written(directory)
+    in_a_fork(output / f"run{finished}")
+    return finished + 1
+
+
+def in_a_fresh_process(expression):
+    """The value of an expression of this module, from a process that has not computed with paddle yet."""
+    code = f"import test_resume; from pathlib import Path; print(repr(test_resume.{expression}))"
+    path = os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return eval(done.stdout)
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="forks and signals of POSIX")
+
+
+@posix
+def test_killed_at_every_touch_of_the_disk(tmp_path, uninterrupted):
+    """Between any two writes, renames and deletions of a run, which then goes on and is killed at a later one."""
+    kills = in_a_fresh_process(f"kill_at_every_touch_of_the_disk(Path({str(tmp_path / 'run')!r}))")
+    assert kills >= 20
+    assert contents(tmp_path / "run") == uninterrupted
+
+
+@posix
+@pytest.mark.slow
+def test_killed_200_times_at_random_moments(tmp_path, uninterrupted):
+    finished = in_a_fresh_process(f"kill_at_random_moments(Path({str(tmp_path)!r}), kills=200)")
+    for number in range(finished):
+        assert contents(tmp_path / f"run{number}") == uninterrupted
+
+
+def assert_nothing_half_written(directory):
+    """What is there under its final name is whole, whatever else the kill left."""
+    for file in directory.glob("*.json"):
+        json.loads(file.read_text())
+    for manifest in runs.checkpoints(directory)[-1:]:
+        runs.read_checkpoint(manifest)
+    if (directory / "best.pdparams").exists():
+        verify(directory / "best.pdparams")
+
+
+def test_more_epochs_extend_a_finished_run(tmp_path, uninterrupted, capsys):
+    run(tmp_path / "run", epochs=1)
+    run(tmp_path / "run", epochs=1, resume=True)
+    assert "finished, with 1 epochs; more of them (--epochs) extend it" in capsys.readouterr().err
+    run(tmp_path / "run", epochs=EPOCHS, resume=True)
+    assert f"going on in epoch 1 of {EPOCHS}, after step {STEPS}" in capsys.readouterr().err
+    assert contents(tmp_path / "run") == uninterrupted
+
+
+def test_a_run_that_has_no_checkpoint_yet_begins_again(tmp_path, uninterrupted):
+    runs.start_run(tmp_path / "run", {}).close()
+    run(tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == uninterrupted
+
+
+@pytest.mark.parametrize("kind", ["json", "pdparams", "pdopt"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, uninterrupted, capsys, kind, damage):
+    run(tmp_path / "run", epochs=2)
+    file = runs.checkpoints(tmp_path / "run")[-1].with_suffix(f".{kind}")
+    if damage == "gone" and kind == "json":
+        pytest.skip("that is no checkpoint at all")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content if damage == "flip" else content[:-1])
+    if damage == "gone":
+        file.unlink()
+    run(tmp_path / "run", resume=True)
+    told = capsys.readouterr().err
+    assert f"{file}: " in told
+    assert "Going back to the checkpoint before." in told
+    left = contents(tmp_path / "run")
+    assert left.pop(f"last-{2 * STEPS:08d}.damaged")
+    assert left == uninterrupted
+
+
+def test_damaged_weights_are_recognised_by_load(tmp_path):
+    run(tmp_path / "run", epochs=1)
+    content = bytearray((tmp_path / "run" / "best.pdparams").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "run" / "best.pdparams").write_bytes(content)
+    with pytest.raises(InputError, match=r"best\.pdparams: damaged: its content does not match its checksum"):
+        load(tmp_path / "run", network())
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, uninterrupted, monkeypatch):
+    calls = iter(range(100))
+
+    def filling_up(descriptor, fsync=os.fsync):
+        if next(calls) == 11:
+            raise OSError(28, "No space left on device")
+        return fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", filling_up)
+        with pytest.raises(OSError, match="No space left"):
+            run(tmp_path / "run")
+    assert_nothing_half_written(tmp_path / "run")
+    assert not list((tmp_path / "run").glob(".*.tmp"))
+    run(tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == uninterrupted
+
+
+def test_two_runs_in_one_directory(tmp_path):
+    with runs.start_run(tmp_path / "run", {}):
+        for resume in (False, True):
+            with pytest.raises(RunError, match="in use by another process"):
+                run(tmp_path / "run", resume=resume)
+    run(tmp_path / "run", epochs=1)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(tmp_path):
+    class Spoiled(SmallReader):
+        def load(self, samples):
+            imgs, labels = super().load(samples)
+            return imgs * np.float32("nan" if self.order.index(samples[0][0].name) == 8 else 1), labels
+
+    loader = small_reader("train")
+    loader.__class__ = Spoiled
+    told = r"the loss is nan in epoch 0, batch_id 2 \(step 2\), learning rate 0\.001; images: P\d+\.jpg, P\d+\.jpg"
+    with pytest.raises(RunError, match=told):
+        train(network(), loader, small_reader("valid"), epochs=1, output=tmp_path / "run", save_every=1)
+    (*_, last) = runs.checkpoints(tmp_path / "run")
+    assert runs.read_checkpoint(last)["progress"]["step"] == 2
+    assert all(np.isfinite(value).all() for value in arrays(last.with_suffix(".pdparams")))
+
+
+def arrays(path):
+    return [value for value in read_state(path).values() if isinstance(value, np.ndarray)]
+
+
+def test_ctrl_c_finishes_the_step_and_saves(tmp_path, uninterrupted):
+    class Interrupting(SmallReader):
+        def load(self, samples):
+            if len(samples) < 4 and not (tmp_path / "interrupted").exists():  # the last batch of an epoch
+                (tmp_path / "interrupted").touch()
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)
+            return super().load(samples)
+
+    from palm_cls.runtime import set_seed
+
+    set_seed(0)
+    model = network()
+    loader = small_reader("train")
+    loader.__class__ = Interrupting
+    with pytest.raises(KeyboardInterrupt):
+        train(model, loader, small_reader("valid"), epochs=EPOCHS, output=tmp_path / "run", save_every=3)
+    assert runs.read_checkpoint(runs.checkpoints(tmp_path / "run")[-1])["progress"]["step"] == STEPS
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    run(tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == uninterrupted
+
+
+@pytest.fixture(scope="module")
+def started(tool, small_demo, tmp_path_factory):
+    """A run of the tool over one epoch: its directory."""
+    output = tmp_path_factory.mktemp("started") / "run"
+    done = tool("train", "--data", small_demo, "--epochs", 1, "--seed", 3, "--output", output)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--batch-size", "5"], "its batch size is 10, not 5"),
+        (["--seed", "4"], "its seed is 3, not 4"),
+        (["--model", "alexnet"], "its name is lenet, not alexnet"),
+        (["--momentum", "0.5"], "its momentum is 0.9, not 0.5"),
+        (["--train-csv", "own.csv"], "its train csv is None, not own.csv"),
+        (["--output", "elsewhere"], "--resume DIR or --output DIR, not both"),
+    ],
+)
+def test_a_changed_setting_is_refused_by_name(tool, started, args, told):
+    done = tool("train", "--resume", started, *args)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_other_images_are_refused(tool, started, small_demo, tmp_path):
+    shutil.copytree(small_demo, tmp_path / "demo")
+    next((tmp_path / "demo").glob("PALM-Training400/*/P*.jpg")).unlink()
+    done = tool("train", "--resume", started, "--epochs", 2, "--data", tmp_path / "demo")
+    assert done.returncode == 2
+    assert "began with other training images or labels" in done.stderr
+    assert "no run there to resume" in tool("train", "--resume", tmp_path / "nowhere").stderr
+
+
+def test_the_tool_resumes_extends_and_honours_another_learning_rate(tool, started, small_demo, tmp_path):
+    shutil.copytree(started, tmp_path / "output" / "lenet")
+    finished = tool("train", "--resume", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "finished, with 1 epochs" in finished.stderr
+
+    extended = tool("train", "--resume", "--epochs", 2, "--lr", 0.01, cwd=tmp_path)
+    assert "the learning rate was 0.001, and is 0.01 from here on" in extended.stderr
+    rows = (tmp_path / "output" / "lenet" / "log.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in rows] == ["learning_rate", "0.001", "0.01"]
+
+    whole = tmp_path / "whole"
+    shutil.copytree(started, tmp_path / "again")
+    tool("train", "--resume", tmp_path / "again", "--epochs", 2)
+    tool("train", "--data", small_demo, "--epochs", 2, "--seed", 3, "--output", whole)
+    for name in ("log.csv", "best.pdparams", "last-00000004.pdparams", "last-00000004.pdopt"):
+        assert (tmp_path / "again" / name).read_bytes() == (whole / name).read_bytes()
+
+
+@posix
+def test_ctrl_c_says_how_to_go_on(small_demo, tmp_path):
+    command = [sys.executable, PROJECT / "tools" / "train.py", "--data", small_demo, "--output", tmp_path / "run"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not process.stdout.readline().startswith("epoch: 0"):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re_tail(errors) == [f"train.py --resume {tmp_path / 'run'}", "train.py: interrupted"]
+    assert runs.checkpoints(tmp_path / "run")
+
+
+def re_tail(errors):
+    first, second = errors.splitlines()[-2:]
+    return [first[first.index("train.py") :], second]

@@ -3,15 +3,20 @@
 Plain `paddle.load` reads both. Parameters go by their structured names (`conv1.weight`), velocities too
 (`conv1.weight.velocity`): paddle's own names for them (`linear_3.w_0_velocity_0`) count up through the process, so that
 a second network, or a second optimizer, would not find its velocities again.
+
+`load` runs nothing of what it reads, and takes the files of PaddlePaddle 1.6 too (see `palm_cls.statefile`).
 """
 
 from pathlib import Path
 
 from palm_cls import runtime  # noqa: F401  settles the threads before paddle is imported
+import numpy as np
 import paddle
+import paddle.nn as nn
 
 from palm_cls.files import replacing
 from palm_cls.messages import InputError
+from palm_cls.statefile import is_fluid, read_state, rename_fluid
 
 SHOWN = 5  # names listed in a message before "and N more"
 
@@ -35,8 +40,7 @@ def load(path, model, optimizer=None):
     or its names and shapes are not those of `model`.
     """
     weights = weights_file(path)
-    state = _read(weights)
-    _compare(state, model.state_dict(), weights)
+    state = _fitting(weights, _read(weights, model), model.state_dict())
     if optimizer is not None:
         _load_optimizer(weights.with_suffix(".pdopt"), model, optimizer)
     model.set_state_dict(state)
@@ -51,31 +55,41 @@ def weights_file(path):
     raise InputError(f"{path}: no weights there; expected a run directory with best.pdparams, or a .pdparams file")
 
 
-def _read(path):
-    try:
-        state = paddle.load(str(path))
-    except Exception as error:  # what a damaged file makes of paddle and pickle is not limited to a few types
-        raise InputError(f"{path}: not a checkpoint that can be read ({error})") from error
-    if not isinstance(state, dict):
-        raise InputError(f"{path}: not a checkpoint; expected names with their arrays")
-    return state
+def _read(path, model):
+    """The state in a file, under `model`'s names where PaddlePaddle 1.6 wrote it."""
+    state = read_state(path)
+    return rename_fluid(state, _layers(model, nn.Conv2D), _layers(model, nn.Linear)) if is_fluid(state) else state
 
 
-def _compare(found, expected, path):
-    """Refuse a state whose names or shapes are not those expected (paddle's set_state_dict only warns)."""
-    found = {name: value for name, value in found.items() if hasattr(value, "shape")}
+def _layers(model, kind):
+    return [name for name, layer in model.named_sublayers() if isinstance(layer, kind)]
+
+
+def _fitting(path, found, expected):
+    """The arrays of the state `found`, in the types of `expected`; refused unless names and shapes are the same.
+
+    (paddle's own set_state_dict only warns.)
+    """
+    found = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+    expected = {name: value.numpy() for name, value in expected.items() if hasattr(value, "numpy")}
     wrong = {
         "missing": [name for name in expected if name not in found],
         "unexpected": [name for name in found if name not in expected],
         "of another shape": [
             f"{name} {list(found[name].shape)} (expected {list(value.shape)})"
             for name, value in expected.items()
-            if name in found and list(found[name].shape) != list(value.shape)
+            if name in found and found[name].shape != value.shape
+        ],
+        "of another type": [
+            f"{name} {found[name].dtype} (expected {value.dtype})"
+            for name, value in expected.items()
+            if name in found and found[name].dtype.kind != value.dtype.kind
         ],
     }
     told = "; ".join(f"{what}: {_listed(names)}" for what, names in wrong.items() if names)
     if told:
         raise InputError(f"{path}: weights of another network. {told}")
+    return {name: value.astype(expected[name].dtype) for name, value in found.items()}
 
 
 def _listed(names):
@@ -105,14 +119,14 @@ def _structured(state, model):
 def _load_optimizer(path, model, optimizer):
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected the optimizer's state beside the weights")
-    state = _read(path)
-    if not optimizer.state_dict():
+    state = _read(path, model)
+    if not _slots(model, optimizer.state_dict()):
         _create_slots(model, optimizer)
     slots = _slots(model, optimizer.state_dict())
     current = {slots.get(key, key): value for key, value in optimizer.state_dict().items()}
-    _compare(state, current, path)
     key_of = {name: key for key, name in slots.items()}
-    optimizer.set_state_dict({key_of.get(name, name): value for name, value in state.items()})
+    arrays = _fitting(path, state, current)
+    optimizer.set_state_dict({key_of.get(name, name): value for name, value in {**state, **arrays}.items()})
 
 
 def _create_slots(model, optimizer):

@@ -85,17 +85,20 @@ def train_one_epoch(model, loader, optimizer, epoch, log_every=10):
     return total_loss / samples, hits / samples
 
 
-def train_recipe(name, data=None, train_csv=None, seed=0, weights=None, device=None, output=None, **changes):
+def train_recipe(
+    name, data=None, train_csv=None, skip_bad=False, seed=0, weights=None, device=None, output=None, **changes
+):
     """Train the recipe `name` (see `palm_cls.zoo`) as `tools/train.py` does, and return a TrainedRun.
 
-    data: directory of the data set, as `find_dataset` takes it; train_csv: table of the training labels; weights: where
-    to start from, as `load` takes it; device: as `choose_device` takes it; output: default output/`name`. `changes`
-    override entries of the recipe: epochs, batch_size, learning_rate, momentum. Raises InputError for what is missing.
+    data: directory of the data set, as `find_dataset` takes it; train_csv: table of the training labels; skip_bad: pass
+    over training images that do not decode, and tell so; weights: where to start from, as `load` takes it; device: as
+    `choose_device` takes it; output: default output/`name`. `changes` override entries of the recipe: epochs,
+    batch_size, learning_rate, momentum. Raises InputError for what is missing.
     """
     recipe = replace(find_recipe(name), **changes)
     device = runtime.choose_device(device)
     dataset = find_dataset(data)
-    train_loader, valid_loader = dataset_readers(dataset, recipe.batch_size, train_csv)
+    train_loader, valid_loader = dataset_readers(dataset, recipe.batch_size, train_csv, skip_bad)
     runtime.set_seed(seed)
     model = build_model(name)
     if weights is not None:
@@ -105,6 +108,7 @@ def train_recipe(name, data=None, train_csv=None, seed=0, weights=None, device=N
         "data": str(dataset.root),
         "demo": dataset.is_demo,
         "train_csv": None if train_csv is None else str(train_csv),
+        "skip_bad": skip_bad,
         "train_images": train_loader.images,
         "valid_images": valid_loader.images,
         "batch_size": recipe.batch_size,

@@ -76,7 +76,7 @@ def test_a_clean_set(clean, tool):
         "    4 256x256; 4 colour; 4 JPEG",
         "validation: 4 images; 2 label 0, 2 label 1",
         "    4 256x256; 4 colour; 4 JPEG",
-        "0 errors, 0 warnings",
+        "errors: 0, warnings: 0",
     ]
 
 
@@ -191,7 +191,7 @@ def test_what_is_missing_altogether_hides_nothing_else(clean, tool):
     assert found(clean) == [("no-images", ()), ("no-labels", ()), ("empty", ("P2.JPG",))]
     done = tool("check_data", "--data", clean)
     assert done.returncode == 2
-    assert "3 errors, 0 warnings" in done.stdout
+    assert "errors: 3, warnings: 0" in done.stdout
     assert "no validation images; expected them in PALM-Validation400" in done.stdout
 
 

@@ -65,7 +65,7 @@ def print_report(report):
             print(f"    {line(finding)}")
         if len(findings) > SHOWN:
             print(f"    and {len(findings) - SHOWN} more (--json lists them)")
-    print(f"{report.count('error')} errors, {report.count('warning')} warnings")
+    print(f"errors: {report.count('error')}, warnings: {report.count('warning')}")
 
 
 def counts(summary, what, prefix=""):

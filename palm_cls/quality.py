@@ -85,10 +85,10 @@ BLANK = 1.0  # standard deviation of a thumbnail, in grey levels; the flattest o
 
 # Two images are nearly identical where their thumbnails correlate above 1 - SIMILAR. Measured on the 600 images of the
 # course's set at 224x224: of the pairs of different eyes the closest is 0.0133 from 1 (on 8000 images some 0.005 is to
-# be expected: that distance falls with about the fifth root of the number of pairs); copies are within 0.0008 when rescaled
-# by 0.9 and saved at JPEG quality 60, 0.0012 at quality 30, 0.0009 when brightened by a tenth, 0.0002 against the
-# originals of 1444 and 2124 pixels. The usual 64-bit hashes (DCT, differences) do not serve: fundus photographs are a
-# bright disc on black, and different eyes have equal hashes.
+# be expected, since that distance falls with about the fifth root of the number of pairs); copies are within 0.0008
+# when rescaled by 0.9 and saved at JPEG quality 60, 0.0012 at quality 30, 0.0009 when brightened by a tenth, 0.0002
+# against the originals of 1444 and 2124 pixels. The usual 64-bit hashes (DCT, differences) do not serve: fundus
+# photographs are a bright disc on black, and different eyes have equal hashes.
 SIMILAR = 0.003
 
 FEW = 0.1  # share of the labelled images below which a class is reported

@@ -69,7 +69,7 @@ def print_report(report):
 
 
 def counts(summary, what, prefix=""):
-    """ "300 label 0, 100 label 1"; of many sizes the most frequent."""
+    """The numbers of a summary, as "300 label 0, 100 label 1"; of many sizes the most frequent."""
     parts = [f"{number} {prefix}{value}" for value, number in summary[what].items()]
     more = [f"{len(parts) - SHOWN} other {what}"] if len(parts) > SHOWN else []
     return ", ".join(parts[:SHOWN] + more) or f"no {what} known"

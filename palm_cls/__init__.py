@@ -22,6 +22,7 @@ _HOME = {
     "data_loader": "readers",
     "valid_data_loader": "readers",
     "dataset_readers": "readers",
+    "check_data": "quality",
     "find_dataset": "dataset",
     "prepare_data": "dataset",
     "read_labels": "labels",

@@ -17,6 +17,7 @@ import paddle.nn as nn
 from palm_cls.files import SEAL, SEAL_SIZE, file_digest, read_seal, replacing
 from palm_cls.messages import InputError
 from palm_cls.statefile import is_fluid, read_state, rename_fluid
+from palm_cls.zoo import RECIPES, build_model
 
 SHOWN = 5  # names listed in a message before "and N more"
 
@@ -108,8 +109,19 @@ def _fitting(path, found, expected):
     }
     told = "; ".join(f"{what}: {_listed(names)}" for what, names in wrong.items() if names)
     if told:
-        raise InputError(f"{path}: weights of another network. {told}")
+        raise InputError(f"{path}: weights of another network{_which_network(found)}. {told}")
     return {name: value.astype(expected[name].dtype) for name, value in found.items()}
+
+
+def _which_network(found):
+    """(alexnet), say: the first recipe whose parameters have these names and shapes; "" if there is none."""
+    shapes = {name: list(value.shape) for name, value in found.items()}
+    for name in RECIPES:
+        with paddle.LazyGuard():  # shapes without memory
+            model = build_model(name)
+        if shapes == {key: list(parameter.shape) for key, parameter in model.named_parameters()}:
+            return f" ({name})"
+    return ""
 
 
 def _listed(names):

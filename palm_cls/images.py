@@ -1,29 +1,77 @@
 """Decoding image files, and the lesson's `transform_img`."""
 
+import re
+from pathlib import Path
+
 import cv2
 import numpy as np
 
 from palm_cls.messages import InputError
 
 IMAGE_SIZE = 224  # pixels, height and width that the lesson's networks take
+JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # how these files begin
+START_OF_SCAN, END_OF_IMAGE = 0xDA, b"\xff\xd9"  # markers of JPEG: the pixels follow; nothing follows
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # of a segment: ff 00, ff ff and ff d0..d7 are none
 
 
 def read_image(path):
     """Decode an image file to uint8 BGR [height, width, 3], as `cv2.imread` does.
 
-    Unlike it, works with any path on Windows too, and raises InputError for what is missing or does not decode.
+    Unlike it, works with any path on Windows too, and raises InputError for what is missing, truncated or does not
+    decode.
     """
     try:
-        content = np.fromfile(path, dtype=np.uint8)
+        content = Path(path).read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
-    try:
-        img = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    except cv2.error:  # a header that claims more pixels than OpenCV allows
-        img = None
+    img = decode(content)
     if img is None:
-        raise InputError(f"{path}: not an image that can be decoded; replace the file or remove it")
+        reason = " (it is empty)" if not content else " (it is truncated)" if is_truncated(content) else ""
+        raise InputError(f"{path}: not an image that can be decoded{reason}; replace the file or remove it")
     return img
+
+
+def decode(content):
+    """The content of an image file (bytes) as uint8 BGR [height, width, 3]; None for what is truncated or no image.
+
+    Of a truncated JPEG `cv2.imdecode` makes nothing in OpenCV 4.11 and 5.0, and a picture with leftovers in 4.5 to 4.8.
+    """
+    if not content or is_truncated(content):
+        return None
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # a header that claims more pixels than OpenCV allows
+        return None
+
+
+def is_truncated(content):
+    """Whether `content` (bytes) begins like a JPEG or PNG file and breaks off before its end.
+
+    Bytes after the end, which some cameras write, are no fault; the end of a thumbnail within a JPEG is not its own.
+    """
+    if content.startswith(JPEG):
+        scan = jpeg_segments(content).get(START_OF_SCAN)
+        return scan is None or content.find(END_OF_IMAGE, scan) < 0
+    return content.startswith(PNG) and not _png_is_whole(content)
+
+
+def jpeg_segments(content):
+    """{marker: position after it} of a JPEG's segments, up to the first scan; what lies within a segment is passed."""
+    segments, position = {}, 2
+    while START_OF_SCAN not in segments and (found := _MARKER.search(content, position)):
+        start = found.end()
+        segments[found[1][0]] = start
+        position = start + int.from_bytes(content[start : start + 2], "big")
+    return segments
+
+
+def _png_is_whole(content):
+    position = len(PNG)
+    while position + 12 <= len(content):  # a chunk: 4 bytes of length, 4 of name, its data, 4 of checksum
+        if content[position + 4 : position + 8] == b"IEND":
+            return True
+        position += 12 + int.from_bytes(content[position : position + 4], "big")
+    return False
 
 
 def transform_img(img):

@@ -17,21 +17,23 @@ import numpy as np
 from palm_cls.dataset import image_names
 from palm_cls.images import read_image, transform_img
 from palm_cls.labels import read_labels
-from palm_cls.messages import InputError
+from palm_cls.messages import InputError, notice
 
 MODES = ("train", "valid", "eval")
 LABEL_OF_LETTER = {"H": 0, "N": 0, "P": 1}  # high myopia and normal: not pathological; P: pathological
 
 
-def data_loader(datadir, batch_size=10, mode="train"):
+def data_loader(datadir, batch_size=10, mode="train", skip_bad=False):
     """Reader of a directory whose file names tell the label: H.., N.. -> 0, P.. -> 1.
 
     Images come in the order of their sorted names, with mode "train" shuffled anew each epoch. Returns a function; each
     call of it gives a generator of one epoch: (imgs float32 [N, 3, 224, 224] in -1..1, labels float32 [N, 1]); the last
-    batch may be smaller. Raises InputError for a missing directory, a name with another first letter, and, when it is
-    reached, an image that does not decode.
+    batch may be smaller. Raises InputError for a missing directory, a name with another first letter, an empty file,
+    and, when it is reached, an image that does not decode. `skip_bad`, for training only, looks for the last two at the
+    beginning and leaves them out; their names and number are told.
     """
-    return Reader([(Path(datadir, name), _label_of(datadir, name)) for name in image_names(datadir)], batch_size, mode)
+    samples = [(Path(datadir, name), _label_of(datadir, name)) for name in image_names(datadir)]
+    return Reader(_checked(samples, mode, skip_bad), batch_size, mode)
 
 
 def _label_of(datadir, name):
@@ -43,12 +45,12 @@ def _label_of(datadir, name):
     return LABEL_OF_LETTER[name[0]]
 
 
-def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid"):
+def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=False):
     """Reader of the images in `datadir` that a table lists: `labels.csv`, or the .xlsx it is made from.
 
     Images come in the order of the table, with mode "train" shuffled anew each epoch. Returns and yields what
-    `data_loader` does. Raises InputError for a faulty table, an image it names that is missing (with its row), and,
-    when it is reached, an image that does not decode.
+    `data_loader` does; so does `skip_bad`. Raises InputError for a faulty table, an image it names that is missing
+    (with its row) or empty, and, when it is reached, an image that does not decode.
     """
     rows = read_labels(csvfile)
     if not rows:
@@ -58,7 +60,34 @@ def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid"):
     for row in rows:
         if not Path(datadir, row.name).is_file():
             raise InputError(f"{Path(datadir, row.name)}: no such image; it is listed in {csvfile}, row {row.row}")
-    return Reader([(Path(datadir, row.name), row.label) for row in rows], batch_size, mode)
+    samples = [(Path(datadir, row.name), row.label) for row in rows]
+    return Reader(_checked(samples, mode, skip_bad), batch_size, mode)
+
+
+def _checked(samples, mode, skip_bad):
+    """`samples`, none of them an empty file; with `skip_bad` without those that do not decode, which is told."""
+    if not skip_bad:
+        for path, _ in samples:
+            if path.stat().st_size == 0:
+                raise InputError(f"{path}: empty (0 bytes); replace the file or remove it")
+        return samples
+    if mode != "train":
+        raise ValueError(f"skip_bad is for training only: a measure must not depend on it (mode {mode!r})")
+    good = [sample for sample in samples if _decodes(sample[0])]
+    if not good:
+        raise InputError(f"{samples[0][0].parent}: none of its {len(samples)} images can be decoded")
+    if len(good) < len(samples):
+        notice(f"{len(samples) - len(good)} of {len(samples)} training images are skipped.")
+    return good
+
+
+def _decodes(path):
+    try:
+        read_image(path)
+    except InputError as error:
+        notice(f"Skipped: {error}.")
+        return False
+    return True
 
 
 class Reader:
@@ -113,20 +142,21 @@ class Reader:
         return self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
 
-def dataset_readers(dataset, batch_size=10, train_csv=None):
+def dataset_readers(dataset, batch_size=10, train_csv=None, skip_bad=False):
     """The two readers of a Dataset: (training, validation).
 
     Training labels come from `train_csv`, else from the dataset's own table, else from the names of the images.
+    `skip_bad` passes over training images that do not decode.
     """
-    return train_reader(dataset, batch_size, train_csv), valid_reader(dataset, batch_size)
+    return train_reader(dataset, batch_size, train_csv, skip_bad), valid_reader(dataset, batch_size)
 
 
-def train_reader(dataset, batch_size=10, train_csv=None):
+def train_reader(dataset, batch_size=10, train_csv=None, skip_bad=False):
     """The shuffled reader of a Dataset's training images."""
     table = train_csv or dataset.train_labels
     if table:
-        return valid_data_loader(dataset.train_images, table, batch_size, mode="train")
-    return data_loader(dataset.train_images, batch_size, mode="train")
+        return valid_data_loader(dataset.train_images, table, batch_size, "train", skip_bad)
+    return data_loader(dataset.train_images, batch_size, "train", skip_bad)
 
 
 def valid_reader(dataset, batch_size=10):

@@ -20,7 +20,14 @@ from palm_cls.readers import dataset_readers
 from palm_cls.messages import InputError, RunError, notice
 from palm_cls.zoo import build_model, find_recipe
 
-FIXED = ("train_csv", "seed", "weights", "batch_size", "momentum")  # what a run that goes on must not change ...
+FIXED = (
+    "train_csv",
+    "skip_bad",
+    "seed",
+    "weights",
+    "batch_size",
+    "momentum",
+)  # what a run that goes on must not change ...
 RESUMED = (*FIXED, "data", "epochs", "learning_rate", "save_every")  # ... and all that it takes from its settings
 
 # output: Path of the run's directory; history: what `train` returns; recipe: the Recipe; dataset: the Dataset;
@@ -135,6 +142,7 @@ def train_recipe(
     name,
     data=None,
     train_csv=None,
+    skip_bad=False,
     seed=0,
     weights=None,
     device=None,
@@ -145,15 +153,15 @@ def train_recipe(
 ):
     """Train the recipe `name` (see `palm_cls.zoo`) as `tools/train.py` does, and return a TrainedRun.
 
-    data: directory of the data set, as `find_dataset` takes it; train_csv: table of the training labels; weights: where
-    to start from, as `load` takes it; device: as `choose_device` takes it; output: default output/`name`; save_every,
-    resume: as `train` takes them. `changes` override entries of the recipe: epochs, batch_size, learning_rate,
-    momentum. Raises InputError for what is missing.
+    data: directory of the data set, as `find_dataset` takes it; train_csv: table of the training labels; skip_bad:
+    leave out training images that do not decode; weights: where to start from, as `load` takes it; device: as
+    `choose_device` takes it; output: default output/`name`; save_every, resume: as `train` takes them. `changes`
+    override entries of the recipe: epochs, batch_size, learning_rate, momentum. Raises InputError for what is missing.
     """
     recipe = replace(find_recipe(name), **changes)
     device = runtime.choose_device(device)
     dataset = find_dataset(data)
-    train_loader, valid_loader = dataset_readers(dataset, recipe.batch_size, train_csv)
+    train_loader, valid_loader = dataset_readers(dataset, recipe.batch_size, train_csv, skip_bad)
     runtime.set_seed(seed)
     model = build_model(name)
     if weights is not None and not (resume and runs.checkpoints(output)):
@@ -165,6 +173,7 @@ def train_recipe(
         "data": str(dataset.root),
         "demo": dataset.is_demo,
         "train_csv": None if train_csv is None else str(train_csv),
+        "skip_bad": skip_bad,
         "train_images": train_loader.images,
         "valid_images": valid_loader.images,
         "images_sha256": train_loader.fingerprint,

@@ -76,11 +76,47 @@ def png_of_terapixels():
     return b"\x89PNG\r\n\x1a\n" + chunk
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8\xff\xe0 cut", png_of_terapixels()])
+@pytest.mark.parametrize("content", [b"not an image", b"\xff\xd8\xff\xe0 cut", png_of_terapixels()])
 def test_an_image_that_does_not_decode(images, content):
     (images / "P1.png").write_bytes(content)
     with pytest.raises(InputError, match=r"P1\.png: not an image that can be decoded"):
         list(data_loader(images, mode="valid")())
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_an_empty_file_is_refused_before_the_first_batch(images, tmp_path, table):
+    (images / "P1.png").write_bytes(b"")
+    (tmp_path / "own.csv").write_text("imgName,Label\nP3.png,0\nP1.png,1\n")
+    with pytest.raises(InputError, match=r"P1\.png: empty \(0 bytes\)"):
+        valid_data_loader(images, tmp_path / "own.csv") if table else data_loader(images)
+
+
+def test_skip_bad_passes_over_what_does_not_decode_and_counts_it(images, capsys):
+    whole = (images / "P2.png").read_bytes()
+    for name, content in {"P1.png": b"", "P2.png": whole[:-20], "P3.png": b"text"}.items():
+        (images / name).write_bytes(content)
+    reader = data_loader(images, batch_size=1, mode="train", skip_bad=True)
+    for _ in range(2):
+        batches = list(reader())
+        assert [imgs.shape for imgs, _ in batches] == [(1, 3, 224, 224)] * 4  # and no empty batch
+        assert sorted(float(labels[0, 0]) for _, labels in batches) == [0, 0, 0, 1]
+    told = capsys.readouterr().err.splitlines()
+    assert told.count("3 of 7 training images are skipped.") == 1
+    assert (reader.images, reader.batches) == (4, 4)
+    assert sorted(line.partition("png: ")[2] for line in told if line.startswith("Skipped: ")) == [
+        "not an image that can be decoded (it is empty); replace the file or remove it.",
+        "not an image that can be decoded (it is truncated); replace the file or remove it.",
+        "not an image that can be decoded; replace the file or remove it.",
+    ]
+
+
+def test_skip_bad_has_its_limits(images):
+    with pytest.raises(ValueError, match="for training only"):
+        data_loader(images, mode="valid", skip_bad=True)
+    for path in images.iterdir():
+        path.write_bytes(b"text")
+    with pytest.raises(InputError, match="none of its 7 images can be decoded"):
+        data_loader(images, skip_bad=True)
 
 
 def test_decoding_is_that_of_cv2_imread(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from conftest import PROJECT
 from test_dataset import archives
 
-TOOLS = ["train", "evaluate", "xlsx2csv", "prepare_data", "show_images"]
+TOOLS = ["train", "evaluate", "xlsx2csv", "prepare_data", "show_images", "check_data"]
 
 
 def assert_refused(done, *told):
@@ -120,7 +120,8 @@ def test_evaluate_refuses_what_it_cannot_use(trained, tool, small_demo, tmp_path
     _, run = trained
     assert_refused(tool("evaluate", "--weights", tmp_path), "no weights there")
     assert_refused(
-        tool("evaluate", "--weights", run, "--model", "alexnet", "--data", small_demo), "weights of another network"
+        tool("evaluate", "--weights", run, "--model", "alexnet", "--data", small_demo),
+        "weights of another network (lenet). missing: fc3.weight, fc3.bias; of another shape: conv1.weight [6, 3, 5, 5] (expe",
     )
     shutil.copy(run / "best.pdparams", tmp_path / "stray.pdparams")
     assert_refused(
@@ -175,6 +176,26 @@ def test_a_damaged_image_ends_training_with_its_name(tool, small_demo, tmp_path)
     assert done.returncode == 2
     assert f"{image}: not an image that can be decoded" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_skip_bad_trains_on_the_rest_and_says_so(tool, small_demo, tmp_path):
+    shutil.copytree(small_demo, tmp_path / "demo")
+    folder = tmp_path / "demo" / "PALM-Training400" / "PALM-Training400"
+    (folder / "P0001.jpg").write_bytes((folder / "P0001.jpg").read_bytes()[:-50])
+    (folder / "N0001.jpg").write_bytes(b"")
+    train = ("train", "--data", tmp_path / "demo", "--epochs", 2, "--output", tmp_path / "run")
+    assert_refused(tool(*train), f"{folder / 'N0001.jpg'}: empty (0 bytes)")  # before the first step
+    done = tool(*train, "--skip-bad")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(f"Skipped: {folder / 'P0001.jpg'}: not an image that can be decoded (it is trunc") == 1
+    assert done.stderr.count(f"Skipped: {folder / 'N0001.jpg'}: not an image that can be decoded (it is empty)") == 1
+    assert done.stderr.count("2 of 20 training images are skipped.") == 1
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["skip_bad"] is True
+
+    (tmp_path / "demo" / "PALM-Validation400" / "V0001.jpg").write_bytes(b"gone")
+    done = tool(*train, "--skip-bad")
+    assert done.returncode == 2
+    assert "V0001.jpg: not an image that can be decoded" in done.stderr
 
 
 def test_xlsx2csv(tool, small_demo, tmp_path):

@@ -39,6 +39,7 @@ def parse_args():
         metavar="FILE",
         help="labels of the training images, .csv or .xlsx (else: their names)",
     )
+    add("--skip-bad", action="store_true", help="pass over training images that do not decode, and tell their names")
     add("--epochs", type=positive_int, metavar="N", help=f"passes over the training images (default: {Recipe.epochs})")
     add("--batch-size", type=positive_int, metavar="N", help=f"images in a step (default: {Recipe.batch_size})")
     rate = f"learning rate (default: {Recipe.learning_rate})"

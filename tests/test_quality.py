@@ -1,0 +1,286 @@
+import io
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from palm_cls.dataset import recognise
+from palm_cls.images import is_truncated, read_image
+from palm_cls.messages import InputError
+from palm_cls.quality import KINDS, check_data, similar_groups
+
+TRAINING = Path("PALM-Training400", "PALM-Training400")
+VALIDATION = Path("PALM-Validation400")
+TABLE = Path("PALM-Validation-GT", "labels.csv")
+
+
+def picture(seed, size=256):
+    """Coloured clouds, uint8 [size, size, 3]: two seeds are two eyes."""
+    noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    return cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
+
+
+def encoded(img, suffix=".jpg", *options):
+    return cv2.imencode(suffix, img, options)[1].tobytes()
+
+
+def from_pillow(img, format, mode="RGB", **options):
+    content = io.BytesIO()
+    Image.fromarray(img[:, :, ::-1]).convert(mode).save(content, format, **options)
+    return content.getvalue()
+
+
+@pytest.fixture
+def clean(tmp_path):
+    """A small set without fault: 4 training images, 4 validation images with their table."""
+    root = tmp_path / "数据 {0}"
+    for folder in (TRAINING, VALIDATION, TABLE.parent):
+        (root / folder).mkdir(parents=True)
+    for seed, name in enumerate(["H1.jpg", "N1.jpg", "P1.jpg", "P2.JPG"]):
+        (root / TRAINING / name).write_bytes(encoded(picture(seed)))
+    for seed in range(1, 5):
+        (root / VALIDATION / f"V{seed}.jpg").write_bytes(encoded(picture(100 + seed)))
+    write_table(root, "1,V1.jpg,0,100,120", "2,V2.jpg,1,50.5,20", "3,V3.jpg,0,255,255", "4,V4.jpg,1,0,1")
+    return root
+
+
+def write_table(root, *rows):
+    (root / TABLE).write_text("\n".join(["ID,imgName,Label,Fovea_X,Fovea_Y", *rows]))
+
+
+def found(root, **options):
+    """[(kind, (file name, ...)), ...] of what is found."""
+    report = check_data(recognise(root), **options)
+    assert all(finding.level == KINDS[finding.kind][0] for finding in report.findings)
+    return [(finding.kind, tuple(Path(file).name for file in finding.files)) for finding in report.findings]
+
+
+def test_a_clean_set(clean, tool):
+    report = check_data(recognise(clean))
+    assert report.findings == []
+    assert report.splits["training"] == {
+        "images": 4,
+        "classes": {0: 2, 1: 2},
+        "sizes": {"256x256": 4},
+        "channels": {"colour": 4},
+        "formats": {"JPEG": 4},
+    }
+    done = tool("check_data", "--data", clean)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1:] == [
+        "training: 4 images; 2 label 0, 2 label 1",
+        "    4 256x256; 4 colour; 4 JPEG",
+        "validation: 4 images; 2 label 0, 2 label 1",
+        "    4 256x256; 4 colour; 4 JPEG",
+        "errors: 0, warnings: 0",
+    ]
+
+
+def test_the_demo_set_is_clean(small_demo, tool):
+    done = tool("check_data", "--data", small_demo)
+    assert done.returncode == 0, done.stdout
+    assert "tells nothing about eyes" in done.stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "empty"),
+        (b"<!DOCTYPE html><title>Log in</title>", "not-an-image"),
+        (encoded(picture(9))[:-300], "truncated"),
+        (encoded(picture(9), ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)[:-300], "truncated"),
+        (encoded(picture(9), ".png")[:-300], "truncated"),
+        (encoded(picture(9))[:4000] + bytes(9000), "truncated"),  # as an interrupted download may leave it
+        (encoded(picture(9), ".png").replace(b"IDAT", b"XDAT"), "damaged"),
+        (from_pillow(picture(9), "JPEG", "L"), "channels"),
+        (from_pillow(picture(9), "JPEG", "CMYK"), "channels"),
+        (encoded(picture(9, 200)), "small"),
+        (encoded(np.full((256, 256, 3), 90, np.uint8)), "blank"),
+        (encoded(picture(9), ".png"), "wrong-name"),
+        (from_pillow(picture(9), "TIFF"), "wrong-name"),
+    ],
+)
+def test_a_file(clean, content, kind):
+    (clean / TRAINING / "P3.jpg").write_bytes(content)
+    assert (kind, ("P3.jpg",)) in found(clean)
+    assert {other for other, _ in found(clean)} <= {kind, "channels"}  # of a TIFF they are not known
+
+
+def test_channels_of_png(clean):
+    grey = picture(9)[:, :, 0]
+    for name, img in {
+        "N2.png": grey,
+        "N3.png": 256 * picture(10).astype(np.uint16),
+        "N4.png": np.dstack([picture(11), grey]),
+        "N5.png": 256 * picture(12)[:, :, 0].astype(np.uint16),
+        "N6.png": picture(13),
+    }.items():
+        (clean / TRAINING / name).write_bytes(encoded(img, ".png"))
+    findings = check_data(recognise(clean)).findings
+    assert [(Path(finding.files[0]).name, finding.text) for finding in findings] == [
+        ("N2.png", "grey"),
+        ("N3.png", "16-bit colour"),
+        ("N4.png", "colour with alpha"),
+        ("N5.png", "16-bit grey"),
+    ]
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read, even by root")
+def test_a_file_that_cannot_be_read(clean):
+    (clean / TRAINING / "P3.jpg").symlink_to("/proc/self/mem")
+    assert found(clean) == [("unreadable", ("P3.jpg",))]
+
+
+def test_truncation_is_told_from_what_looks_like_it(tmp_path):
+    thumbnail = encoded(picture(1, 32))
+    segment = b"\xff\xe1" + (len(thumbnail) + 8).to_bytes(2, "big") + b"Exif\0\0" + thumbnail
+    for options in ((), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 4)):
+        plain = encoded(picture(2), ".jpg", *options)
+        with_thumbnail = plain[:2] + segment + plain[2:]
+        for whole in (plain, with_thumbnail, with_thumbnail + b"maker's notes \xff\xd8\xff\xda"):
+            assert not is_truncated(whole)
+        for length in [*range(3, len(with_thumbnail), 97), len(with_thumbnail) - 1]:
+            assert is_truncated(with_thumbnail[:length])
+        path = tmp_path / "cut.jpg"
+        path.write_bytes(with_thumbnail[:-1000])
+        with pytest.raises(InputError, match=r"cut\.jpg: .*\(it is truncated\)"):
+            read_image(path)
+    png = encoded(picture(2), ".png")
+    assert not is_truncated(png)
+    assert not is_truncated(png + b"more")
+    assert all(is_truncated(png[:length]) for length in [*range(8, len(png), 997), len(png) - 1])
+    assert not is_truncated(b"")
+
+
+def test_names_and_labels(clean):
+    shutil.copy(clean / TRAINING / "P1.jpg", clean / TRAINING / "x.jpg")
+    (clean / TRAINING / "x.jpg").write_bytes(encoded(picture(20)))
+    (clean / TRAINING / "P9.jpg.part").write_bytes(encoded(picture(21)))
+    (clean / TRAINING / "BMI.csv").write_text("BMI,age\n")
+    write_table(clean, "1,V1.jpg,0", "2,V2.JPG,1", "3,V3.jpg,0")
+    assert found(clean) == [
+        ("no-label", ("x.jpg",)),
+        ("no-image", ("V2.JPG",)),
+        ("unlisted", ("V2.jpg",)),
+        ("unlisted", ("V4.jpg",)),
+        ("wrong-name", ("P9.jpg.part",)),
+        ("balance", ()),
+    ]
+    texts = [finding.text for finding in check_data(recognise(clean)).findings]
+    assert texts[1] == "row 3; there is V2.jpg"
+    assert texts[-1] == "0 of 2 labelled validation images have label 1"
+
+
+def test_a_table_of_training_labels(clean, tmp_path):
+    (tmp_path / "own.csv").write_text("imgName,Label\nH1.jpg,1\nN1.jpg,0\nP7.jpg,0\n")
+    assert found(clean, train_csv=tmp_path / "own.csv") == [
+        ("no-image", ("P7.jpg",)),
+        ("unlisted", ("P1.jpg",)),
+        ("unlisted", ("P2.JPG",)),
+    ]
+
+
+def test_what_is_missing_altogether_hides_nothing_else(clean, tool):
+    shutil.rmtree(clean / VALIDATION)
+    (clean / TABLE).unlink()
+    (clean / TRAINING / "P2.JPG").write_bytes(b"")
+    assert found(clean) == [("no-images", ()), ("no-labels", ()), ("empty", ("P2.JPG",))]
+    done = tool("check_data", "--data", clean)
+    assert done.returncode == 2
+    assert "errors: 3, warnings: 0" in done.stdout
+    assert "no validation images; expected them in PALM-Validation400" in done.stdout
+
+
+def test_a_faulty_table_and_names_that_tell_nothing(clean):
+    write_table(clean, "1,V1.jpg,2")
+    for path in (clean / TRAINING).iterdir():
+        path.rename(path.with_name(f"x{path.name}"))
+    assert [kind for kind, _ in found(clean)] == ["no-labels"] + 4 * ["no-label"]
+
+
+def test_copies_are_found_across_the_splits_and_within(clean):
+    n1, p1, v1 = (
+        read_image(clean / path) for path in (TRAINING / "N1.jpg", TRAINING / "P1.jpg", VALIDATION / "V1.jpg")
+    )
+    shutil.copy(clean / TRAINING / "H1.jpg", clean / VALIDATION / "V2.jpg")
+    smaller = cv2.resize(n1, None, fx=0.9, fy=0.9, interpolation=cv2.INTER_LINEAR)
+    (clean / VALIDATION / "V3.jpg").write_bytes(encoded(smaller, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 60))
+    (clean / TRAINING / "P5.png").write_bytes(encoded(p1, ".png"))
+    (clean / VALIDATION / "V4.jpg").write_bytes((clean / VALIDATION / "V1.jpg").read_bytes())
+    (clean / VALIDATION / "V5.jpg").write_bytes(encoded(cv2.flip(v1, 1)))  # mirrored: another image
+    assert found(clean) == [
+        ("identical-leak", ("H1.jpg", "V2.jpg")),
+        ("similar-leak", ("N1.jpg", "V3.jpg")),
+        ("identical", ("V1.jpg", "V4.jpg")),
+        ("similar", ("P1.jpg", "P5.png")),
+        ("unlisted", ("V5.jpg",)),
+        ("fovea-outside", ("V3.jpg",)),
+    ]
+    texts = [finding.text for finding in check_data(recognise(clean)).findings]
+    assert texts[:4] == ["their labels differ: 0, 1", "", "their labels differ: 0, 1", ""]
+
+
+def test_groups_of_many_thumbnails():
+    thumbnails = np.random.default_rng(0).integers(0, 256, (2500, 32, 32), np.uint8)
+    thumbnails[2400] = thumbnails[3]
+    thumbnails[1030] = thumbnails[1029] = thumbnails[2000]
+    assert similar_groups(thumbnails) == [[3, 2400], [1029, 1030, 2000]]
+    assert similar_groups([]) == []
+
+
+def test_foveas(clean):
+    write_table(clean, "1,V1.jpg,0,0,0", "2,V2.jpg,1,256,20", "3,V3.jpg,0,255,255", "4,V4.jpg,1,?,1")
+    assert found(clean) == [
+        ("fovea-unmarked", ("V1.jpg",)),
+        ("fovea-outside", ("V2.jpg",)),
+        ("fovea-unreadable", ("V4.jpg",)),
+    ]
+    write_table(clean, "1,V1.jpg,0,,", "2,V2.jpg,1,1256,1020", "3,V3.jpg,0,255,255", "4,V4.jpg,1,900,1")
+    assert found(clean) == [("fovea-resolution", ())]
+
+
+def test_the_tool_reports_warnings_in_short_and_in_json_in_full(clean, tool):
+    for number in range(7):
+        (clean / TRAINING / f"P1{number}.jpg").write_bytes(encoded(picture(30 + number, 100 + number)))
+    done = tool("check_data", "--data", clean)
+    assert done.returncode == 1
+    assert f"    {(TRAINING / 'P10.jpg').as_posix()}: 100x100" in done.stdout.splitlines()
+    assert "    and 2 more (--json lists them)" in done.stdout.splitlines()
+    assert "3 other sizes" in done.stdout
+    done = tool("check_data", "--data", clean, "--json")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert (told["errors"], told["warnings"]) == (0, 7)
+    assert told["findings"][6] == {
+        "level": "warning",
+        "kind": "small",
+        "files": [(TRAINING / "P16.jpg").as_posix()],
+        "text": "106x106",
+    }
+    assert told["splits"]["training"]["classes"] == {"0": 2, "1": 9}
+
+
+def test_the_real_images(real_palm):
+    report = check_data(recognise(real_palm))
+    assert [(finding.kind, *(Path(file).stem for file in finding.files)) for finding in report.findings] == [
+        ("identical-leak", "P0056", "V0163"),
+        ("identical", "P0014", "P0072"),
+        ("identical", "V0107", "V0160"),
+        ("fovea-resolution",),
+    ]
+    assert report.splits["training"]["classes"] == {0: 187, 1: 213}
+
+
+def test_a_recompressed_smaller_copy_of_every_real_image_is_found(real_palm):
+    def thumbnail(img):
+        return cv2.resize(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
+
+    imgs = [cv2.imread(str(path)) for path in sorted((real_palm / TRAINING).glob("*.jpg"))[::4]]
+    copies = [cv2.resize(img, None, fx=0.9, fy=0.9) for img in imgs]
+    copies = [cv2.imdecode(cv2.imencode(".jpg", img, (cv2.IMWRITE_JPEG_QUALITY, 60))[1], 1) for img in copies]
+    groups = similar_groups([thumbnail(img) for img in imgs + copies])
+    assert groups == [[index, index + len(imgs)] for index in range(len(imgs))]

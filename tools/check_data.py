@@ -1,0 +1,86 @@
+"""Check a data set before training: damaged files, labels, sizes, copies across training and validation.
+
+python tools/check_data.py [--data DIR] [--json]
+
+Exit status: 0 nothing found, 1 warnings, 2 errors.
+"""
+
+import json
+from itertools import groupby
+
+from _cli import Parser, add_data_option, path, run
+
+SHOWN = 5  # findings of a kind, and files of a finding
+
+
+def parse_args():
+    parser = Parser(
+        description="Check a data set before training: damaged files, labels, sizes, copies across the splits.",
+        epilog="Exit status: 0 nothing found, 1 warnings, 2 errors.",
+    )
+    add_data_option(parser)
+    add = parser.add_argument
+    add("--train-csv", type=path, metavar="FILE", help="labels of the training images (else: as train.py finds them)")
+    add("--json", action="store_true", help="print everything, as JSON")
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+
+    from palm_cls.dataset import find_dataset
+    from palm_cls.quality import check_data
+
+    report = check_data(find_dataset(args.data), args.train_csv)
+    if args.json:
+        print(json.dumps(as_json(report), indent=2, ensure_ascii=False))
+    else:
+        print_report(report)
+    return 2 if report.count("error") else 1 if report.count("warning") else 0
+
+
+def as_json(report):
+    return {
+        "data": str(report.root),
+        "remark": report.remark,
+        "splits": report.splits,
+        "errors": report.count("error"),
+        "warnings": report.count("warning"),
+        "findings": [finding._asdict() for finding in report.findings],
+    }
+
+
+def print_report(report):
+    from palm_cls.quality import KINDS
+
+    print(f"{report.root} {report.remark}".rstrip())
+    for name, summary in report.splits.items():
+        print(f"{name}: {summary['images']} images; {counts(summary, 'classes', 'label ')}")
+        print(f"    {counts(summary, 'sizes')}; {counts(summary, 'channels')}; {counts(summary, 'formats')}")
+    for kind, group in groupby(report.findings, key=lambda finding: finding.kind):
+        findings = list(group)
+        level, headline = KINDS[kind]
+        print(f"{level}: {headline}: {len(findings)}")
+        for finding in findings[:SHOWN]:
+            print(f"    {line(finding)}")
+        if len(findings) > SHOWN:
+            print(f"    and {len(findings) - SHOWN} more (--json lists them)")
+    print(f"errors: {report.count('error')}, warnings: {report.count('warning')}")
+
+
+def counts(summary, what, prefix=""):
+    """The numbers of a summary, as "300 label 0, 100 label 1"; of many sizes the most frequent."""
+    parts = [f"{number} {prefix}{value}" for value, number in summary[what].items()]
+    more = [f"{len(parts) - SHOWN} other {what}"] if len(parts) > SHOWN else []
+    return ", ".join(parts[:SHOWN] + more) or f"no {what} known"
+
+
+def line(finding):
+    files, more = finding.files[:SHOWN], len(finding.files) - SHOWN
+    between = " = " if finding.kind.startswith("identical") else " ~ "
+    names = between.join(files) + (f" and {more} more" if more > 0 else "")
+    return ": ".join(filter(None, (names, finding.text)))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,10 +1,16 @@
 """Decoding image files, and the lesson's `transform_img`."""
 
+import os
+
+MOST_PIXELS = 100_000_000  # fundus cameras give up to 50 million; a header of 100 bytes can claim any number
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # cv2 reads it when imported, and allowed 2**30
+
 import cv2
 import numpy as np
 
 from palm_cls.messages import InputError
 
+MOST_SCANS = 1000  # of one JPEG; progressive ones have about 10, and a few bytes for each cost a pass over all pixels
 IMAGE_SIZE = 224  # pixels, height and width that the lesson's networks take
 
 
@@ -18,12 +24,17 @@ def read_image(path):
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
     try:
-        img = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    except cv2.error:  # a header that claims more pixels than OpenCV allows
+        img = cv2.imdecode(content, cv2.IMREAD_COLOR) if _is_decodable(content) else None
+    except cv2.error:  # a header that claims more pixels than allowed
         img = None
     if img is None:
         raise InputError(f"{path}: not an image that can be decoded; replace the file or remove it")
     return img
+
+
+def _is_decodable(content):
+    is_jpeg = content[:2].tobytes() == b"\xff\xd8"
+    return content.size and not (is_jpeg and content.tobytes().count(b"\xff\xda") > MOST_SCANS)
 
 
 def transform_img(img):

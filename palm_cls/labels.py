@@ -6,15 +6,23 @@ release of 2024 `Classification Labels.xlsx` with `imgName, Label`. The lesson r
 
 import csv
 import io
+import re
 import warnings
+import zipfile
 from collections import namedtuple
 from pathlib import Path
 
 from palm_cls.files import replacing
-from palm_cls.messages import InputError
+from palm_cls.messages import InputError, excerpt
 
 COLUMNS = ("ID", "imgName", "Label", "Fovea_X", "Fovea_Y")
 REQUIRED = ("imgName", "Label")
+TABLE_LIMIT = (
+    20_000_000  # bytes, unpacked: half a million rows of CSV; a crafted file costs 100 times its size in memory
+)
+COLUMN_LIMIT = 100  # of an xlsx; a single cell far to the right makes a row of thousands
+ROW_LIMIT = 1_048_576  # Excel's own; the number of a row can claim any
+SHEET_LIMIT = 100  # an xlsx can list the same sheet any number of times
 
 # id, name, fovea_x, fovea_y: str as they stand in the table ("" where absent); label: int, 1 for pathological myopia;
 # row: the line (CSV) or row (xlsx) of the file, for messages.
@@ -31,8 +39,9 @@ def read_labels(path):
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a table of labels (.csv or .xlsx)")
+    if path.stat().st_size > TABLE_LIMIT:
+        raise InputError(f"{path}: over {TABLE_LIMIT:,} bytes; expected a table of labels")
     rows = _xlsx_rows(path) if path.suffix.lower() == ".xlsx" else _csv_rows(path)
-    rows = [(number, cells) for number, cells in rows if any(cells)]
     if not rows:
         raise InputError(f"{path}: empty; expected a first row with the columns {', '.join(COLUMNS)}")
     column = _find_columns(path, rows[0][1])
@@ -40,7 +49,9 @@ def read_labels(path):
     for position, (number, cells) in enumerate(rows[1:], start=1):
         label = _label_row(path, number, cells, column, position)
         if label.name in row_of:
-            raise InputError(f"{path}, row {number}: {label.name!r} has a label in row {row_of[label.name]} already")
+            raise InputError(
+                f"{path}, row {number}: {_shown(label.name)} has a label in row {row_of[label.name]} already"
+            )
         row_of[label.name] = number
         labels.append(label)
     return labels
@@ -58,7 +69,7 @@ def _find_columns(path, header):
     if missing:
         raise InputError(
             f"{path}: no column {' and no column '.join(missing)}; the first row should hold "
-            f"{', '.join(REQUIRED)} (and may hold ID, Fovea_X, Fovea_Y), it holds: {', '.join(header)}"
+            f"{', '.join(REQUIRED)} (and may hold ID, Fovea_X, Fovea_Y), it holds: {excerpt(', '.join(header))}"
         )
     return column
 
@@ -68,7 +79,11 @@ def _label_row(path, number, cells, column, position):
     if not values["imgName"]:
         raise InputError(f"{path}, row {number}: no image name (column imgName)")
     if values["Label"] not in ("0", "1", "0.0", "1.0"):  # pandas writes 1.0 where a column once had gaps
-        raise InputError(f"{path}, row {number}: label {values['Label']!r} of {values['imgName']!r} is neither 0 nor 1")
+        raise InputError(
+            f"{path}, row {number}: label {_shown(values['Label'])} of {_shown(values['imgName'])} is neither 0 nor 1"
+        )
+    if re.search(r"[\0\ud800-\udfff]", "".join(values.values())):
+        raise InputError(f"{path}, row {number}: holds characters that no file name and no CSV can hold")
     return LabelRow(
         id=values.get("ID") or str(position),
         name=values["imgName"],
@@ -79,8 +94,12 @@ def _label_row(path, number, cells, column, position):
     )
 
 
+def _shown(cell):
+    return excerpt(repr(cell))
+
+
 def _csv_rows(path):
-    """[(line number, [cell, ...]), ...] of a CSV file, cells stripped."""
+    """[(line number, [cell, ...]), ...] of the rows of a CSV file that are not empty, cells stripped."""
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -90,7 +109,8 @@ def _csv_rows(path):
         raise InputError(f"{path}: not a text file; expected a CSV with the columns {', '.join(COLUMNS)}")
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
-        return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+        rows = ((reader.line_num, [cell.strip() for cell in cells]) for cells in reader)
+        return [(number, cells) for number, cells in rows if any(cells)]
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not readable as CSV ({error})") from error
 
@@ -99,23 +119,50 @@ def _xlsx_rows(path):
     """[(row number, [cell, ...]), ...] of an Excel workbook's first sheet that is neither hidden nor empty, as text."""
     import openpyxl
 
+    content = io.BytesIO(path.read_bytes())
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl tells of styles and extensions that it leaves out
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+            book = openpyxl.load_workbook(_plain_xlsx(content), read_only=True, data_only=True, keep_links=False)
             sheets = (_cells(sheet) for sheet in book.worksheets if sheet.sheet_state == "visible")
-            rows = next(filter(None, sheets), [])
-    except OSError:
-        raise
+            return next(filter(None, sheets), [])
     except Exception as error:  # whatever a file that is no workbook makes of zipfile, the XML parser and openpyxl
-        raise InputError(f"{path}: not an Excel workbook (.xlsx) that can be read ({error})") from error
-    return rows
+        raise InputError(f"{path}: not an Excel workbook (.xlsx) that can be read ({excerpt(error)})") from error
+
+
+def _plain_xlsx(content):
+    """The XML of a workbook, packed anew without compression: small, and nothing in it that multiplies when read."""
+    plain, left = io.BytesIO(), TABLE_LIMIT
+    with zipfile.ZipFile(content) as packed, zipfile.ZipFile(plain, "w") as unpacked:
+        for name in packed.namelist():
+            if name.endswith((".xml", ".rels")):
+                with packed.open(name) as file:
+                    xml = file.read(left + 1)
+                left -= len(xml)
+                if left < 0:
+                    raise ValueError(f"over {TABLE_LIMIT:,} bytes of XML; a larger table can be given as CSV")
+                _refuse_multiplying(xml.replace(b"\0", b""))  # so that it looks alike in UTF-16
+                unpacked.writestr(name, xml)
+    return plain
+
+
+def _refuse_multiplying(xml):
+    if b"<!DOCTYPE" in xml:  # where entities would be defined; Excel writes none
+        raise ValueError("a document type in its XML")
+    if xml.count(b"sheetId") > SHEET_LIMIT:
+        raise ValueError(f"more than {SHEET_LIMIT} sheets")
 
 
 def _cells(sheet):
     sheet.reset_dimensions()  # what other programs write there need not be true
-    rows = [[_cell_text(value) for value in cells] for cells in sheet.iter_rows(values_only=True)]
-    return [(number, cells) for number, cells in enumerate(rows, start=1) if any(cells)]
+    rows = []
+    for number, values in enumerate(sheet.iter_rows(max_row=ROW_LIMIT + 1, max_col=COLUMN_LIMIT, values_only=True), 1):
+        if number > ROW_LIMIT:
+            raise ValueError(f"more than {ROW_LIMIT:,} rows")
+        cells = [_cell_text(value) for value in values]
+        if any(cells):
+            rows.append((number, cells))
+    return rows
 
 
 def _cell_text(value):

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -13,6 +14,16 @@ class InputError(ValueError):
     The message is one or two plain lines: the file, what was expected, what to do next. The tools print it without a
     traceback and leave with exit status 2.
     """
+
+
+SHOWN = 300  # characters of a file's own words that a message repeats
+UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")  # control characters (terminals obey them), half characters
+
+
+def excerpt(text):
+    """`text`, which a file may have chosen, as part of a message: one line, not long, without control characters."""
+    text = UNSHOWN.sub(" ", str(text)[: SHOWN + 1])
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def notice(text):

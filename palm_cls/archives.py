@@ -18,9 +18,7 @@ NESTED = "PALM-Training400.zip"  # training.zip holds the images in a second zip
 CHUNK = 1 << 20  # bytes
 NAME_LIMIT = 200  # bytes of a member's name; file systems take 255, and the temporary name is longer by some
 HARMLESS = 100_000_000  # bytes that any archive may unpack to; more only if they are at most ...
-RATIO_LIMIT = (
-    200  # ... so many times the archive: photographs hardly shrink, what was made to fill disks shrinks 1000:1
-)
+RATIO_LIMIT = 200  # ... so many times the archive: photographs hardly shrink, a disk filler does by 1000:1
 READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # LZMA takes whatever memory the archive claims
 
 

@@ -17,9 +17,8 @@ from palm_cls.messages import InputError, excerpt
 
 COLUMNS = ("ID", "imgName", "Label", "Fovea_X", "Fovea_Y")
 REQUIRED = ("imgName", "Label")
-TABLE_LIMIT = (
-    20_000_000  # bytes, unpacked: half a million rows of CSV; a crafted file costs 100 times its size in memory
-)
+TABLE_LIMIT = 20_000_000  # bytes: half a million rows of CSV
+XML_LIMIT = 10_000_000  # bytes in an xlsx, unpacked: 50,000 rows; openpyxl takes up to a hundred times that in memory
 COLUMN_LIMIT = 100  # of an xlsx; a single cell far to the right makes a row of thousands
 ROW_LIMIT = 1_048_576  # Excel's own; the number of a row can claim any
 SHEET_LIMIT = 100  # an xlsx can list the same sheet any number of times
@@ -32,9 +31,10 @@ LabelRow = namedtuple("LabelRow", ("id", "name", "label", "fovea_x", "fovea_y", 
 def read_labels(path):
     """Read a table of labels, `.csv` or `.xlsx`, as a list of LabelRow in the order of the file.
 
-    Columns are found by their header in any order and case, and others are ignored. Empty rows are passed over. A
-    missing ID is the number of the row (1, 2, ...), missing fovea coordinates (pixels) are empty. Raises InputError,
-    naming file and row, for a missing column, a label other than 0 or 1, an image without or with a second row.
+    Columns are found by their header in any order and case (in an xlsx among the first 100), and others are ignored.
+    Empty rows are passed over. A missing ID is the number of the row (1, 2, ...), missing fovea coordinates (pixels)
+    are empty. Raises InputError, naming file and row, for a missing column, a label other than 0 or 1, an image without
+    or with a second row.
     """
     path = Path(path)
     if not path.is_file():
@@ -132,7 +132,7 @@ def _xlsx_rows(path):
 
 def _plain_xlsx(content):
     """The XML of a workbook, packed anew without compression: small, and nothing in it that multiplies when read."""
-    plain, left = io.BytesIO(), TABLE_LIMIT
+    plain, left = io.BytesIO(), XML_LIMIT
     with zipfile.ZipFile(content) as packed, zipfile.ZipFile(plain, "w") as unpacked:
         for name in packed.namelist():
             if name.endswith((".xml", ".rels")):
@@ -140,7 +140,7 @@ def _plain_xlsx(content):
                     xml = file.read(left + 1)
                 left -= len(xml)
                 if left < 0:
-                    raise ValueError(f"over {TABLE_LIMIT:,} bytes of XML; a larger table can be given as CSV")
+                    raise ValueError(f"over {XML_LIMIT:,} bytes of XML; save a table that large as CSV")
                 _refuse_multiplying(xml.replace(b"\0", b""))  # so that it looks alike in UTF-16
                 unpacked.writestr(name, xml)
     return plain
@@ -159,9 +159,10 @@ def _cells(sheet):
     for number, values in enumerate(sheet.iter_rows(max_row=ROW_LIMIT + 1, max_col=COLUMN_LIMIT, values_only=True), 1):
         if number > ROW_LIMIT:
             raise ValueError(f"more than {ROW_LIMIT:,} rows")
-        cells = [_cell_text(value) for value in values]
-        if any(cells):
-            rows.append((number, cells))
+        if values.count(None) < len(values):
+            cells = [_cell_text(value) for value in values]
+            if any(cells):
+                rows.append((number, cells))
     return rows
 
 

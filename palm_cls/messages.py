@@ -2,7 +2,6 @@
 
 import functools
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -17,12 +16,11 @@ class InputError(ValueError):
 
 
 SHOWN = 300  # characters of a file's own words that a message repeats
-UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")  # control characters (terminals obey them), half characters
 
 
 def excerpt(text):
     """`text`, which a file may have chosen, as part of a message: one line, not long, without control characters."""
-    text = UNSHOWN.sub(" ", str(text)[: SHOWN + 1])
+    text = "".join(letter if letter.isprintable() else " " for letter in str(text)[: SHOWN + 1])
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 

@@ -191,14 +191,14 @@ _ADMITTED = {
 }
 
 
-def _plain(state, depth=0, seen=()):
+def _plain(state, depth=0, seen=None):
     """A dictionary of arrays, numbers, strings and such dictionaries; anything else is refused.
 
     seen: the dictionaries above and beside, by their id; one in a thousand places would become a thousand.
     """
     if not isinstance(state, dict) or depth > 2:
         raise _Refused("it holds no dictionary of arrays")
-    seen = seen or set()
+    seen = set() if seen is None else seen
     if id(state) in seen:
         raise _Refused("it holds one dictionary in two places")
     seen.add(id(state))

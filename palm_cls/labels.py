@@ -20,7 +20,7 @@ REQUIRED = ("imgName", "Label")
 TABLE_LIMIT = 20_000_000  # bytes: half a million rows of CSV
 XML_LIMIT = 10_000_000  # bytes in an xlsx, unpacked: 50,000 rows; openpyxl takes up to a hundred times that in memory
 COLUMN_LIMIT = 100  # of an xlsx; a single cell far to the right makes a row of thousands
-ROW_LIMIT = 1_048_576  # Excel's own; the number of a row can claim any
+ROW_LIMIT = 1_048_576  # Excel's own; in an xlsx a row can claim any number
 SHEET_LIMIT = 100  # an xlsx can list the same sheet any number of times
 
 # id, name, fovea_x, fovea_y: str as they stand in the table ("" where absent); label: int, 1 for pathological myopia;
@@ -108,11 +108,17 @@ def _csv_rows(path):
     if "\0" in text:
         raise InputError(f"{path}: not a text file; expected a CSV with the columns {', '.join(COLUMNS)}")
     reader = csv.reader(io.StringIO(text, newline=""))
+    rows = []
     try:
-        rows = ((reader.line_num, [cell.strip() for cell in cells]) for cells in reader)
-        return [(number, cells) for number, cells in rows if any(cells)]
+        for cells in reader:
+            if reader.line_num > ROW_LIMIT:
+                raise InputError(f"{path}: more than {ROW_LIMIT:,} lines; expected a table of labels")
+            cells = [cell.strip() for cell in cells]
+            if any(cells):
+                rows.append((reader.line_num, cells))
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not readable as CSV ({error})") from error
+    return rows
 
 
 def _xlsx_rows(path):

@@ -38,7 +38,7 @@ from palm_cls.messages import InputError
 from palm_cls.statefile import is_fluid, read_state, rename_fluid
 
 SECONDS = 20  # for any one file of the mutated; they take milliseconds
-AMOUNTS = [pytest.param(300, id="300"), pytest.param(1500, id="1500", marks=pytest.mark.slow)]
+AMOUNTS = [pytest.param(300, id="300"), pytest.param(1000, id="1000", marks=pytest.mark.slow)]
 many = pytest.mark.parametrize("amount", AMOUNTS)
 
 
@@ -213,7 +213,8 @@ def test_mutated_files_are_read_or_refused(tmp_path, kind, amount):
     content, name, read = KINDS[kind]
     path = tmp_path / name
 
-    @fuzzed(amount)
+    # OpenCV 4 believes the size in a PNG whose checksum is wrong, and clears up to 300 MB for it.
+    @fuzzed(amount // 5 if kind == "png" else amount)
     @example(edits=[])
     @example(edits=[("truncate", 0, 1, b"x")])
     @given(edits=EDITS)
@@ -440,7 +441,7 @@ def expected(members, inner):
     """{place: content} of the members of an archive that was unpacked; the nested one, and what it holds, left out."""
     contents = {}
     for member in members:
-        name = member["filename"]
+        name = member["filename"].partition("\0")[0]  # as zipfile reads it
         clutter = name.endswith(("/", "/.DS_Store")) or name.startswith("__MACOSX/")
         if not clutter and PurePosixPath(name).name != NESTED and not name.startswith("a/"):  # "a" may be a link
             contents[PurePosixPath(name).as_posix()] = inner if member["content"] == "nested" else member["content"]
@@ -486,7 +487,7 @@ def relabelled(content, part, **attributes):
     """A zip whose directory says something else of a part than is true."""
     stream = io.BytesIO(content)
     with zipfile.ZipFile(stream, "a") as archive:
-        archive.writestr("directory/", b"")  # so that the directory is written anew
+        archive.writestr(f"{len(content)}/", b"")  # so that the directory is written anew
         for name, value in attributes.items():
             setattr(archive.getinfo(part), name, value)
     return stream.getvalue()

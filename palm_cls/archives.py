@@ -71,11 +71,7 @@ def _unpack_members(opened, archive, target, limit, follow):
 
 def _is_clutter(member):
     """Directories (made as needed) and what macOS adds to archives."""
-    return (
-        member.filename.endswith("/")
-        or member.filename.startswith("__MACOSX/")
-        or member.filename.endswith("/.DS_Store")
-    )
+    return member.filename.endswith(("/", "/.DS_Store")) or member.filename.startswith("__MACOSX/")
 
 
 def _refuse_bomb(members, archive, limit):
@@ -113,10 +109,8 @@ def _refuse_collisions(members, archive):
             raise InputError(f"{archive}: holds {str(path)!r} twice; nothing of it was unpacked")
         places.add(path)
     for path in places:
-        if not places.isdisjoint(path.parents):
-            raise InputError(
-                f"{archive}: holds {str(path.parent)!r} as file and as directory; nothing of it was unpacked"
-            )
+        for parent in places.intersection(path.parents):
+            raise InputError(f"{archive}: holds {str(parent)!r} as file and as directory; nothing of it was unpacked")
 
 
 def _refuse_obstacles(target, path, archive):

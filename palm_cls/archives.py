@@ -1,18 +1,25 @@
 """Unpacking the course's zip archives: safely, and so that doing it again completes what is missing."""
 
 import errno
+import os
+import re
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from palm_cls.files import replacing
-from palm_cls.messages import InputError
+from palm_cls.messages import InputError, excerpt
 
 NESTED = "PALM-Training400.zip"  # training.zip holds the images in a second zip, unpacked in the place where it lies
 CHUNK = 1 << 20  # bytes
+NAME_LIMIT = 200  # bytes of a member's name; file systems take 255, and the temporary name is longer by some
+HARMLESS = 100_000_000  # bytes that any archive may unpack to; more only if they are at most ...
+RATIO_LIMIT = 200  # ... so many times the archive: photographs hardly shrink, a disk filler does by 1000:1
+READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # LZMA takes whatever memory the archive claims
 
 
 def unpack(archive, target):
@@ -20,33 +27,42 @@ def unpack(archive, target):
 
     A file that is there already, whole, is left alone; each other one appears whole or not at all. Raises InputError
     for a damaged or encrypted archive, and, before anything of it is written, for a member that would land outside
-    `target`.
+    `target` or in the place of another one, and for an archive made to fill the disk.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
-            return _unpack_members(opened, archive, Path(target))
+            limit = max(HARMLESS, RATIO_LIMIT * os.path.getsize(archive))
+            return _unpack_members(opened, archive, Path(target), limit, follow=True)
+    except InputError:
+        raise
     except OSError as error:
         if error.errno != errno.EINVAL:  # what a damaged directory makes of seek; others are not the archive's fault
             raise
         raise _damaged(archive, error) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise _damaged(archive, error) from error
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError) as error:
+        raise _damaged(archive, error) from error  # zipfile lets all of them through
 
 
 def _damaged(archive, error):
-    return InputError(f"{archive}: damaged, or no zip file ({error}); copy it again")
+    return InputError(f"{archive}: damaged, or no zip file ({excerpt(error)}); copy it again")
 
 
-def _unpack_members(opened, archive, target):
+def _unpack_members(opened, archive, target, limit, follow):
+    """Unpack to `target` what is at most `limit` bytes; `follow`: whether the nested archive is one, or just a file."""
     from tqdm import tqdm
 
     members = [member for member in opened.infolist() if not _is_clutter(member)]
+    _refuse_bomb(members, archive, limit)
     for member in members:
         _refuse_unsafe(member, archive)
+    _refuse_collisions(members, archive)
+    for member in members:
+        _refuse_obstacles(target, target / member.filename, archive)
+    nested = [member for member in members if follow and PurePosixPath(member.filename).name == NESTED][:1]
     written = 0
     for member in tqdm(members, desc=Path(archive).name, unit="file", disable=None):
-        if PurePosixPath(member.filename).name == NESTED:
-            written += _unpack_nested(opened, member, archive, target)
+        if member in nested:
+            written += _unpack_nested(opened, member, archive, target, limit)
         elif not _is_there(target / member.filename, member):
             _extract(opened, member, target / member.filename)
             written += 1
@@ -55,28 +71,70 @@ def _unpack_members(opened, archive, target):
 
 def _is_clutter(member):
     """Directories (made as needed) and what macOS adds to archives."""
-    return member.is_dir() or member.filename.startswith("__MACOSX/") or member.filename.endswith("/.DS_Store")
+    return member.filename.endswith(("/", "/.DS_Store")) or member.filename.startswith("__MACOSX/")
+
+
+def _refuse_bomb(members, archive, limit):
+    claimed = sum(member.file_size for member in members)  # zipfile gives no byte more than that
+    if claimed > limit:
+        raise InputError(
+            f"{archive}: would unpack to {claimed:,} bytes, made to fill the disk; nothing of it was unpacked"
+        )
 
 
 def _refuse_unsafe(member, archive):
     name = member.filename
+    if (
+        not PurePosixPath(name).parts
+        or len(name.encode()) > NAME_LIMIT
+        or re.search(r"[\0-\x1f\x7f]", member.orig_filename)
+    ):
+        raise InputError(f"{archive}: its member {excerpt(repr(name))} has no usable name; nothing of it was unpacked")
     outside = PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts
     if outside:
         raise InputError(f"{archive}: its member {name!r} would land outside the target; nothing of it was unpacked")
     if stat.S_ISLNK(member.external_attr >> 16):
         raise InputError(f"{archive}: its member {name!r} is a symbolic link; nothing of it was unpacked")
-    if member.flag_bits & 0x1:
+    if member.flag_bits & 0x41:  # the old encryption, or the strong one
         raise InputError(f"{archive}: encrypted; unpack it by hand with its password")
+    if member.compress_type not in READABLE:
+        raise InputError(f"{archive}: its member {name!r} is not packed as usual (deflate); unpack it by hand")
 
 
-def _unpack_nested(opened, member, archive, target):
+def _refuse_collisions(members, archive):
+    """No two members in one place, none where others need a directory: the result would depend on their order."""
+    places = set()
+    for path in (PurePosixPath(member.filename) for member in members):
+        if path in places:
+            raise InputError(f"{archive}: holds {str(path)!r} twice; nothing of it was unpacked")
+        places.add(path)
+    for path in places:
+        for parent in places.intersection(path.parents):
+            raise InputError(f"{archive}: holds {str(parent)!r} as file and as directory; nothing of it was unpacked")
+
+
+def _refuse_obstacles(target, path, archive):
+    """Nothing that is there already leads `path` out of `target`, or makes it impossible."""
+    inside = os.path.realpath(target)
+    if os.path.commonpath([inside, os.path.realpath(path.parent)]) != inside:
+        raise InputError(f"{path.parent}: leads outside {target} through a link; {archive} was not unpacked through it")
+    above = [path.parent, *path.parent.parents]
+    in_the_way = [place for place in above[: above.index(target) + 1] if os.path.lexists(place) and not place.is_dir()]
+    if in_the_way:
+        raise InputError(f"{in_the_way[0]}: a file, where {archive} needs a directory; move it away")
+    if path.is_dir():
+        raise InputError(f"{path}: a directory, where {archive} holds a file; move it away")
+
+
+def _unpack_nested(opened, member, archive, target, limit):
     # Through an unnamed temporary file: it takes no name in the target, and is gone if the process is killed.
     (target / member.filename).parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=target) as copy:
         with opened.open(member) as source:
             shutil.copyfileobj(source, copy, CHUNK)
         with zipfile.ZipFile(copy) as inner:
-            return _unpack_members(inner, f"{archive}/{member.filename}", (target / member.filename).parent)
+            name, place = f"{archive}/{member.filename}", (target / member.filename).parent
+            return _unpack_members(inner, name, place, limit, follow=False)
 
 
 def _is_there(path, member):

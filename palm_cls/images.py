@@ -1,13 +1,18 @@
 """Decoding image files, and the lesson's `transform_img`."""
 
+import os
 import re
 from pathlib import Path
+
+MOST_PIXELS = 100_000_000  # fundus cameras give up to 50 million; a header of 100 bytes can claim any number
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # cv2 reads it when imported, and allowed 2**30
 
 import cv2
 import numpy as np
 
 from palm_cls.messages import InputError
 
+MOST_SCANS = 1000  # of one JPEG; progressive ones have about 10, and a few bytes for each cost a pass over all pixels
 IMAGE_SIZE = 224  # pixels, height and width that the lesson's networks take
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # how these files begin
 START_OF_SCAN, END_OF_IMAGE = 0xDA, b"\xff\xd9"  # markers of JPEG: the pixels follow; nothing follows
@@ -36,7 +41,7 @@ def decode(content):
 
     Of a truncated JPEG `cv2.imdecode` makes nothing in OpenCV 4.11 and 5.0, and a picture with leftovers in 4.5 to 4.8.
     """
-    if not content or is_truncated(content):
+    if not content or is_truncated(content) or _has_absurd_scans(content):
         return None
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
@@ -53,6 +58,10 @@ def is_truncated(content):
         scan = jpeg_segments(content).get(START_OF_SCAN)
         return scan is None or content.find(END_OF_IMAGE, scan) < 0
     return content.startswith(PNG) and not _png_is_whole(content)
+
+
+def _has_absurd_scans(content):
+    return content.startswith(JPEG) and content.count(b"\xff\xda") > MOST_SCANS
 
 
 def jpeg_segments(content):

@@ -21,6 +21,15 @@ class RunError(RuntimeError):
     """
 
 
+SHOWN = 300  # characters of a file's own words that a message repeats
+
+
+def excerpt(text):
+    """`text`, which a file may have chosen, as part of a message: one line, not long, without control characters."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str(text)[: SHOWN + 1])
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
 def notice(text):
     """Say `text` on standard error; standard output belongs to results."""
     print(text, file=sys.stderr, flush=True)

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from palm_cls.messages import InputError
+from palm_cls.messages import InputError, excerpt
 
 FLUID_RESERVED = 256  # bytes before the header of a file of PaddlePaddle 1.6
 FLUID_MAGIC = b"TNUM"
 FLUID_DTYPES = {0: "?", 2: "<i4", 3: "<i8", 4: "<f2", 5: "<f4", 6: "<f8", 20: "u1", 21: "i1"}  # VarType.Type -> numpy
-FLUID_NAME = re.compile(r"(?:.*/)?(?P<layer>Conv2D|FC)_(?P<number>\d+)\.(?P<kind>[wb])_0(?P<slot>_\w+_velocity_\d+)?")
+FLUID_DIMS = 8  # a shape of a million dimensions takes hours to multiply
+FLUID_NAME = re.compile(
+    r"(?:.*/)?(?P<layer>Conv2D|FC)_(?P<number>\d{1,9})\.(?P<kind>[wb])_0(?P<slot>_\w+_velocity_\d+)?"
+)
 
 
 def read_state(path):
@@ -34,14 +37,53 @@ def read_state(path):
     except OSError:
         raise
     except Exception as error:  # damaged and hostile files raise whatever the machinery below comes upon
-        raise InputError(f"{path}: not a checkpoint that can be read ({error or type(error).__name__})") from error
+        reason = excerpt(error) or type(error).__name__
+        raise InputError(f"{path}: not a checkpoint that can be read ({reason})") from error
+
+
+_REFUSED_OPCODES = (
+    pickle.EMPTY_SET,
+    pickle.ADDITEMS,
+    pickle.FROZENSET,
+    pickle.BYTEARRAY8,
+    pickle.NEXT_BUFFER,
+    pickle.READONLY_BUFFER,
+)
 
 
 class _Refused(ValueError):
     """The file asks for something that a state dictionary is not made of."""
 
 
+def _refuse_opcode(unpickler):
+    raise _Refused("it holds a set, or a buffer, which no state dictionary is made of")
+
+
+def _with_names(load):
+    """An opcode that fills a dictionary, for one whose keys are text.
+
+    The hash of a tuple of two tuples of two tuples ... takes longer than anyone lives, in a file of 200 bytes.
+    """
+
+    def load_items(unpickler):
+        stack = unpickler.stack
+        items = stack[-2:] if load is pickle._Unpickler.load_setitem else stack
+        for name in items[::2]:
+            _name(name)
+        load(unpickler)
+
+    return load_items
+
+
 class _StateUnpickler(pickle._Unpickler):  # the one in Python: the one in C allocates what a file merely claims
+    dispatch = {
+        **pickle._Unpickler.dispatch,
+        **dict.fromkeys((code[0] for code in _REFUSED_OPCODES), _refuse_opcode),
+        pickle.SETITEM[0]: _with_names(pickle._Unpickler.load_setitem),
+        pickle.SETITEMS[0]: _with_names(pickle._Unpickler.load_setitems),
+        pickle.DICT[0]: _with_names(pickle._Unpickler.load_dict),
+    }
+
     def find_class(self, module, name):
         try:
             return _ADMITTED[module, name]
@@ -73,12 +115,12 @@ class _Dtype:
     __slots__ = ("dtype",)
 
     def __init__(self, code, *flags):
-        if not re.fullmatch(r"[fiu][1248]|b1", code):
+        if not re.fullmatch(r"[fiu][1248]|b1", _text(code)):
             raise _Refused(f"arrays of type {code!r}")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state):
-        self.dtype = self.dtype.newbyteorder({"<": "<", ">": ">", "|": "|", "=": "="}[state[1]])
+        self.dtype = self.dtype.newbyteorder({"<": "<", ">": ">", "|": "|", "=": "="}[_text(state[1])])
 
 
 class _Array:
@@ -96,7 +138,7 @@ class _Array:
 
 def _shape(dims):
     if any(type(dim) is not int or dim < 0 for dim in dims):
-        raise _Refused(f"an array of shape {dims!r}")
+        raise _Refused("an array whose shape is not made of counts")
     return tuple(dims)
 
 
@@ -106,18 +148,28 @@ def _bytes(content):
     return content
 
 
+def _text(value):  # anything else may be without end when it is hashed or shown
+    if not isinstance(value, str):
+        raise _Refused(f"{type(value).__name__} in the place of text")
+    return value
+
+
 def _scalar(dtype, content):
     return np.frombuffer(_bytes(content), dtype.dtype).item()
 
 
 def _encode(text, encoding):  # how protocol 2 writes bytes
-    if encoding != "latin1":
+    if _text(encoding) != "latin1":
         raise _Refused(f"the encoding {encoding!r}")
     return text.encode("latin1")
 
 
 def _no_bytes():  # how protocol 2 writes none
     return b""
+
+
+def _dict(pairs=()):  # how Python 2 wrote an OrderedDict
+    return {_name(name): value for name, value in pairs}
 
 
 def _tuple(items):  # how paddle writes (name of the parameter, array)
@@ -127,7 +179,7 @@ def _tuple(items):  # how paddle writes (name of the parameter, array)
 _ADMITTED = {
     ("numpy", "ndarray"): _Admitted(_Array),
     ("numpy", "dtype"): _Admitted(_Dtype),
-    ("collections", "OrderedDict"): _Admitted(dict),
+    ("collections", "OrderedDict"): _Admitted(_dict),
     ("_codecs", "encode"): _Admitted(_encode),
     ("__builtin__", "bytes"): _Admitted(_no_bytes),
     ("builtins", "tuple"): _Admitted(_tuple),
@@ -139,11 +191,18 @@ _ADMITTED = {
 }
 
 
-def _plain(state, depth=0):
-    """A dictionary of arrays, numbers, strings and such dictionaries; anything else is refused."""
+def _plain(state, depth=0, seen=None):
+    """A dictionary of arrays, numbers, strings and such dictionaries; anything else is refused.
+
+    seen: the dictionaries above and beside, by their id; one in a thousand places would become a thousand.
+    """
     if not isinstance(state, dict) or depth > 2:
         raise _Refused("it holds no dictionary of arrays")
-    return {_name(name): _plain_value(value, depth) for name, value in state.items()}
+    seen = set() if seen is None else seen
+    if id(state) in seen:
+        raise _Refused("it holds one dictionary in two places")
+    seen.add(id(state))
+    return {_name(name): _plain_value(value, depth, seen) for name, value in state.items()}
 
 
 def _name(name):
@@ -152,13 +211,13 @@ def _name(name):
     return name
 
 
-def _plain_value(value, depth):
+def _plain_value(value, depth, seen):
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
         value = value[1]  # (paddle's name of the parameter, array)
     if isinstance(value, _Array) and value.array is not None:
         return value.array
     if isinstance(value, dict):
-        return _plain(value, depth + 1)
+        return _plain(value, depth + 1, seen)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise _Refused(f"it holds {type(value).__name__}, neither array, number, text nor dictionary")
@@ -197,6 +256,8 @@ def _fluid_tensor(cursor):
             raise ValueError(f"a tensor description with field {tag:#x}")
     if code not in FLUID_DTYPES:
         raise ValueError(f"a tensor of type {code}")
+    if len(shape) > FLUID_DIMS:
+        raise ValueError(f"a tensor of {len(shape)} dimensions")
     dtype = np.dtype(FLUID_DTYPES[code])
     size = dtype.itemsize
     for dim in shape:

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from palm_cls.archives import unpack
+from palm_cls.archives import HARMLESS, NESTED, unpack
 from palm_cls.messages import InputError
 
 
@@ -97,6 +97,56 @@ def test_links_and_encrypted_archives_are_refused(tmp_path):
     archive.write_bytes(content)
     with pytest.raises(InputError, match="encrypted"):
         unpack(archive, tmp_path / "target")
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ([("a.txt", b"1"), ("b.txt", b"2"), ("./a.txt", b"3")], "holds 'a.txt' twice"),
+        ([("a/b.txt", b"1"), ("a", b"2")], "holds 'a' as file and as directory"),
+        ([(".", b"1")], "no usable name"),
+        ([("x" * 201, b"1")], "no usable name"),
+        ([("zeros", bytes(HARMLESS + 1))], "made to fill the disk"),
+    ],
+)
+def test_archives_that_contradict_themselves_or_grow_too_large_are_refused_whole(tmp_path, members, told):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    with pytest.raises(InputError, match=told):
+        unpack(tmp_path / "a.zip", tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_what_is_in_the_way_is_named_and_links_are_not_followed_out_of_the_target(tmp_path):
+    archive, target = make_zip(tmp_path / "a.zip", {"a/b.txt": b"text"}), tmp_path / "target"
+    (target / "a" / "b.txt").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"b\.txt: a directory, where .*a\.zip holds a file"):
+        unpack(archive, target)
+    (target / "a" / "b.txt").rmdir()
+    (target / "a").rmdir()
+    (target / "a").write_bytes(b"")
+    with pytest.raises(InputError, match=r"a: a file, where .*a\.zip needs a directory"):
+        unpack(archive, target)
+    (target / "a").unlink()
+    (tmp_path / "beside").mkdir()
+    (target / "a").symlink_to(tmp_path / "beside", target_is_directory=True)
+    with pytest.raises(InputError, match="leads outside .*target through a link"):
+        unpack(archive, target)
+    assert list((tmp_path / "beside").iterdir()) == []
+
+
+def test_a_target_reached_through_a_link_is_none_the_worse(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "target").symlink_to(tmp_path / "disk", target_is_directory=True)
+    assert unpack(make_zip(tmp_path / "a.zip", {"a/b.txt": b"text"}), tmp_path / "target") == 1
+    assert (tmp_path / "disk" / "a" / "b.txt").read_bytes() == b"text"
+
+
+def test_only_the_outer_one_of_nested_archives_is_unpacked(tmp_path):
+    inner = nested({NESTED: nested({NESTED: b"", "c.txt": b"3"}), "b.txt": b"2"})
+    unpack(make_zip(tmp_path / "a.zip", {NESTED: inner, "a.txt": b"1"}), tmp_path / "target")
+    assert sorted(tree(tmp_path / "target")) == [NESTED, "a.txt", "b.txt"]
 
 
 @pytest.mark.parametrize("damage", ["no zip", "cut", "flipped"])

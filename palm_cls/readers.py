@@ -26,7 +26,7 @@ LABEL_OF_LETTER = {"H": 0, "N": 0, "P": 1}  # high myopia and normal: not pathol
 def data_loader(datadir, batch_size=10, mode="train", skip_bad=False):
     """Reader of a directory whose file names tell the label: H.., N.. -> 0, P.. -> 1.
 
-    Images come in the order of their sorted names, with mode "train" shuffled anew each epoch. Returns a function; each
+    Images come in the order of their sorted names, with mode "train" shuffled anew each epoch. Returns a Reader; each
     call of it gives a generator of one epoch: (imgs float32 [N, 3, 224, 224] in -1..1, labels float32 [N, 1]); the last
     batch may be smaller. Raises InputError for a missing directory, a name with another first letter, an empty file,
     and, when it is reached, an image that does not decode. `skip_bad`, for training only, looks for the last two at the
@@ -135,6 +135,8 @@ class Reader:
     @order.setter
     def order(self, names):
         sample_of = {path.name: (path, label) for path, label in self.samples}
+        if sorted(names) != sorted(sample_of):
+            raise InputError("these are other images than those whose order is to be taken up again")
         self.samples[:] = [sample_of[name] for name in names]
 
     def names(self, batch):

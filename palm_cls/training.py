@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -20,15 +21,9 @@ from palm_cls.readers import dataset_readers
 from palm_cls.messages import InputError, RunError, notice
 from palm_cls.zoo import build_model, find_recipe
 
-FIXED = (
-    "train_csv",
-    "skip_bad",
-    "seed",
-    "weights",
-    "batch_size",
-    "momentum",
-)  # what a run that goes on must not change ...
-RESUMED = (*FIXED, "data", "epochs", "learning_rate", "save_every")  # ... and all that it takes from its settings
+# What a run that goes on must not change, and all that it takes from its settings.
+FIXED = ("train_csv", "skip_bad", "seed", "weights", "batch_size", "momentum")
+RESUMED = (*FIXED, "data", "epochs", "learning_rate", "save_every")
 
 # output: Path of the run's directory; history: what `train` returns; recipe: the Recipe; dataset: the Dataset;
 # model: the trained network
@@ -170,16 +165,16 @@ def train_recipe(
         raise InputError(f"{output}: its run began with other training images or labels than {dataset.root} has now")
     settings = {
         "model": name,
-        "data": str(dataset.root),
+        "data": _absolute(dataset.root),
         "demo": dataset.is_demo,
-        "train_csv": None if train_csv is None else str(train_csv),
+        "train_csv": _absolute(train_csv),
         "skip_bad": skip_bad,
         "train_images": train_loader.images,
         "valid_images": valid_loader.images,
         "images_sha256": train_loader.fingerprint,
         "batch_size": recipe.batch_size,
         "seed": seed,
-        "weights": None if weights is None else str(weights),
+        "weights": _absolute(weights),
         "save_every": save_every,
         "device": device,
         "threads": runtime.threads(),
@@ -211,7 +206,12 @@ def resume_recipe(output, **changes):
     settings = runs.read_settings(output)
     if not settings:
         raise InputError(f"{output}: no run there to resume (no {runs.SETTINGS} in it)")
+    if not {"model", *RESUMED} <= set(settings):
+        raise InputError(
+            f"{output}: not a run of a recipe; palm_cls.train(..., resume=True) resumes what `train` began"
+        )
     taken = {"name": settings["model"], **{key: settings[key] for key in RESUMED}}
+    changes.update({key: _absolute(changes[key]) for key in ("train_csv", "weights") if key in changes})
     for key in (*FIXED, "name"):
         if changes.get(key, taken[key]) != taken[key]:
             raise InputError(
@@ -220,6 +220,11 @@ def resume_recipe(output, **changes):
             )
     _tell_changes(taken, changes, output)
     return train_recipe(**{**taken, **changes}, output=output, resume=True)
+
+
+def _absolute(path):
+    """As settings.json keeps a path, so that a run can go on from another directory."""
+    return None if path is None else os.path.abspath(path)
 
 
 def _tell_changes(taken, changes, output):

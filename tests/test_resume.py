@@ -21,7 +21,7 @@ from palm_cls.messages import InputError, RunError
 from palm_cls.models import LeNet
 from palm_cls.readers import Reader
 from palm_cls.statefile import read_state
-from palm_cls.training import train
+from palm_cls.training import resume_recipe, train
 
 STEPS, EPOCHS = 4, 3  # steps an epoch
 
@@ -311,7 +311,7 @@ def started(tool, small_demo, tmp_path_factory):
         (["--seed", "4"], "its seed is 3, not 4"),
         (["--model", "alexnet"], "its name is lenet, not alexnet"),
         (["--momentum", "0.5"], "its momentum is 0.9, not 0.5"),
-        (["--train-csv", "own.csv"], "its train csv is None, not own.csv"),
+        (["--train-csv", "own.csv"], "its train csv is None, not "),
         (["--output", "elsewhere"], "--resume DIR or --output DIR, not both"),
     ],
 )
@@ -348,6 +348,15 @@ def test_the_tool_resumes_extends_and_honours_another_learning_rate(tool, starte
     tool("train", "--data", small_demo, "--epochs", 2, "--seed", 3, "--output", whole)
     for name in ("log.csv", "best.pdparams", "last-00000004.pdparams", "last-00000004.pdopt"):
         assert (tmp_path / "again" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_what_cannot_be_resumed(tmp_path):
+    run(tmp_path / "run", epochs=1)
+    with pytest.raises(InputError, match="not a run of a recipe"):
+        resume_recipe(tmp_path / "run")
+    model, loader = network(), small_reader("train", images=12)
+    with pytest.raises(InputError, match="other images than those whose order"):
+        train(model, loader, small_reader("valid"), epochs=2, output=tmp_path / "run", resume=True)
 
 
 @posix

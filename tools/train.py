@@ -81,7 +81,7 @@ def main():
         tell_how_to_go_on(output)
         raise
     tell_results(trained)
-    tell_next_steps(trained, options)
+    tell_next_steps(trained, with_data=resume or "data" in options)
     return 0
 
 
@@ -109,8 +109,8 @@ def tell_results(trained):
     )
 
 
-def tell_next_steps(trained, options):
-    data = ("--data", options["data"]) if "data" in options else ()
+def tell_next_steps(trained, with_data):
+    data = ("--data", trained.dataset.root) if with_data else ()
     print(f"The run lies in {trained.output}. Evaluate its best epoch:")
     print(f"    {tool_command('evaluate', '--weights', trained.output, *data)}")
     if trained.recipe.advice:

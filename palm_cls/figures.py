@@ -51,7 +51,7 @@ def lesson_figure(dataset):
         axis.set_title(f"{title}\n{path.name}, shape {img.shape}", fontsize=14)
         axis.axis("off")
     if dataset.is_demo:
-        figure.text(0.5, 0.08, dataset.remark, ha="center", fontsize=12)
+        figure.text(0.5, 0.14, dataset.remark, ha="center", fontsize=12)
     return figure, shapes
 
 

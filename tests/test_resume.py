@@ -130,10 +130,13 @@ def kill_at_every_touch_of_the_disk(output):
 
 def kill_at_random_moments(output, kills):
     """Kill run after run at random moments; returns how many got through."""
-    rng, finished = random.Random(0), 0
+    start = time.monotonic()
+    in_a_fork(output / "run0")
+    seconds = time.monotonic() - start  # that a whole run takes
+    rng, finished = random.Random(0), 1
     while kills:
         directory = output / f"run{finished}"
-        if in_a_fork(directory, seconds=rng.uniform(0, 0.5)) == "done":
+        if in_a_fork(directory, seconds=rng.uniform(0, seconds)) == "done":
             finished += 1
         else:
             kills -= 1

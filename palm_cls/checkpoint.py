@@ -29,6 +29,7 @@ def save(path, model, optimizer=None):
     """
     states = {f"{path}.pdparams": model.state_dict()}
     if optimizer is not None:
+        _ensure_slots(model, optimizer)
         states[f"{path}.pdopt"] = _structured(optimizer.state_dict(), model)
     return {Path(file).name: _write(state, file) for file, state in states.items()}
 
@@ -152,8 +153,7 @@ def _load_optimizer(path, model, optimizer):
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected the optimizer's state beside the weights")
     state = _read(path, model)
-    if not _slots(model, optimizer.state_dict()):
-        _create_slots(model, optimizer)
+    _ensure_slots(model, optimizer)
     slots = _slots(model, optimizer.state_dict())
     current = {slots.get(key, key): value for key, value in optimizer.state_dict().items()}
     key_of = {name: key for key, name in slots.items()}
@@ -161,8 +161,10 @@ def _load_optimizer(path, model, optimizer):
     optimizer.set_state_dict({key_of.get(name, name): value for name, value in {**state, **arrays}.items()})
 
 
-def _create_slots(model, optimizer):
-    # paddle makes the velocities in the first step, and only then are they there to be set: a step with gradients zero.
+def _ensure_slots(model, optimizer):
+    """Velocities, zero, where no step has been made yet: paddle makes them in the first, and sets no others."""
+    if _slots(model, optimizer.state_dict()):
+        return
     paddle.add_n([(parameter * 0).sum() for parameter in model.parameters()]).backward()
     optimizer.step()
     optimizer.clear_grad()

@@ -23,7 +23,7 @@ def replacing(path):
         _flush_to_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename == str(temporary):  # the user knows the file by its own name
+        if error.filename in (None, str(temporary)):  # the user knows the file by its own name
             error.filename = str(path)
         raise
     finally:

@@ -123,8 +123,8 @@ class Reader:
 
     @property
     def fingerprint(self):
-        """sha256 of the names and labels of the images, whatever their order."""
-        lines = sorted(f"{path.name},{label}\n" for path, label in self.samples)
+        """sha256 of the names, labels and sizes in bytes of the images, whatever their order."""
+        lines = sorted(f"{path.name},{label},{path.stat().st_size}\n" for path, label in self.samples)
         return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
 
     @property

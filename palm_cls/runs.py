@@ -3,10 +3,10 @@
     settings.json             how the run was made
     log.csv                   a row an epoch
     best.pdparams             weights of the epoch with the highest validation accuracy (the first of equals)
-    last-STEP.json            a checkpoint after training step STEP: position, random state, order of the images, and
-                              names and checksums of
-    last-STEP.pdparams        the weights and
-    last-STEP.pdopt           the optimizer's state that belong to it; the last two checkpoints are kept
+    last-EPOCH-STEP.json      a checkpoint after EPOCH epochs and STEP steps: position, random state, order of the
+                              images, and names and checksums of
+    last-EPOCH-STEP.pdparams  the weights and
+    last-EPOCH-STEP.pdopt     the optimizer's state that belong to it; the last two checkpoints are kept
 
 A checkpoint counts only as a whole: its .json is written last, and no file that a .json names is ever written again.
 """
@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import random
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,8 @@ from palm_cls.messages import InputError, RunError, notice
 SETTINGS = "settings.json"
 LOG = "log.csv"
 LOCK = ".lock"
+CHECKPOINT = re.compile(r"last-\d{4}-\d{8}\.(json|pdparams|pdopt)")
+LEFT_OVER = re.compile(rf"\.({CHECKPOINT.pattern}|best\.pdparams|log\.csv|settings\.json)\.\d+\.tmp")  # by a kill
 KEPT = 2  # checkpoints: the last one, and the one before in case the disk damages it
 
 
@@ -83,15 +86,21 @@ def start_run(directory, settings):
     """
     directory = Path(os.path.abspath(directory))
     _make_room(directory)
-    lock = lock_run(directory)
-    write_settings(directory, settings)
+    with contextlib.ExitStack() as stack:
+        lock = stack.enter_context(lock_run(directory))
+        write_settings(directory, settings)
+        stack.pop_all()
     return lock
 
 
 def write_settings(directory, settings):
     """Write settings.json, with the versions of what the numbers depend on."""
-    versions = {"python": platform.python_version(), "paddle": paddle.__version__, "numpy": np.__version__}
-    write_json({**settings, "versions": versions}, Path(directory, SETTINGS))
+    write_json({**settings, "versions": versions()}, Path(directory, SETTINGS))
+
+
+def versions():
+    """{name: version} of what the numbers of a run depend on."""
+    return {"python": platform.python_version(), "paddle": paddle.__version__, "numpy": np.__version__}
 
 
 def lock_run(directory):
@@ -107,6 +116,9 @@ def lock_run(directory):
         raise RunError(f"{directory}: in use by another process; wait for it, or give another --output") from None
     except OSError:  # a file system without locks
         notice(f"{directory}: this file system has no locks; do not start a second run there.")
+    if not os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name)):  # moved aside in between
+        lock.close()
+        raise RunError(f"{directory}: another process has just begun a run there; give another --output")
     return lock
 
 
@@ -125,9 +137,13 @@ def _lock_file(file):
 
 
 def save_checkpoint(directory, progress, model, optimizer, loader):
-    """Save everything that `restore` needs to go on from here, then forget all but the last checkpoints."""
+    """Save everything that `restore` needs to go on from here, then forget all but the last checkpoints.
+
+    Raises RunError, and saves nothing, where weights or velocities are not finite any more.
+    """
     directory = Path(directory)
-    name = f"last-{progress.step:08d}"
+    _require_finite(progress, model, optimizer)
+    name = f"last-{progress.epoch:04d}-{progress.step:08d}"
     files = save(directory / name, model, optimizer)
     state = {
         "progress": asdict(progress),
@@ -140,12 +156,26 @@ def save_checkpoint(directory, progress, model, optimizer, loader):
 
 
 def save_epoch(directory, progress, model, optimizer, loader):
-    """Save after an epoch: the weights if it is the best, the log, the checkpoint."""
-    directory = Path(directory)
-    if best_record(progress.history) is progress.history[-1]:
-        save(directory / "best", model)
-    _write_log(directory, progress.history)
+    """Save after an epoch: the checkpoint, then what `restore` can make from it again."""
     save_checkpoint(directory, progress, model, optimizer, loader)
+    _write_results(Path(directory), progress, model)
+
+
+def _write_results(directory, progress, model):
+    """The log; and the weights of the best epoch, if that has just ended."""
+    if progress.batch == 0 and progress.history:
+        if best_record(progress.history) is progress.history[-1]:
+            save(directory / "best", model)
+        _write_log(directory, progress.history)
+
+
+def _require_finite(progress, model, optimizer):
+    states = [*model.state_dict().values(), *optimizer.state_dict().values()]
+    if not all(paddle.isfinite(value).all().item() for value in states if isinstance(value, paddle.Tensor)):
+        raise RunError(
+            f"weights or velocities are not finite after step {progress.step}, learning rate {optimizer.get_lr()}\n"
+            "Checkpoints from before this stay as they are; begin a new run with a smaller learning rate."
+        )
 
 
 def _write_log(directory, history):
@@ -158,14 +188,16 @@ def _write_log(directory, history):
 def restore(directory, model, optimizer, loader):
     """Bring everything back to the last good checkpoint of a run and return its Progress, or None if there is none yet.
 
-    A damaged checkpoint is named in a notice, renamed, and passed over for the one before.
+    A damaged checkpoint is named in a notice, renamed, and passed over for the one before. Raises InputError where
+    none is left.
     """
     directory = Path(directory)
     _forget_old_checkpoints(directory)  # and with them what a killed process left half-written
-    for manifest in reversed(checkpoints(directory)):
+    manifests = checkpoints(directory)
+    for manifest in reversed(manifests):
         try:
             state = read_checkpoint(manifest)
-        except InputError as error:
+        except (InputError, OSError) as error:
             notice(f"{error}\nGoing back to the checkpoint before.")
             manifest.rename(manifest.with_suffix(".damaged"))
             continue
@@ -174,9 +206,10 @@ def restore(directory, model, optimizer, loader):
             loader.order = state["order"]
         _set_random_state(state["random"])
         progress = Progress(**state["progress"])
-        if progress.history:
-            _write_log(directory, progress.history)  # a log that was ahead of the checkpoint goes back, too
+        _write_results(directory, progress, model)  # which the process may not have come to
         return progress
+    if manifests:
+        raise InputError(f"{directory}: no good checkpoint is left; begin a new run")
     return None
 
 
@@ -196,7 +229,7 @@ def read_checkpoint(manifest):
 
 def checkpoints(directory):
     """The .json of the checkpoints in a run's directory, oldest first."""
-    return sorted(Path(directory).glob("last-*.json"))
+    return sorted(file for file in Path(directory).glob("last-*.json") if CHECKPOINT.fullmatch(file.name))
 
 
 def _forget_old_checkpoints(directory):
@@ -204,8 +237,8 @@ def _forget_old_checkpoints(directory):
     for manifest in manifests[:-KEPT]:
         manifest.unlink()  # first, so that no manifest names files that are gone
     kept = {manifest.stem for manifest in manifests[-KEPT:]}
-    for file in [*directory.glob("last-*.pd*"), *directory.glob(".*.tmp")]:
-        if file.stem not in kept:
+    for file in list(directory.iterdir()):
+        if LEFT_OVER.fullmatch(file.name) or (CHECKPOINT.fullmatch(file.name) and file.stem not in kept):
             file.unlink()
 
 
@@ -234,7 +267,7 @@ def best_record(records):
 def read_settings(path):
     """The settings of the run that `path` belongs to (its directory, or a file in it); {} where there are none."""
     path = Path(path)
-    file = (path if path.is_dir() else path.parent) / SETTINGS
+    file = (path.parent if path.is_file() else path) / SETTINGS
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -258,12 +291,16 @@ def _make_room(directory):
     if Path.cwd().is_relative_to(directory):
         raise InputError(f"{directory}: the current directory lies in it; give another --output")
     if read_settings(directory):
-        with contextlib.closing(lock_run(directory)):
-            number = 1
-            while (aside := directory.with_name(f"{directory.name}-{number}")).exists():
-                number += 1
-        directory.rename(aside)
+        number = 1
+        while (aside := directory.with_name(f"{directory.name}-{number}")).exists():
+            number += 1
+        with lock_run(directory) as lock:
+            if os.name == "nt":  # where no directory moves that holds an open file
+                lock.close()
+            directory.rename(aside)
         notice(f"The earlier run in {directory} was moved to {aside}.")
-    elif directory.is_dir() and not all(entry.name == LOCK or entry.match(".*.tmp") for entry in directory.iterdir()):
+    elif directory.is_dir() and not all(
+        entry.name == LOCK or LEFT_OVER.fullmatch(entry.name) for entry in directory.iterdir()
+    ):
         raise InputError(f"{directory}: not empty, and not the output of a run; give another --output")
     directory.mkdir(parents=True, exist_ok=True)

@@ -118,7 +118,8 @@ class DeferredInterrupt:
     """
 
     def __init__(self, active=True):
-        self.active = active and threading.current_thread() is threading.main_thread()
+        as_ever = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not ignored, say, as after "&"
+        self.active = active and as_ever and threading.current_thread() is threading.main_thread()
         self.requested = False
 
     def __enter__(self):
@@ -134,7 +135,7 @@ class DeferredInterrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        notice("Interrupted: finishing the step and saving; once more stops at once.")
+        notice("Interrupted: finishing the step or the validation, and saving; once more stops at once.")
 
     def raise_if_requested(self):
         """Make up for a Ctrl-C that was noted."""

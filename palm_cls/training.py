@@ -65,12 +65,16 @@ def train(
             save_function(output, progress, model, optimizer, train_loader)
 
     with contextlib.ExitStack() as stack:
-        if output:
-            stack.enter_context(runs.lock_run(output) if resume else runs.start_run(output, settings))
         if resume:
+            before = _settings_of(output)
+            stack.enter_context(runs.lock_run(output))
             progress = runs.restore(output, model, optimizer, train_loader) or progress
-            runs.write_settings(output, settings)
+            runs.write_settings(output, {**before, **settings, "epochs": max(epochs, progress.epoch)})
             notice(_resumed(output, progress, epochs))
+        elif output:
+            stack.enter_context(runs.start_run(output, settings))
+        if progress.step == 0:
+            save(runs.save_checkpoint)  # from which it can begin again, whatever becomes of the weights it began from
         interrupt = stack.enter_context(runtime.DeferredInterrupt(bool(output)))
         print("start training ... ")
         while progress.epoch < epochs:
@@ -81,10 +85,18 @@ def train(
                 interrupt.raise_if_requested()
             valid = evaluate(model, valid_loader)
             tqdm.write(f"[validation] accuracy/loss: {valid['accuracy']}/{valid['loss']} {remark}".rstrip())
+            _check_loss(valid["loss"], "validation ", train_loader, optimizer, progress)
             progress.end_epoch(valid, optimizer.get_lr())
             save(runs.save_epoch)
             interrupt.raise_if_requested()
     return progress.history
+
+
+def _settings_of(output):
+    settings = runs.read_settings(output) if output and Path(output).is_dir() else {}
+    if not settings:
+        raise InputError(f"{output}: no run there to resume (no {runs.SETTINGS} in it)")
+    return settings
 
 
 def _resumed(output, progress, epochs):
@@ -109,7 +121,7 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10):
         runtime.seed_step(progress.seed, progress.step)
         logits = model(paddle.to_tensor(imgs))
         loss = cross_entropy(logits, paddle.to_tensor(labels))
-        _check_loss(loss.item(), loader, optimizer, progress)
+        _check_loss(loss.item(), "", loader, optimizer, progress)
         if progress.batch % log_every == 0:
             tqdm.write(f"epoch: {progress.epoch}, batch_id: {progress.batch}, loss is: {loss.item():.8g}")
         loss.backward()
@@ -121,15 +133,16 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10):
         yield
 
 
-def _check_loss(loss, loader, optimizer, progress):
+def _check_loss(loss, kind, loader, optimizer, progress):
     """Stop a run whose loss is not a number any more, before it moves the weights."""
     if math.isfinite(loss):
         return
     images = f"; images: {', '.join(loader.names(progress.batch))}" if hasattr(loader, "names") else ""
     raise RunError(
-        f"the loss is {loss} in epoch {progress.epoch}, batch_id {progress.batch} (step {progress.step}), "
+        f"the {kind}loss is {loss} in epoch {progress.epoch}, batch_id {progress.batch} (step {progress.step}), "
         f"learning rate {optimizer.get_lr()}{images}\n"
-        "Checkpoints from before this stay as they are; a smaller learning rate may help."
+        "Checkpoints from before this stay as they are. Go on with a smaller --lr; if the weights have grown too large "
+        "already, begin a new run with it."
     )
 
 
@@ -154,6 +167,7 @@ def train_recipe(
     override entries of the recipe: epochs, batch_size, learning_rate, momentum. Raises InputError for what is missing.
     """
     recipe = replace(find_recipe(name), **changes)
+    output = Path(output or Path("output", name))
     device = runtime.choose_device(device)
     dataset = find_dataset(data)
     train_loader, valid_loader = dataset_readers(dataset, recipe.batch_size, train_csv, skip_bad)
@@ -161,8 +175,6 @@ def train_recipe(
     model = build_model(name)
     if weights is not None and not (resume and runs.checkpoints(output)):
         load(weights, model)
-    if resume and runs.read_settings(output)["images_sha256"] != train_loader.fingerprint:
-        raise InputError(f"{output}: its run began with other training images or labels than {dataset.root} has now")
     settings = {
         "model": name,
         "data": _absolute(dataset.root),
@@ -171,7 +183,8 @@ def train_recipe(
         "skip_bad": skip_bad,
         "train_images": train_loader.images,
         "valid_images": valid_loader.images,
-        "images_sha256": train_loader.fingerprint,
+        "train_sha256": train_loader.fingerprint,
+        "valid_sha256": valid_loader.fingerprint,
         "batch_size": recipe.batch_size,
         "seed": seed,
         "weights": _absolute(weights),
@@ -179,7 +192,8 @@ def train_recipe(
         "device": device,
         "threads": runtime.threads(),
     }
-    output = Path(output or Path("output", name))
+    if resume:
+        _compare_with_the_beginning(output, settings)
     history = train(
         model,
         train_loader,
@@ -203,9 +217,7 @@ def resume_recipe(output, **changes):
     save_every and device; the run's settings hold for the rest. Raises InputError, naming it, for a change of anything
     else, and where there is no run.
     """
-    settings = runs.read_settings(output)
-    if not settings:
-        raise InputError(f"{output}: no run there to resume (no {runs.SETTINGS} in it)")
+    settings = _settings_of(output)
     if not {"model", *RESUMED} <= set(settings):
         raise InputError(
             f"{output}: not a run of a recipe; palm_cls.train(..., resume=True) resumes what `train` began"
@@ -214,10 +226,13 @@ def resume_recipe(output, **changes):
     changes.update({key: _absolute(changes[key]) for key in ("train_csv", "weights") if key in changes})
     for key in (*FIXED, "name"):
         if changes.get(key, taken[key]) != taken[key]:
+            what = "model" if key == "name" else key.replace("_", " ")
             raise InputError(
-                f"{output}: its {key.replace('_', ' ')} is {taken[key]}, not {changes[key]}; a run goes on only as it "
-                "began. Leave the option out, or start a new run"
+                f"{output}: its {what} is {taken[key]}, not {changes[key]}; a run goes on only as it began. "
+                "Leave the option out, or start a new run"
             )
+    if "data" not in changes and not Path(taken["data"]).is_dir():
+        raise InputError(f"{output}: its images were in {taken['data']}, which is gone; say where they are with --data")
     _tell_changes(taken, changes, output)
     return train_recipe(**{**taken, **changes}, output=output, resume=True)
 
@@ -231,5 +246,17 @@ def _tell_changes(taken, changes, output):
     lr = changes.get("learning_rate", taken["learning_rate"])
     if lr != taken["learning_rate"]:
         notice(f"{output}: the learning rate was {taken['learning_rate']}, and is {lr} from here on.")
-    if changes.get("epochs", taken["epochs"]) < taken["epochs"]:
-        notice(f"{output}: {changes['epochs']} epochs in all, where {taken['epochs']} were planned.")
+
+
+def _compare_with_the_beginning(output, settings):
+    """Refuse other images than the run in `output` began with; tell what else is not as it was."""
+    before = _settings_of(output)
+    for kind in ("train", "valid"):
+        if before.get(f"{kind}_sha256") != settings[f"{kind}_sha256"]:
+            what = {"train": "training", "valid": "validation"}[kind]
+            raise InputError(f"{output}: its run began with other {what} images or labels than {settings['data']} has")
+    was = {**before.get("versions", {}), "threads": before.get("threads"), "device": before.get("device")}
+    now = {**runs.versions(), "threads": settings["threads"], "device": settings["device"]}
+    changed = [f"{name} {was.get(name)}, now {value}" for name, value in now.items() if was.get(name) != value]
+    if changed:
+        notice(f"{output}: begun with {'; '.join(changed)}: the last bits of its numbers may differ from here on.")

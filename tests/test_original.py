@@ -62,7 +62,7 @@ def test_twenty_steps_of_lenet_through_train(golden, tmp_path, capsys):
     close(np.stack(logits), expected["logits"])
     close([record["valid_loss"] for record in history], expected["valid_loss"])
     close([record["valid_accuracy"] for record in history], expected["valid_acc"])
-    velocities = paddle.load(str(tmp_path / "run" / "last-00000020.pdopt"))
+    velocities = paddle.load(str(tmp_path / "run" / "last-0002-00000020.pdopt"))
     for name, parameter in model.named_parameters():
         close(sample(parameter), expected[f"final.sample.{name}"])
         close(sample(velocities[f"{name}.velocity"]), expected[f"final.velocity.sample.{name}"])

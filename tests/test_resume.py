@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
 from conftest import PROJECT
 
@@ -21,7 +22,7 @@ from palm_cls.messages import InputError, RunError
 from palm_cls.models import LeNet
 from palm_cls.readers import Reader
 from palm_cls.statefile import read_state
-from palm_cls.training import resume_recipe, train
+from palm_cls.training import resume_recipe, train, train_recipe
 
 STEPS, EPOCHS = 4, 3  # steps an epoch
 
@@ -216,7 +217,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, unin
     assert f"{file}: " in told
     assert "Going back to the checkpoint before." in told
     left = contents(tmp_path / "run")
-    assert left.pop(f"last-{2 * STEPS:08d}.damaged")
+    assert left.pop(f"last-0002-{2 * STEPS:08d}.damaged")
     assert left == uninterrupted
 
 
@@ -312,7 +313,7 @@ def started(tool, small_demo, tmp_path_factory):
     [
         (["--batch-size", "5"], "its batch size is 10, not 5"),
         (["--seed", "4"], "its seed is 3, not 4"),
-        (["--model", "alexnet"], "its name is lenet, not alexnet"),
+        (["--model", "alexnet"], "its model is lenet, not alexnet"),
         (["--momentum", "0.5"], "its momentum is 0.9, not 0.5"),
         (["--train-csv", "own.csv"], "its train csv is None, not "),
         (["--output", "elsewhere"], "--resume DIR or --output DIR, not both"),
@@ -330,7 +331,12 @@ def test_other_images_are_refused(tool, started, small_demo, tmp_path):
     next((tmp_path / "demo").glob("PALM-Training400/*/P*.jpg")).unlink()
     done = tool("train", "--resume", started, "--epochs", 2, "--data", tmp_path / "demo")
     assert done.returncode == 2
-    assert "began with other training images or labels" in done.stderr
+    assert "its run began with other training images or labels" in done.stderr
+    shutil.copytree(small_demo, tmp_path / "other")
+    table = tmp_path / "other" / "PALM-Validation-GT" / "labels.csv"
+    table.write_text("imgName,Label\nV0001.jpg,1\n")
+    done = tool("train", "--resume", started, "--epochs", 2, "--data", tmp_path / "other")
+    assert "its run began with other validation images or labels" in done.stderr
     assert "no run there to resume" in tool("train", "--resume", tmp_path / "nowhere").stderr
 
 
@@ -349,17 +355,74 @@ def test_the_tool_resumes_extends_and_honours_another_learning_rate(tool, starte
     shutil.copytree(started, tmp_path / "again")
     tool("train", "--resume", tmp_path / "again", "--epochs", 2)
     tool("train", "--data", small_demo, "--epochs", 2, "--seed", 3, "--output", whole)
-    for name in ("log.csv", "best.pdparams", "last-00000004.pdparams", "last-00000004.pdopt"):
+    for name in ("log.csv", "best.pdparams", "last-0002-00000004.pdparams", "last-0002-00000004.pdopt"):
         assert (tmp_path / "again" / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_what_cannot_be_resumed(tmp_path):
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    with pytest.raises(RunError, match="not finite|the loss is"):
+        run(tmp_path / "run", learning_rate=1e38, save_every=1)
+    model = network()
+    model.fc2.bias.set_value(np.array([np.inf], "float32"))
+    optimizer = paddle.optimizer.Momentum(parameters=model.parameters())
+    with pytest.raises(RunError, match="weights or velocities are not finite after step 0"):
+        runs.save_checkpoint(tmp_path / "run", runs.Progress(seed=0), model, optimizer, small_reader("train"))
+    for manifest in runs.checkpoints(tmp_path / "run"):
+        assert all(np.isfinite(value).all() for value in arrays(manifest.with_suffix(".pdparams")))
+        assert all(np.isfinite(value).all() for value in arrays(manifest.with_suffix(".pdopt")))
+
+
+def test_no_good_checkpoint_left(tmp_path):
+    run(tmp_path / "run", epochs=1)
+    for manifest in runs.checkpoints(tmp_path / "run"):
+        manifest.write_text("{}")
+    with pytest.raises(InputError, match="no good checkpoint is left; begin a new run"):
+        run(tmp_path / "run", resume=True)
+
+
+def test_files_of_the_users_own_in_a_run_are_left_alone(tmp_path):
+    run(tmp_path / "run", epochs=1)
+    for name in ("last-will.pdf", "last-epoch0.pdparams", ".notes.tmp", "last-epoch0.json"):
+        (tmp_path / "run" / name).write_text("mine")
+    run(tmp_path / "run", resume=True)
+    for name in ("last-will.pdf", "last-epoch0.pdparams", ".notes.tmp", "last-epoch0.json"):
+        assert (tmp_path / "run" / name).read_text() == "mine"
+
+
+def test_a_best_epoch_that_was_not_written_any_more_is_made_up_for(tmp_path):
+    history = run(tmp_path / "run", epochs=1)
+    before = content(tmp_path / "run" / "best.pdparams")
+    (tmp_path / "run" / "best.pdparams").unlink()
+    (tmp_path / "run" / "log.csv").unlink()
+    assert run(tmp_path / "run", epochs=1, resume=True) == history
+    assert content(tmp_path / "run" / "best.pdparams") == before
+    assert (tmp_path / "run" / "log.csv").is_file()
+
+
+def test_what_cannot_be_resumed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for resume in (lambda: run(tmp_path / "run", resume=True), lambda: train_recipe("lenet", resume=True)):
+        with pytest.raises(InputError, match="no run there to resume"):
+            resume()
     run(tmp_path / "run", epochs=1)
     with pytest.raises(InputError, match="not a run of a recipe"):
         resume_recipe(tmp_path / "run")
     model, loader = network(), small_reader("train", images=12)
     with pytest.raises(InputError, match="other images than those whose order"):
         train(model, loader, small_reader("valid"), epochs=2, output=tmp_path / "run", resume=True)
+
+
+def test_what_is_not_as_it_was_is_told(tool, started, tmp_path):
+    shutil.copytree(started, tmp_path / "run")
+    file = tmp_path / "run" / "settings.json"
+    settings = json.loads(file.read_text())
+    settings["versions"]["paddle"] = "2.0"
+    file.write_text(json.dumps(settings))
+    assert "begun with paddle 2.0, now " in tool("train", "--resume", tmp_path / "run").stderr
+    file.write_text(json.dumps({**settings, "data": str(tmp_path / "moved")}))
+    done = tool("train", "--resume", tmp_path / "run")
+    assert done.returncode == 2
+    assert "which is gone; say where they are with --data" in done.stderr
 
 
 @posix

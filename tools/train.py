@@ -75,10 +75,12 @@ def main():
         parser.error("--resume DIR or --output DIR, not both")
     default = Path("output", options.get("name", DEFAULT))
     output = Path(options.pop("resume", None) or options.pop("output", default))
+    earlier = settings_time(output)
     try:
         trained = train_or_resume(output, resume, options)
     except KeyboardInterrupt:
-        tell_how_to_go_on(output)
+        if resume or settings_time(output) != earlier:
+            print(f"Go on with: {tool_command('train', '--resume', output)}", file=sys.stderr)
         raise
     tell_results(trained)
     tell_next_steps(trained, with_data=resume or "data" in options)
@@ -93,9 +95,10 @@ def train_or_resume(output, resume, options):
     return train_recipe(**{"name": DEFAULT, **options}, output=output)
 
 
-def tell_how_to_go_on(output):
-    if Path(output, "settings.json").is_file():
-        print(f"Go on with: {tool_command('train', '--resume', output)}", file=sys.stderr)
+def settings_time(output):
+    """When the run in `output` was begun, or None; another time after it means that a new run has begun."""
+    settings = Path(output, "settings.json")
+    return settings.stat().st_mtime_ns if settings.is_file() else None
 
 
 def tell_results(trained):

@@ -17,8 +17,8 @@ from palm_cls import runs
 from palm_cls.checkpoint import load
 from palm_cls.dataset import find_dataset
 from palm_cls.evaluation import cross_entropy, evaluate, predicted_classes
-from palm_cls.readers import dataset_readers
 from palm_cls.messages import InputError, RunError, notice
+from palm_cls.readers import dataset_readers
 from palm_cls.zoo import build_model, find_recipe
 
 # What a run that goes on must not change, and all that it takes from its settings.
@@ -73,7 +73,7 @@ def train(
             notice(_resumed(output, progress, epochs))
         elif output:
             stack.enter_context(runs.start_run(output, settings))
-        if progress.step == 0:
+        if output and not runs.checkpoints(output):
             save(runs.save_checkpoint)  # from which it can begin again, whatever becomes of the weights it began from
         interrupt = stack.enter_context(runtime.DeferredInterrupt(bool(output)))
         print("start training ... ")
@@ -134,10 +134,11 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10):
 
 
 def _check_loss(loss, kind, loader, optimizer, progress):
-    """Stop a run whose loss is not a number any more, before it moves the weights."""
+    """Stop a run whose loss is not finite any more, before it moves the weights."""
     if math.isfinite(loss):
         return
-    images = f"; images: {', '.join(loader.names(progress.batch))}" if hasattr(loader, "names") else ""
+    names = loader.names(progress.batch) if hasattr(loader, "names") else []  # none after the last batch
+    images = f"; images: {', '.join(names)}" if names else ""
     raise RunError(
         f"the {kind}loss is {loss} in epoch {progress.epoch}, batch_id {progress.batch} (step {progress.step}), "
         f"learning rate {optimizer.get_lr()}{images}\n"

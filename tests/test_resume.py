@@ -116,8 +116,8 @@ def _die_at(number):
 
         return call
 
-    for name in ("fsync", "replace", "unlink", "mkdir"):
-        setattr(os, name, deadly(getattr(os, name)))
+    for owner, name in ((os, "fsync"), (os, "replace"), (Path, "unlink"), (Path, "mkdir")):
+        setattr(owner, name, deadly(getattr(owner, name)))
 
 
 def kill_at_every_touch_of_the_disk(output):

@@ -1,7 +1,6 @@
-"""What must be settled before paddle is imported (threads), and right after (device, seeds).
+"""Imports paddle, settled for this machine and without its start-up chatter; device and seeds.
 
-Every module that uses paddle imports this one first. Importing it imports paddle: on all the cores that this process
-may use, and without the start-up chatter. What the environment sets already is left as it is.
+Every module that uses paddle imports this one first. What is settled before the import is in `palm_cls.machine`.
 """
 
 import contextlib
@@ -10,35 +9,13 @@ import io
 import os
 import random
 import signal
+import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 
-from palm_cls.messages import InputError, notice
-
-
-def available_cores():
-    """Number of cores this process may use: its CPU affinity, cut down to the container's quota (at least 1)."""
-    on_linux = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if on_linux else os.cpu_count() or 1
-    return max(1, min(cores, _cgroup_quota(cores)))
-
-
-def _cgroup_quota(unlimited):
-    """Cores granted by Linux control groups (v2, then v1); `unlimited` where there is no limit."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text()
-            period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()
-        except OSError:
-            return unlimited
-    try:
-        return int(quota) // int(period) if int(quota) > 0 else unlimited
-    except ValueError:  # "max"
-        return unlimited
+from palm_cls import machine
+from palm_cls.messages import InputError, notice, notice_once
 
 
 def _has_nvidia_driver():
@@ -49,9 +26,25 @@ def _has_nvidia_driver():
     return True
 
 
-# `import paddle` would set OMP_NUM_THREADS=1. It warns of every other value, of a missing ccache, of a missing GPU; and
-# the GPU build's C++ side tells at length that there is no cuDNN, where no driver is there to use it either.
-os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
+def _settle_environment():
+    """Set what paddle should find when it is imported, and is not set yet; tell if it has been imported already."""
+    wanted = machine.paddle_environment()
+    late = "paddle" in sys.modules
+    missed = [f"{name}={value}" for name, value in wanted.items() if late and os.environ.get(name) != value]
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+    if missed:
+        notice(
+            f"paddle was imported before palm_cls, without {' '.join(missed)}: it will be slow. "
+            "Start anew, and `import palm_cls.runtime` first."
+        )
+
+
+_settle_environment()
+KEEPS_MEMORY = machine.keep_freed_memory()
+
+# `import paddle` warns of more than one thread, of a missing ccache, of a missing GPU; and the GPU build's C++ side
+# tells at length that there is no cuDNN, where no driver is there to use it either.
 if not _has_nvidia_driver():
     os.environ.setdefault("GLOG_minloglevel", "2")  # errors only
 with contextlib.redirect_stderr(io.StringIO()):
@@ -63,26 +56,38 @@ with contextlib.redirect_stderr(io.StringIO()):
 
 def threads():
     """Number of threads that paddle computes with on the CPU."""
-    return int(os.environ["OMP_NUM_THREADS"])
+    return int(os.environ["OMP_NUM_THREADS"].split(",")[0])  # set by `import paddle` where nobody else did
 
 
 def choose_device(name=None):
     """Run on device `name` ("cpu", "gpu", "gpu:1", ...), or without one on the GPU if there is one, else on the CPU.
 
-    Returns the device's name as paddle spells it ("cpu", "gpu:0"). Raises InputError for a device that is not there.
+    Says once what it runs on. Returns the device's name as paddle spells it ("cpu", "gpu:0"). Raises InputError for a
+    device that is not there.
     """
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if name is None:
         name = "gpu:0" if gpus else "cpu"
-        if paddle.is_compiled_with_cuda() and not gpus:
-            notice("This is the GPU build of PaddlePaddle, and there is no GPU here: running on the CPU.")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "gpu") or (index and not (kind == "gpu" and index.isdecimal())):
         raise InputError(f"device {name!r} is none of cpu, gpu, gpu:0, gpu:1, ...")
     if kind == "gpu" and int(index or 0) >= gpus:
         raise InputError(f"device {name!r} is not there: PaddlePaddle sees {gpus} GPUs; use --device cpu")
     paddle.set_device(name)
+    notice_once(f"Running on {paddle.get_device()}: {_description()}.")
     return paddle.get_device()
+
+
+def _description():
+    build = "GPU build" if paddle.is_compiled_with_cuda() else "CPU build"
+    parts = [f"PaddlePaddle {paddle.__version__} ({build})", f"{threads()} threads"]
+    if machine.is_stock():
+        return ", ".join([*parts, "speed settings as they come"])
+    if "MKL_DEBUG_CPU_TYPE" in os.environ:
+        parts.append(f"MKL_DEBUG_CPU_TYPE={os.environ['MKL_DEBUG_CPU_TYPE']}")
+    if KEEPS_MEMORY:
+        parts.append("freed memory kept")
+    return ", ".join(parts)
 
 
 def seed_step(base, step):

@@ -8,7 +8,7 @@ import paddle
 import pytest
 from conftest import PROJECT
 
-from palm_cls import runtime
+from palm_cls import machine, messages, runtime
 from palm_cls.messages import InputError
 
 
@@ -19,7 +19,7 @@ def fresh_python(code, **env):
 
 
 def test_all_cores_are_used_unless_the_user_said_otherwise():
-    code = "import palm_cls.runtime as r; print(r.threads(), r.available_cores())"
+    code = "import palm_cls.runtime as r; print(r.threads(), r.machine.available_cores())"
     threads, cores = fresh_python(code, OMP_NUM_THREADS=None).stdout.split()
     assert threads == cores
     assert fresh_python(code, OMP_NUM_THREADS="1").stdout.split()[0] == "1"
@@ -59,13 +59,32 @@ def test_devices():
             runtime.choose_device(wrong)
 
 
-@pytest.mark.skipif(
-    not paddle.is_compiled_with_cuda() or paddle.device.cuda.device_count() > 0,
-    reason="needs the GPU build without a GPU",
-)
-def test_the_gpu_build_without_a_gpu_says_so_in_one_line(capsys):
-    assert runtime.choose_device() == "cpu"
-    assert capsys.readouterr().err.count("\n") == 1
+def test_what_it_runs_on_is_told_once_in_one_line(capsys):
+    messages.notice_once.cache_clear()
+    device = runtime.choose_device()
+    runtime.choose_device()
+    build = "GPU build" if paddle.is_compiled_with_cuda() else "CPU build"
+    threads = f"{runtime.threads()} threads"
+    told = capsys.readouterr().err
+    assert told.startswith(f"Running on {device}: PaddlePaddle {paddle.__version__} ({build}), {threads}")
+    assert told.count("\n") == 1
+
+
+def test_a_notebook_that_imported_paddle_first_is_told_in_one_line():
+    done = fresh_python("import paddle; import palm_cls.runtime", OMP_NUM_THREADS=None)
+    told = [line for line in done.stderr.splitlines() if "before palm_cls" in line]
+    if machine.available_cores() > 1:
+        assert len(told) == 1
+        assert "OMP_NUM_THREADS" in told[0]
+        assert "`import palm_cls.runtime` first" in told[0]
+    assert "before palm_cls" not in fresh_python("import palm_cls.runtime, paddle", OMP_NUM_THREADS=None).stderr
+
+
+def test_stock_leaves_paddle_as_it_comes():
+    code = "import palm_cls.runtime as r; r.choose_device('cpu'); print(r.threads(), r.KEEPS_MEMORY)"
+    done = fresh_python(code, OMP_NUM_THREADS=None, PALM_STOCK="1")
+    assert done.stdout.split() == ["1", "False"]
+    assert "1 threads, speed settings as they come." in done.stderr
 
 
 def test_a_seed_settles_all_three_generators():
@@ -74,12 +93,3 @@ def test_a_seed_settles_all_three_generators():
         return random.random(), np.random.rand(), paddle.rand([1]).item()
 
     assert draw() == draw()
-
-
-@pytest.mark.parametrize(
-    ("quota", "cores"), [("max 100000", 8), ("150000 100000", 1), ("400000 100000", 4), ("junk", 8)]
-)
-def test_the_containers_quota_is_respected(tmp_path, monkeypatch, quota, cores):
-    (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(runtime, "Path", lambda path: tmp_path / os.path.basename(path))
-    assert max(1, min(8, runtime._cgroup_quota(8))) == cores

@@ -1,0 +1,85 @@
+"""What the processor and its memory can do, settled before paddle is imported. Imports neither paddle nor cv2.
+
+paddle as it comes computes on one thread, and on AMD takes an old path of the MKL library that it bundles. What the
+environment sets already is left as it is; `PALM_STOCK=1` in it (the tools' `--stock`) leaves everything as it comes.
+"""
+
+import ctypes
+import os
+from pathlib import Path
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt, in <malloc.h>
+MKL_AVX512, MKL_AVX2 = "7", "5"  # values of MKL_DEBUG_CPU_TYPE
+AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}  # what MKL's path takes for granted
+
+
+def is_stock():
+    """Whether the environment asks for paddle as it comes."""
+    return os.environ.get("PALM_STOCK", "") not in ("", "0")
+
+
+def available_cores():
+    """Number of cores this process may use: its CPU affinity, cut down to the container's quota (at least 1)."""
+    on_linux = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if on_linux else os.cpu_count() or 1
+    return max(1, min(cores, _cgroup_quota(cores)))
+
+
+def _cgroup_quota(unlimited):
+    """Cores granted by Linux control groups (v2, then v1); `unlimited` where there is no limit."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text()
+            period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()
+        except OSError:
+            return unlimited
+    try:
+        return int(quota) // int(period) if int(quota) > 0 else unlimited
+    except ValueError:  # "max"
+        return unlimited
+
+
+def mkl_cpu_type(cpuinfo):
+    """The MKL_DEBUG_CPU_TYPE for a processor, given Linux's /proc/cpuinfo (str); None where MKL finds its best path.
+
+    MKL before 2020.1 takes its SSE path on every processor but Intel's. A path for which flags are missing would end
+    the process with an illegal instruction.
+    """
+    lines = (line.partition(":") for line in cpuinfo.partition("\n\n")[0].splitlines())  # of the first processor
+    fields = {name.strip(): value.strip() for name, _, value in lines}
+    flags = set(fields.get("flags", "").split())
+    if fields.get("vendor_id") not in ("AuthenticAMD", "HygonGenuine") or not {"avx2", "fma"} <= flags:
+        return None
+    return MKL_AVX512 if flags >= AVX512 else MKL_AVX2
+
+
+def paddle_environment():
+    """{variable: value}, what paddle should find in the environment when imported; {} where all is as it comes."""
+    if is_stock():
+        return {}
+    wanted = {"OMP_NUM_THREADS": str(available_cores())}
+    try:
+        cpu_type = mkl_cpu_type(Path("/proc/cpuinfo").read_text(errors="replace"))
+    except OSError:
+        cpu_type = None
+    if cpu_type:
+        wanted["MKL_DEBUG_CPU_TYPE"] = cpu_type
+    return wanted
+
+
+def keep_freed_memory():
+    """Have the C library keep freed memory for the next allocation; returns whether it does (glibc, unless stock).
+
+    Otherwise each large array, a decoded photograph or a gradient, comes fresh from the kernel and goes back to it:
+    thousands of page faults a step.
+    """
+    if is_stock():
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # not glibc; Windows
+        return False
+    largest = (1 << 30, 1 << 25)  # bytes; older versions take no more than the latter
+    return any(mallopt(M_MMAP_THRESHOLD, size) for size in largest) and bool(mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1))

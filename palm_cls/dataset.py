@@ -21,6 +21,7 @@ from palm_cls.archives import unpack
 from palm_cls.labels import csv_text, read_labels, xlsx_to_csv
 from palm_cls.messages import InputError, command_line, notice, notice_once
 
+OWN_FILE = ".palm_cls-"  # how the names of files begin that this package puts beside the images
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 PROJECT = Path(__file__).resolve().parents[1]
 AISTUDIO_WORK = Path("/home/aistudio/work")  # what lies here persists
@@ -70,7 +71,7 @@ def image_names(directory):
     directory = Path(directory)
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; expected one of images ({', '.join(IMAGE_SUFFIXES)})")
-    entries = list(directory.iterdir())
+    entries = [entry for entry in directory.iterdir() if not entry.name.startswith(OWN_FILE)]
     names = sorted(entry.name for entry in entries if is_image(entry))
     if not names:
         raise InputError(f"{directory}: no images in it; expected files ending in {', '.join(IMAGE_SUFFIXES)}")

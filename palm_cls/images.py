@@ -10,7 +10,10 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # cv2 rea
 import cv2
 import numpy as np
 
+from palm_cls import machine
 from palm_cls.messages import InputError
+
+machine.keep_freed_memory()  # a decoded photograph takes 13 MB, and the next one takes the same
 
 MOST_SCANS = 1000  # of one JPEG; progressive ones have about 10, and a few bytes for each cost a pass over all pixels
 IMAGE_SIZE = 224  # pixels, height and width that the lesson's networks take
@@ -85,8 +88,24 @@ def _png_is_whole(content):
 
 def transform_img(img):
     """The lesson's preprocessing: uint8 BGR [height, width, 3] -> float32 BGR [3, 224, 224] in -1..1."""
-    img = cv2.resize(img, (IMAGE_SIZE, IMAGE_SIZE))
-    img = np.transpose(img, (2, 0, 1))
-    img = img.astype("float32")
-    img = img / 255.0
-    return img * 2.0 - 1.0
+    return scale(resize(img))
+
+
+def resize(img, side=IMAGE_SIZE):
+    """uint8 BGR [height, width, 3] -> uint8 BGR [side, side, 3], bilinear."""
+    return cv2.resize(img, (side, side))
+
+
+SCALED = (np.arange(256).astype("float32") / 255.0 * 2.0 - 1.0).reshape(1, 256)  # the lesson's formula
+
+
+def scale(img, out=None):
+    """uint8 [height, width, 3] -> float32 [3, height, width] in -1..1, the lesson's formula; written to `out` if given.
+
+    A byte has only 256 values: looking them up gives the same bits in half the time.
+    """
+    if out is None:
+        out = np.empty((3, *img.shape[:2]), "float32")
+    for plane, scaled in zip(cv2.split(img), out):
+        cv2.LUT(plane, SCALED, dst=scaled)
+    return out

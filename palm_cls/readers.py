@@ -6,34 +6,43 @@
             ...
 
 Python's `random` shuffles, each epoch on top of the last, as in the lesson: after `random.seed(0)` the order repeats.
+Threads decode ahead of the batch that is asked for (OpenCV lets them run at once), and the resized images are kept in a
+cache on disk (`palm_cls.cache`); every value is what the lesson's reader gives, bit for bit.
 """
 
+import collections
+import contextlib
+import functools
 import hashlib
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from palm_cls import machine
+from palm_cls.cache import ImageCache
 from palm_cls.dataset import image_names
-from palm_cls.images import read_image, transform_img
+from palm_cls.images import IMAGE_SIZE, read_image, resize, scale
 from palm_cls.labels import read_labels
 from palm_cls.messages import InputError, notice
 
 MODES = ("train", "valid", "eval")
+AHEAD = 2  # batches being decoded while one is in use
 LABEL_OF_LETTER = {"H": 0, "N": 0, "P": 1}  # high myopia and normal: not pathological; P: pathological
 
 
-def data_loader(datadir, batch_size=10, mode="train", skip_bad=False):
+def data_loader(datadir, batch_size=10, mode="train", skip_bad=False, cache=True):
     """Reader of a directory whose file names tell the label: H.., N.. -> 0, P.. -> 1.
 
     Images come in the order of their sorted names, with mode "train" shuffled anew each epoch. Returns a Reader; each
     call of it gives a generator of one epoch: (imgs float32 [N, 3, 224, 224] in -1..1, labels float32 [N, 1]); the last
     batch may be smaller. Raises InputError for a missing directory, a name with another first letter, an empty file,
     and, when it is reached, an image that does not decode. `skip_bad`, for training only, looks for the last two at the
-    beginning and leaves them out; their names and number are told.
+    beginning and leaves them out; their names and number are told. Without `cache` every epoch decodes the files anew.
     """
     samples = [(Path(datadir, name), _label_of(datadir, name)) for name in image_names(datadir)]
-    return Reader(_checked(samples, mode, skip_bad), batch_size, mode)
+    return _reader(datadir, samples, batch_size, mode, skip_bad, cache)
 
 
 def _label_of(datadir, name):
@@ -45,12 +54,12 @@ def _label_of(datadir, name):
     return LABEL_OF_LETTER[name[0]]
 
 
-def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=False):
+def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=False, cache=True):
     """Reader of the images in `datadir` that a table lists: `labels.csv`, or the .xlsx it is made from.
 
     Images come in the order of the table, with mode "train" shuffled anew each epoch. Returns and yields what
-    `data_loader` does; so does `skip_bad`. Raises InputError for a faulty table, an image it names that is missing
-    (with its row) or empty, and, when it is reached, an image that does not decode.
+    `data_loader` does; so do `skip_bad` and `cache`. Raises InputError for a faulty table, an image it names that is
+    missing (with its row) or empty, and, when it is reached, an image that does not decode.
     """
     rows = read_labels(csvfile)
     if not rows:
@@ -61,33 +70,17 @@ def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=Fa
         if not Path(datadir, row.name).is_file():
             raise InputError(f"{Path(datadir, row.name)}: no such image; it is listed in {csvfile}, row {row.row}")
     samples = [(Path(datadir, row.name), row.label) for row in rows]
-    return Reader(_checked(samples, mode, skip_bad), batch_size, mode)
+    return _reader(datadir, samples, batch_size, mode, skip_bad, cache)
 
 
-def _checked(samples, mode, skip_bad):
-    """`samples`, none of them an empty file; with `skip_bad` without those that do not decode, which is told."""
-    if not skip_bad:
-        for path, _ in samples:
-            if path.stat().st_size == 0:
-                raise InputError(f"{path}: empty (0 bytes); replace the file or remove it")
-        return samples
-    if mode != "train":
-        raise ValueError(f"skip_bad is for training only: a measure must not depend on it (mode {mode!r})")
-    good = [sample for sample in samples if _decodes(sample[0])]
-    if not good:
-        raise InputError(f"{samples[0][0].parent}: none of its {len(samples)} images can be decoded")
-    if len(good) < len(samples):
-        notice(f"{len(samples) - len(good)} of {len(samples)} training images are skipped.")
-    return good
-
-
-def _decodes(path):
-    try:
-        read_image(path)
-    except InputError as error:
-        notice(f"Skipped: {error}.")
-        return False
-    return True
+def _reader(datadir, samples, batch_size, mode, skip_bad, cache):
+    reader = Reader(datadir, samples, batch_size, mode, cache)
+    if skip_bad:
+        reader.drop_bad()
+    for path, _ in reader.samples:
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: empty (0 bytes); replace the file or remove it")
+    return reader
 
 
 class Reader:
@@ -96,15 +89,22 @@ class Reader:
     images, batches: their numbers in an epoch. `order` and `rest` let a training go on in the middle of an epoch.
     """
 
-    def __init__(self, samples, batch_size, mode):
-        """samples: [(path, label), ...] with all names different."""
+    def __init__(self, directory, samples, batch_size, mode, cache=True):
+        """directory: of the images; samples: [(path, label), ...] with all names different."""
         if mode not in MODES:
             raise ValueError(f"mode {mode!r} is none of {', '.join(MODES)}")
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size} is not positive")
-        self.samples, self.batch_size, self.mode = samples, batch_size, mode
-        self.images = len(samples)
-        self.batches = -(-len(samples) // batch_size)
+        self.directory, self.samples = directory, samples
+        self.batch_size, self.mode, self.cache = batch_size, mode, cache
+
+    @property
+    def images(self):
+        return len(self.samples)
+
+    @property
+    def batches(self):
+        return -(-self.images // self.batch_size)
 
     def __call__(self):
         if self.mode == "train":
@@ -113,13 +113,44 @@ class Reader:
 
     def rest(self, batch):
         """The batches of the present order from number `batch` on."""
-        for start in range(batch * self.batch_size, self.images, self.batch_size):
-            yield self.load(self.samples[start : start + self.batch_size])
+        starts = range(batch * self.batch_size, self.images, self.batch_size)
+        batches = [self.samples[start : start + self.batch_size] for start in starts]
+        with self._decoding() as (pool, read):
+            begun = collections.deque()
+            for samples in batches:
+                begun.append(_begin(samples, pool, read))
+                if len(begun) > AHEAD:
+                    yield _finish(*begun.popleft())
+            while begun:
+                yield _finish(*begun.popleft())
 
-    def load(self, samples):
-        """The batch of these samples: (float32 [N, 3, 224, 224], float32 [N, 1])."""
-        imgs = np.stack([transform_img(read_image(path)) for path, _ in samples])
-        return imgs, np.array([[label] for _, label in samples], dtype="float32")
+    def drop_bad(self):
+        """Leave out, for training only, the images that do not decode; their names and number are told."""
+        if self.mode != "train":
+            raise ValueError(f"skip_bad is for training only: a measure must not depend on it (mode {self.mode!r})")
+        with self._decoding() as (pool, read):
+            errors = list(pool.map(lambda sample: _error_of(sample[0], read), self.samples))
+        for error in filter(None, errors):
+            notice(f"Skipped: {error}.")
+        good = [sample for sample, error in zip(self.samples, errors) if error is None]
+        if not good:
+            raise InputError(f"{self.directory}: none of its {self.images} images can be decoded")
+        if len(good) < self.images:
+            notice(f"{self.images - len(good)} of {self.images} training images are skipped.")
+        self.samples = good
+
+    @contextlib.contextmanager
+    def _decoding(self):
+        """A pool of threads, and the function path -> resized image, from the cache if there is one."""
+        with contextlib.ExitStack() as stack:
+            read = _read_resized
+            if self.cache:
+                cache = stack.enter_context(ImageCache(self.directory, IMAGE_SIZE))
+                cache.tell(self.images)
+                read = functools.partial(cache.image, make=_read_resized)
+            pool = ThreadPoolExecutor(machine.available_cores())
+            stack.callback(pool.shutdown, cancel_futures=True)  # not left running by whoever leaves an epoch early
+            yield pool, read
 
     @property
     def fingerprint(self):
@@ -144,23 +175,53 @@ class Reader:
         return self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
 
-def dataset_readers(dataset, batch_size=10, train_csv=None, skip_bad=False):
+def _read_resized(path):
+    return resize(read_image(path))
+
+
+def _error_of(path, read):
+    try:
+        read(path)
+    except InputError as error:
+        return error
+    return None
+
+
+def _begin(samples, pool, read):
+    """Have threads fill the batch of these samples."""
+    imgs = np.empty((len(samples), 3, IMAGE_SIZE, IMAGE_SIZE), "float32")
+    labels = np.array([[label] for _, label in samples], "float32")
+    futures = [pool.submit(_fill, out, path, read) for out, (path, _) in zip(imgs, samples)]
+    return imgs, labels, futures
+
+
+def _fill(out, path, read):
+    scale(read(path), out)
+
+
+def _finish(imgs, labels, futures):
+    for future in futures:
+        future.result()  # raises what the thread met
+    return imgs, labels
+
+
+def dataset_readers(dataset, batch_size=10, train_csv=None, skip_bad=False, cache=True):
     """The two readers of a Dataset: (training, validation).
 
     Training labels come from `train_csv`, else from the dataset's own table, else from the names of the images.
     `skip_bad` passes over training images that do not decode.
     """
-    return train_reader(dataset, batch_size, train_csv, skip_bad), valid_reader(dataset, batch_size)
+    return train_reader(dataset, batch_size, train_csv, skip_bad, cache), valid_reader(dataset, batch_size, cache)
 
 
-def train_reader(dataset, batch_size=10, train_csv=None, skip_bad=False):
+def train_reader(dataset, batch_size=10, train_csv=None, skip_bad=False, cache=True):
     """The shuffled reader of a Dataset's training images."""
     table = train_csv or dataset.train_labels
     if table:
-        return valid_data_loader(dataset.train_images, table, batch_size, "train", skip_bad)
-    return data_loader(dataset.train_images, batch_size, "train", skip_bad)
+        return valid_data_loader(dataset.train_images, table, batch_size, "train", skip_bad, cache)
+    return data_loader(dataset.train_images, batch_size, "train", skip_bad, cache)
 
 
-def valid_reader(dataset, batch_size=10):
+def valid_reader(dataset, batch_size=10, cache=True):
     """The reader of a Dataset's validation images, in the order of their table."""
-    return valid_data_loader(dataset.valid_images, dataset.valid_labels, batch_size)
+    return valid_data_loader(dataset.valid_images, dataset.valid_labels, batch_size, cache=cache)

@@ -22,7 +22,8 @@ def table(path, labels):
 
 def archives(demo, folder):
     """The course's three archives, made from a demo set."""
-    files = {path.relative_to(demo): path.read_bytes() for path in demo.rglob("*.*") if path.name != "DEMO.txt"}
+    paths = [path for path in demo.rglob("*.*") if path.name != "DEMO.txt" and not path.name.startswith(".")]
+    files = {path.relative_to(demo): path.read_bytes() for path in paths}
 
     def members(top):
         return {"/".join(path.parts): content for path, content in files.items() if path.parts[0] == top}

@@ -30,13 +30,18 @@ STEPS, EPOCHS = 4, 3  # steps an epoch
 class SmallReader(Reader):
     """A reader of 1x28x28 images that are drawn from their names; nothing is read from the disk."""
 
+    def rest(self, batch):
+        for start in range(batch * self.batch_size, self.images, self.batch_size):
+            yield self.load(self.samples[start : start + self.batch_size])
+
     def load(self, samples):
         imgs = [np.random.RandomState(int(path.name[1:5])).rand(1, 28, 28) + label for path, label in samples]
         return np.stack(imgs).astype("float32"), np.array([[label] for _, label in samples], dtype="float32")
 
 
 def small_reader(mode, images=4 * STEPS - 1):
-    return SmallReader([(Path(f"P{k:04d}.jpg"), k % 2) for k in range(images)], batch_size=4, mode=mode)
+    samples = [(Path(f"P{k:04d}.jpg"), k % 2) for k in range(images)]
+    return SmallReader(Path(), samples, batch_size=4, mode=mode)
 
 
 class Network(LeNet):

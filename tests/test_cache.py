@@ -1,0 +1,254 @@
+import multiprocessing
+import os
+import random
+import sqlite3
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from palm_cls import cache as cache_module
+from palm_cls import messages, readers
+from palm_cls.cache import ImageCache
+from palm_cls.images import read_image, resize
+from palm_cls.readers import data_loader
+
+FILE = ".palm_cls-224.cache"
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch):
+    """A directory of twelve pictures; the user's cache directory is empty; nothing has been told yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    messages.notice_once.cache_clear()
+    directory = tmp_path / "眼底"
+    directory.mkdir()
+    for k in range(12):
+        draw(directory / f"{'NP'[k % 2]}{k:04d}.jpg", k)
+    return directory
+
+
+def draw(path, k):
+    img = cv2.resize(np.random.RandomState(k).randint(0, 256, (8, 8, 3), np.uint8), (300, 260))
+    path.write_bytes(cv2.imencode(".jpg", img)[1].tobytes())
+
+
+def epoch(directory, **arguments):
+    return [(imgs.tobytes(), labels.tobytes()) for imgs, labels in data_loader(directory, 5, "eval", **arguments)()]
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Names of the files that the readers decode, in order."""
+    names = []
+
+    def noting(path):
+        names.append(Path(path).name)
+        return read_image(path)
+
+    monkeypatch.setattr(readers, "read_image", noting)
+    return names
+
+
+def test_every_epoch_gives_the_same_bytes_and_only_the_first_decodes(images, decoded):
+    plain = epoch(images, cache=False)
+    assert len(decoded) == 12
+    assert epoch(images) == plain
+    assert len(decoded) == 24
+    assert epoch(images) == plain
+    assert len(decoded) == 24
+    assert not Path(os.environ["XDG_CACHE_HOME"]).exists()
+
+
+def test_without_a_cache_nothing_is_written(images):
+    epoch(images, cache=False)
+    assert not list(images.glob(".*"))
+
+
+def test_a_changed_image_is_decoded_anew_and_the_others_are_not(images, decoded):
+    epoch(images)
+    decoded.clear()
+    draw(images / "P0003.jpg", 99)
+    changed = epoch(images)
+    assert decoded == ["P0003.jpg"]
+    assert changed == epoch(images, cache=False)
+    decoded.clear()
+    status = (images / "N0004.jpg").stat()
+    os.utime(images / "N0004.jpg", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert epoch(images) == changed
+    assert decoded == ["N0004.jpg"]
+
+
+def test_another_version_of_opencv_may_decode_otherwise(images, decoded, monkeypatch):
+    epoch(images)
+    monkeypatch.setattr(cv2, "__version__", "0.0.1")
+    decoded.clear()
+    epoch(images)
+    assert len(decoded) == 12
+
+
+def test_an_image_that_is_replaced_while_it_is_read_is_not_kept_for_the_new_one(images):
+    path = images / "N0000.jpg"
+
+    def slow(path):
+        img = resize(read_image(path))
+        draw(path, 55)
+        return img
+
+    with ImageCache(images, 224) as cache:
+        cache.image(path, slow)
+        np.testing.assert_array_equal(
+            cache.image(path, lambda path: resize(read_image(path))), resize(read_image(path))
+        )
+
+
+def test_images_that_are_gone_make_room(images):
+    epoch(images)
+    for k in range(6):
+        (images / f"{'NP'[k % 2]}{k:04d}.jpg").rename(images / f"{'NP'[k % 2]}{k + 500:04d}.jpg")
+    before = (images / FILE).stat().st_size
+    epoch(images)
+    assert (images / FILE).stat().st_size == before
+    with sqlite3.connect(images / FILE) as db:
+        assert db.execute("SELECT count(*) FROM images").fetchone() == (12,)
+    db.close()
+
+
+def test_it_is_bounded(images, monkeypatch, capsys, decoded):
+    monkeypatch.setattr(cache_module, "LIMIT", 1_000_000)
+    plain = epoch(images, cache=False)
+    assert epoch(images) == epoch(images) == plain
+    assert (images / FILE).stat().st_size <= 1_000_000
+    decoded.clear()
+    assert epoch(images) == plain
+    assert 0 < len(decoded) < 12  # the ones that are there stay there
+    assert capsys.readouterr().err.count("decoded every epoch") == 1
+
+
+def test_the_last_gigabyte_of_the_disk_is_left_free(images, monkeypatch, capsys):
+    monkeypatch.setattr(cache_module, "KEEP_FREE", 1 << 62)
+    assert epoch(images) == epoch(images, cache=False)
+    assert "the disk is nearly full" in capsys.readouterr().err
+    assert (images / FILE).stat().st_size < 100_000
+
+
+def test_place_and_size_are_told_once(images, capsys):
+    epoch(images)
+    epoch(images)
+    told = [line for line in capsys.readouterr().err.splitlines() if "Resized images" in line]
+    assert told == [f"Resized images are kept in {images / FILE} (2 MB; --no-cache: they are not)."]
+    assert not [line for line in capsys.readouterr().err.splitlines() if "no images, passed over" in line]
+
+
+def test_a_directory_that_cannot_be_written(images, decoded, capsys):
+    (images / FILE).mkdir()  # which stands in the way whoever the user is
+    plain = epoch(images)
+    assert epoch(images) == plain
+    assert len(decoded) == 12
+    (elsewhere,) = Path(os.environ["XDG_CACHE_HOME"], "palm_cls").iterdir()
+    assert str(elsewhere) in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_directory(images):
+    images.chmod(0o555)
+    try:
+        assert epoch(images) == epoch(images, cache=False)
+        assert list(Path(os.environ["XDG_CACHE_HOME"], "palm_cls").iterdir())
+    finally:
+        images.chmod(0o755)
+
+
+def test_nowhere_to_write(images, monkeypatch, capsys, tmp_path):
+    (images / FILE).mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert epoch(images) == epoch(images, cache=False)
+    assert "no cache of resized images can be written" in capsys.readouterr().err
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_is_found_and_mended(images, data):
+    plain = epoch(images, cache=False)
+    epoch(images)
+    file = images / FILE
+    content = bytearray(file.read_bytes())
+    for position in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=20)):
+        content[position] ^= data.draw(st.integers(1, 255))
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content))) :]
+    file.write_bytes(content)
+    assert epoch(images) == plain
+    assert epoch(images) == plain
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE images SET pixels = (SELECT pixels FROM images LIMIT 1)",
+        "UPDATE images SET pixels = CAST(zeroblob(150528) AS TEXT)",
+        "UPDATE images SET pixels = NULL, checksum = 'x'",
+        "CREATE TRIGGER t AFTER INSERT ON images BEGIN UPDATE images SET pixels = zeroblob(150528); END",
+        "DROP TABLE images; CREATE TABLE images (name, state, checksum)",
+    ],
+)
+def test_content_that_is_not_ours(images, decoded, statement):
+    plain = epoch(images)
+    db = sqlite3.connect(images / FILE)
+    db.executescript(statement)
+    db.close()
+    assert epoch(images) == plain
+    decoded.clear()
+    assert epoch(images) == plain
+    assert decoded == []
+
+
+def read_often(directory, expected, wrong):
+    for round_ in range(6):
+        random.seed(os.getpid() + round_)
+        if round_ % 2:
+            os.utime(directory / f"P{random.randrange(6) * 2 + 1:04d}.jpg")
+        if epoch(directory) != expected:
+            wrong.value += 1
+
+
+def test_two_processes_at_once(images):
+    context = multiprocessing.get_context("spawn")
+    wrong = context.Value("i", 0)
+    expected = epoch(images, cache=False)
+    processes = [context.Process(target=read_often, args=(images, expected, wrong)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert wrong.value == 0
+    with sqlite3.connect(images / FILE) as db:
+        assert db.execute("SELECT count(*) FROM images").fetchone() == (12,)
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()
+
+
+def test_an_epoch_that_is_left_early_leaves_no_thread_and_no_open_file(images):
+    import threading
+
+    before = threading.active_count()
+    batches = data_loader(images, 1, "eval")()
+    next(batches)
+    assert threading.active_count() > before
+    batches.close()
+    assert threading.active_count() == before
+    if Path("/proc/self/fd").is_dir():
+        assert not [fd for fd in Path("/proc/self/fd").iterdir() if str(images) in os.path.realpath(fd)]
+
+
+def test_a_bad_image_is_met_in_its_turn(images):
+    (images / "N0010.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    batches = data_loader(images, 2, "eval")()
+    assert len([next(batches), next(batches)]) == 2  # N0000 and N0002, N0004 and N0006
+    with pytest.raises(readers.InputError, match=r"N0010\.jpg: not an image"):
+        next(batches)

@@ -8,6 +8,7 @@ import paddle
 import paddle.nn.functional as F
 
 from palm_cls.checkpoint import load
+from palm_cls.inference import logits_function
 
 
 def cross_entropy(logits, labels, reduction="mean"):
@@ -38,22 +39,11 @@ def measures(logits, labels):
     return {"images": len(hits), "loss": float(losses.mean(dtype="float64")), "accuracy": float(hits.mean())}
 
 
-def predict_logits(model, imgs):
-    """Logits, float32 [N, num_classes], of a batch of images, float32 [N, C, H, W]; both NumPy arrays."""
-    with paddle.no_grad():
-        return model(paddle.to_tensor(imgs)).numpy()
-
-
 def evaluate(model, loader):
     """The `measures` of a network, in evaluation mode, on all images of a reader; its mode is put back afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        batches = tqdm(loader(), "validation", getattr(loader, "batches", None), leave=False, disable=None)
-        results = [(predict_logits(model, imgs), labels) for imgs, labels in batches]
-    finally:
-        if was_training:
-            model.train()
+    batches = tqdm(loader(), "validation", getattr(loader, "batches", None), leave=False, disable=None)
+    with logits_function(model, getattr(loader, "images", 0)) as logits_of:
+        results = [(logits_of(imgs), labels) for imgs, labels in batches]
     logits, labels = zip(*results)
     return measures(np.concatenate(logits), np.concatenate(labels))
 

@@ -1,0 +1,117 @@
+import numpy as np
+import paddle
+import pytest
+
+from palm_cls import inference, messages, runtime
+from palm_cls.evaluation import evaluate
+from palm_cls.inference import WORTHWHILE, convert, logits_function, predict
+from palm_cls.models import AlexNet, LeNet
+from palm_cls.zoo import RECIPES, build_model
+
+needs_engine = pytest.mark.skipif(not inference._has_engine(), reason="the engine is for x86 processors without a GPU")
+
+
+@pytest.fixture(autouse=True)
+def nothing_told_yet():
+    messages.notice_once.cache_clear()
+    runtime.set_seed(0)
+
+
+def random_images(number, shape=(3, 224, 224)):
+    return np.random.RandomState(1).uniform(-1, 1, (number, *shape)).astype("float32")
+
+
+@needs_engine
+@pytest.mark.parametrize("name", RECIPES)
+def test_converted_networks_give_the_same_logits(name):
+    model = build_model(name)
+    model.eval()
+    with paddle.no_grad():
+        model.parameters()[-1].set_value(paddle.to_tensor([0.5]))
+    imgs = random_images(5)
+    engine = convert(model, imgs)
+    for part in (imgs, imgs[:1], imgs[::-1]):  # another size of batch; memory that is not contiguous
+        np.testing.assert_allclose(engine(part), predict(model, part), rtol=0, atol=5e-5)
+    np.testing.assert_array_equal(engine(imgs), engine(imgs))
+    assert predict(model, imgs).std() > 0
+
+
+@needs_engine
+def test_few_images_are_not_worth_a_conversion(monkeypatch):
+    conversions = []
+    monkeypatch.setattr(inference, "convert", lambda model, imgs: conversions.append(len(imgs)))
+    model = LeNet(num_classes=10, in_channels=1, image_size=28)
+    imgs = random_images(4, (1, 28, 28))
+    for images in (WORTHWHILE - 1, WORTHWHILE):
+        with logits_function(model, images) as logits_of:
+            logits_of(imgs)
+            logits_of(imgs)
+    assert conversions == [4]
+
+
+@needs_engine
+def test_training_goes_on_as_if_there_had_been_no_conversion():
+    def losses(converting):
+        runtime.set_seed(3)
+        model = AlexNet()
+        optimizer = paddle.optimizer.Momentum(0.001, 0.9, parameters=model.parameters())
+        for step in range(2):
+            if converting:
+                with logits_function(model, WORTHWHILE) as logits_of:
+                    logits_of(imgs)
+            assert model.training
+            runtime.seed_step(3, step)
+            loss = model(paddle.to_tensor(imgs)).sum()
+            loss.backward()
+            optimizer.step()
+            optimizer.clear_grad()
+            yield loss.item()
+
+    imgs = random_images(2)
+    assert list(losses(False)) == list(losses(True))
+
+
+class Moody(paddle.nn.Layer):
+    """A network that asks NumPy, which no conversion sees, and so gives other logits once converted."""
+
+    def __init__(self, fails):
+        super().__init__()
+        self.fails = fails
+        self.fc = paddle.nn.Linear(4, 1)
+
+    def forward(self, x):
+        if self.fails and not paddle.in_dynamic_mode():
+            raise RuntimeError("not\nthis one")
+        return self.fc(paddle.flatten(x, 1)) + float(paddle.in_dynamic_mode())
+
+
+@needs_engine
+@pytest.mark.parametrize(("fails", "told"), [(True, "could not be converted ("), (False, "it gives other logits")])
+def test_a_network_that_does_not_convert_is_evaluated_all_the_same(fails, told, capsys):
+    model = Moody(fails)
+    imgs = random_images(3, (1, 2, 2))
+    with logits_function(model, WORTHWHILE) as logits_of:
+        found = logits_of(imgs)
+    np.testing.assert_array_equal(found, predict(model, imgs))
+    message = capsys.readouterr().err
+    assert told in message
+    assert message.count("\n") == 1
+
+
+def test_evaluation_is_the_same_with_and_without_the_engine(monkeypatch):
+    imgs, labels = random_images(WORTHWHILE, (1, 28, 28)), np.arange(WORTHWHILE).reshape(-1, 1) % 10
+    model = LeNet(num_classes=10, in_channels=1, image_size=28, activation="relu")
+
+    def loader():
+        for start in range(0, WORTHWHILE, 32):
+            yield imgs[start : start + 32], labels[start : start + 32]
+
+    plain = evaluate(model, loader)
+    loader.images = WORTHWHILE
+    fast = evaluate(model, loader)
+    assert fast["images"] == plain["images"] == WORTHWHILE
+    assert fast["accuracy"] == plain["accuracy"]
+    assert fast["loss"] == pytest.approx(plain["loss"], abs=5e-5)
+    assert model.training
+    monkeypatch.setenv("PALM_STOCK", "1")
+    assert evaluate(model, loader) == plain

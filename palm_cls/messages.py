@@ -2,8 +2,6 @@
 
 import functools
 import os
-import shlex
-import subprocess
 import sys
 
 
@@ -43,5 +41,8 @@ def notice_once(text):
 
 def command_line(*words):
     """The words of a command as the user's shell takes them, quoted where they must be."""
+    import shlex
+    import subprocess
+
     words = [str(word) for word in words]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

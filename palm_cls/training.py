@@ -4,7 +4,6 @@ import contextlib
 import math
 import os
 from collections import namedtuple
-from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,8 +11,7 @@ from tqdm import tqdm
 from palm_cls import runtime  # settles the threads before paddle is imported
 import paddle
 
-from palm_cls import runs
-
+from palm_cls import machine, runs
 from palm_cls.checkpoint import load
 from palm_cls.dataset import find_dataset
 from palm_cls.evaluation import cross_entropy, evaluate, predicted_classes
@@ -126,7 +124,7 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10):
             tqdm.write(f"epoch: {progress.epoch}, batch_id: {progress.batch}, loss is: {loss.item():.8g}")
         loss.backward()
         optimizer.step()
-        optimizer.clear_grad()
+        optimizer.clear_grad(set_to_zero=machine.is_stock())  # no zeros to write, and none to add to
 
         hits = int((predicted_classes(logits.detach()) == labels.flatten()).sum())
         progress.end_step(len(imgs), hits, loss.item())
@@ -158,20 +156,22 @@ def train_recipe(
     output=None,
     save_every=None,
     resume=False,
+    cache=True,
     **changes,
 ):
     """Train the recipe `name` (see `palm_cls.zoo`) as `tools/train.py` does, and return a TrainedRun.
 
     data: directory of the data set, as `find_dataset` takes it; train_csv: table of the training labels; skip_bad:
     leave out training images that do not decode; weights: where to start from, as `load` takes it; device: as
-    `choose_device` takes it; output: default output/`name`; save_every, resume: as `train` takes them. `changes`
-    override entries of the recipe: epochs, batch_size, learning_rate, momentum. Raises InputError for what is missing.
+    `choose_device` takes it; output: default output/`name`; save_every, resume: as `train` takes them; cache: keep
+    the resized images on disk. `changes` override entries of the recipe: epochs, batch_size, learning_rate, momentum.
+    Raises InputError for what is missing.
     """
-    recipe = replace(find_recipe(name), **changes)
+    recipe = find_recipe(name)._replace(**changes)
     output = Path(output or Path("output", name))
     device = runtime.choose_device(device)
     dataset = find_dataset(data)
-    train_loader, valid_loader = dataset_readers(dataset, recipe.batch_size, train_csv, skip_bad)
+    train_loader, valid_loader = dataset_readers(dataset, recipe.batch_size, train_csv, skip_bad, cache)
     runtime.set_seed(seed)
     model = build_model(name)
     if weights is not None and not (resume and runs.checkpoints(output)):
@@ -215,8 +215,8 @@ def resume_recipe(output, **changes):
     """Go on with the run in the directory `output`, as if it had never stopped, and return a TrainedRun.
 
     `changes` may be epochs (more of them), learning_rate (from here on), data (the same images in another place),
-    save_every and device; the run's settings hold for the rest. Raises InputError, naming it, for a change of anything
-    else, and where there is no run.
+    save_every, device and cache; the run's settings hold for the rest. Raises InputError, naming it, for a change of
+    anything else, and where there is no run.
     """
     settings = _settings_of(output)
     if not {"model", *RESUMED} <= set(settings):

@@ -1,22 +1,16 @@
 """The recipes that `tools/train.py --model NAME` knows, in full, and `build_model(NAME)`."""
 
-from dataclasses import dataclass
+from collections import namedtuple
 
 from palm_cls.messages import InputError
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """A network and how it is trained; the defaults are the lesson's."""
-
-    network: str  # class in palm_cls.models
-    arguments: dict  # of that class
-    epochs: int = 5
-    batch_size: int = 10
-    learning_rate: float = 0.001
-    momentum: float = 0.9
-    advice: str = ""  # what to do after a run, where that is not plain
-
+# A network and how it is trained. network: class in palm_cls.models; arguments: of that class; advice: what to do after
+# a run, where that is not plain. The defaults are the lesson's.
+Recipe = namedtuple(
+    "Recipe",
+    ("network", "arguments", "epochs", "batch_size", "learning_rate", "momentum", "advice"),
+    defaults=(5, 10, 0.001, 0.9, ""),
+)
 
 RECIPES = {
     "lenet": Recipe(

@@ -4,9 +4,10 @@ import argparse
 import math
 import os
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the clone's palm_cls, before any installed one
+sys.path.insert(
+    0, os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+)  # the clone's palm_cls, before any installed one
 
 from palm_cls.messages import InputError, RunError, command_line  # noqa: E402  only now can it be found
 
@@ -22,7 +23,7 @@ def run(main):
     """Call `main()` and leave with its exit status; what a user can cause ends in a message, not in a traceback."""
     for stream in (sys.stdout, sys.stderr):  # lines show at once in a pipe, too, and no name is unprintable
         stream.reconfigure(line_buffering=True, errors="backslashreplace")
-    prog = Path(sys.argv[0]).name
+    prog = os.path.basename(sys.argv[0])
     try:
         status = main()
     except InputError as error:
@@ -62,7 +63,7 @@ def _tell(prog, text, status):
 
 def tool_command(name, *args):
     """The command line that runs another tool, as the user must type it where this one was started."""
-    return command_line("python", Path(sys.argv[0]).with_name(f"{name}.py"), *args)
+    return command_line("python", os.path.join(os.path.dirname(sys.argv[0]), f"{name}.py"), *args)
 
 
 def add_data_option(parser):
@@ -71,9 +72,22 @@ def add_data_option(parser):
     parser.add_argument("--data", type=path, metavar="DIR", help=f"directory of the data set ({found})")
 
 
-def add_device_option(parser):
-    """The option --device of every tool that runs a network."""
-    parser.add_argument("--device", metavar="NAME", help="cpu, gpu, gpu:1, ... (default: the GPU, where there is one)")
+def add_runtime_options(parser):
+    """The options of every tool that runs a network: --device; --threads and --stock, see `settle_runtime`."""
+    add = parser.add_argument
+    add("--device", metavar="NAME", help="cpu, gpu, gpu:1, ... (default: the GPU, where there is one)")
+    add("--threads", type=positive_int, metavar="N", help="of the CPU (default: all cores that may be used)")
+    add("--stock", action="store_true", help="leave PaddlePaddle's speed settings as they come, to compare")
+    add("--no-cache", dest="cache", action="store_false", help="decode the images every epoch, keep none on disk")
+
+
+def settle_runtime(options):
+    """Take --threads and --stock out of {option: value} and settle them, before paddle is imported."""
+    threads, stock = options.pop("threads", None), options.pop("stock", False)
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    if stock:
+        os.environ["PALM_STOCK"] = "1"
 
 
 def path(text):

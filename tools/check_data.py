@@ -5,7 +5,6 @@ python tools/check_data.py [--data DIR] [--json]
 Exit status: 0 nothing found, 1 warnings, 2 errors.
 """
 
-import json
 from itertools import groupby
 
 from _cli import Parser, add_data_option, path, run
@@ -33,6 +32,8 @@ def main():
 
     report = check_data(find_dataset(args.data), args.train_csv)
     if args.json:
+        import json
+
         print(json.dumps(as_json(report), indent=2, ensure_ascii=False))
     else:
         print_report(report)

@@ -3,7 +3,7 @@
 python tools/evaluate.py --weights output/alexnet
 """
 
-from _cli import Parser, add_data_option, add_device_option, path, positive_int, run
+from _cli import Parser, add_data_option, add_runtime_options, path, positive_int, run, settle_runtime
 
 from palm_cls.zoo import RECIPES
 
@@ -15,12 +15,13 @@ def parse_args():
     add("--model", choices=RECIPES, help="the network (default: that of the run in which the weights lie)")
     add_data_option(parser)
     add("--batch-size", type=positive_int, default=10, metavar="N", help="images at a time (default: %(default)s)")
-    add_device_option(parser)
+    add_runtime_options(parser)
     return parser, parser.parse_args()
 
 
 def main():
     parser, args = parse_args()
+    settle_runtime(vars(args))
 
     from palm_cls import runtime
     from palm_cls.checkpoint import weights_file
@@ -36,7 +37,7 @@ def main():
         parser.error(f"{weights} does not tell its network; give --model")
     runtime.choose_device(args.device)
     dataset = find_dataset(args.data)
-    result = evaluation(build_model(model), weights, valid_reader(dataset, args.batch_size), dataset.remark)
+    result = evaluation(build_model(model), weights, valid_reader(dataset, args.batch_size, args.cache), dataset.remark)
     print(f"{model}, {weights}: {result['images']} images {dataset.remark}".rstrip())
     return 0
 

@@ -5,17 +5,17 @@ python tools/prepare_data.py [--archives DIR] [--data DIR]
 
 from _cli import Parser, path, run
 
-from palm_cls.dataset import ARCHIVES, image_names, prepare_data
-from palm_cls.labels import read_labels
-
 
 def main():
     parser = Parser(description="Unpack the course's archives into the layout that the tools read; convert the labels.")
     found = "the target, or /home/aistudio/data/data19065"
     target = "$PALM_DATA, /home/aistudio/work/palm, or data/palm"
-    parser.add_argument("--archives", type=path, metavar="DIR", help=f"of {', '.join(ARCHIVES)} (default: {found})")
+    parser.add_argument("--archives", type=path, metavar="DIR", help=f"of the course's archives (default: {found})")
     parser.add_argument("--data", type=path, metavar="DIR", help=f"target (default: {target})")
     args = parser.parse_args()
+
+    from palm_cls.dataset import image_names, prepare_data
+    from palm_cls.labels import read_labels
 
     dataset, written = prepare_data(args.archives, args.data)
     training, validation = len(image_names(dataset.train_images)), len(read_labels(dataset.valid_labels))

@@ -15,9 +15,7 @@ def main():
     parser.add_argument("--output", type=path, metavar="FILE.png", help=f"write there (default: {default})")
     args = parser.parse_args()
     if os.environ.get("MPLBACKEND", "").startswith("module://"):
-        del os.environ[
-            "MPLBACKEND"
-        ]  # a notebook's, inherited by "!python ...": it draws in the notebook's process only
+        del os.environ["MPLBACKEND"]  # a notebook's, inherited by "!python ...": it draws in that process only
 
     from palm_cls.dataset import find_dataset
     from palm_cls.figures import lesson_figure, show_or_write

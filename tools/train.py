@@ -4,23 +4,24 @@ python tools/train.py --model lenet
 """
 
 import argparse
+import os
 import sys
-from pathlib import Path
 
 from _cli import (
     Parser,
     add_data_option,
-    add_device_option,
+    add_runtime_options,
     fraction,
     path,
     positive_float,
     positive_int,
     run,
     seed,
+    settle_runtime,
     tool_command,
 )
 
-from palm_cls.zoo import RECIPES, Recipe
+from palm_cls.zoo import RECIPES
 
 DEFAULT = "lenet"
 
@@ -31,6 +32,7 @@ def parse_args():
         argument_default=argparse.SUPPRESS,  # what is not given is left to train_recipe
     )
     add = parser.add_argument
+    lesson = RECIPES[DEFAULT]
     add("--model", dest="name", choices=RECIPES, help=f"the network (default: {DEFAULT})")
     add_data_option(parser)
     add(
@@ -40,14 +42,14 @@ def parse_args():
         help="labels of the training images, .csv or .xlsx (else: their names)",
     )
     add("--skip-bad", action="store_true", help="pass over training images that do not decode, and tell their names")
-    add("--epochs", type=positive_int, metavar="N", help=f"passes over the training images (default: {Recipe.epochs})")
-    add("--batch-size", type=positive_int, metavar="N", help=f"images in a step (default: {Recipe.batch_size})")
-    rate = f"learning rate (default: {Recipe.learning_rate})"
+    add("--epochs", type=positive_int, metavar="N", help=f"passes over the training images (default: {lesson.epochs})")
+    add("--batch-size", type=positive_int, metavar="N", help=f"images in a step (default: {lesson.batch_size})")
+    rate = f"learning rate (default: {lesson.learning_rate})"
     add("--lr", dest="learning_rate", type=positive_float, metavar="X", help=rate)
-    add("--momentum", type=fraction, metavar="X", help=f"of the optimizer (default: {Recipe.momentum})")
+    add("--momentum", type=fraction, metavar="X", help=f"of the optimizer (default: {lesson.momentum})")
     add("--seed", type=seed, metavar="N", help="of all random numbers (default: 0)")
     add("--weights", type=path, metavar="PATH", help="start from these: a .pdparams file, or a run (its best epoch)")
-    add_device_option(parser)
+    add_runtime_options(parser)
     add("--output", type=path, metavar="DIR", help="where the run goes (default: output/MODEL)")
     add("--save-every", type=positive_int, metavar="N", help="checkpoint every N steps, too (always: every epoch)")
     add(
@@ -63,6 +65,7 @@ def parse_args():
 
 def main():
     parser, options = parse_args()
+    settle_runtime(options)
     if options.pop("summary"):
         from palm_cls.models import format_summary
         from palm_cls.zoo import build_model
@@ -73,8 +76,8 @@ def main():
     resume = "resume" in options
     if resume and options["resume"] and "output" in options:
         parser.error("--resume DIR or --output DIR, not both")
-    default = Path("output", options.get("name", DEFAULT))
-    output = Path(options.pop("resume", None) or options.pop("output", default))
+    default = os.path.join("output", options.get("name", DEFAULT))
+    output = options.pop("resume", None) or options.pop("output", default)
     earlier = settings_time(output)
     try:
         trained = train_or_resume(output, resume, options)
@@ -97,8 +100,8 @@ def train_or_resume(output, resume, options):
 
 def settings_time(output):
     """When the run in `output` was begun, or None; another time after it means that a new run has begun."""
-    settings = Path(output, "settings.json")
-    return settings.stat().st_mtime_ns if settings.is_file() else None
+    settings = os.path.join(output, "settings.json")
+    return os.stat(settings).st_mtime_ns if os.path.isfile(settings) else None
 
 
 def tell_results(trained):

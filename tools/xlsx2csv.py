@@ -5,9 +5,6 @@ python tools/xlsx2csv.py [IN.xlsx [OUT.csv]]
 
 from _cli import Parser, add_data_option, path, run
 
-from palm_cls.dataset import find_workbooks
-from palm_cls.labels import xlsx_to_csv
-
 
 def parse_args():
     parser = Parser(description="Convert the table of labels from .xlsx to the CSV that the lesson reads.")
@@ -22,6 +19,10 @@ def parse_args():
 
 def main():
     args = parse_args()
+
+    from palm_cls.dataset import find_workbooks
+    from palm_cls.labels import xlsx_to_csv
+
     for workbook in [args.xlsx] if args.xlsx else find_workbooks(args.data):
         written, labels = xlsx_to_csv(workbook, args.csv)
         positive = sum(label.label for label in labels)

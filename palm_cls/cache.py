@@ -62,7 +62,7 @@ class ImageCache:
             notice_once(f"{self.directory}: no cache of resized images can be written; every epoch decodes them.")
         else:
             megabytes = images * int(np.prod(self.shape)) / 1e6
-            notice_once(f"Resized images are kept in {self.path} ({megabytes:.0f} MB; --no-cache: they are not).")
+            notice_once(f"Resized images are kept in {self.path}, {megabytes:.0f} MB in all (not with --no-cache).")
 
     def image(self, path, make):
         """The resized image of the file at `path`, uint8 [side, side, 3]: from here, else by `make(path)` and kept."""

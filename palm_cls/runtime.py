@@ -80,7 +80,7 @@ def choose_device(name=None):
 
 def _description():
     build = "GPU build" if paddle.is_compiled_with_cuda() else "CPU build"
-    parts = [f"PaddlePaddle {paddle.__version__} ({build})", f"{threads()} threads"]
+    parts = [f"PaddlePaddle {paddle.__version__} ({build})", f"{threads()} thread{'s' if threads() > 1 else ''}"]
     if machine.is_stock():
         return ", ".join([*parts, "speed settings as they come"])
     if "MKL_DEBUG_CPU_TYPE" in os.environ:

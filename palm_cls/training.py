@@ -192,6 +192,7 @@ def train_recipe(
         "save_every": save_every,
         "device": device,
         "threads": runtime.threads(),
+        "stock": machine.is_stock(),
     }
     if resume:
         _compare_with_the_beginning(output, settings)
@@ -256,8 +257,8 @@ def _compare_with_the_beginning(output, settings):
         if before.get(f"{kind}_sha256") != settings[f"{kind}_sha256"]:
             what = {"train": "training", "valid": "validation"}[kind]
             raise InputError(f"{output}: its run began with other {what} images or labels than {settings['data']} has")
-    was = {**before.get("versions", {}), "threads": before.get("threads"), "device": before.get("device")}
-    now = {**runs.versions(), "threads": settings["threads"], "device": settings["device"]}
+    was = {**before.get("versions", {}), **{name: before.get(name) for name in ("threads", "device", "stock")}}
+    now = {**runs.versions(), **{name: settings[name] for name in ("threads", "device", "stock")}}
     changed = [f"{name} {was.get(name)}, now {value}" for name, value in now.items() if was.get(name) != value]
     if changed:
         notice(f"{output}: begun with {'; '.join(changed)}: the last bits of its numbers may differ from here on.")

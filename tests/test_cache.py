@@ -139,7 +139,7 @@ def test_place_and_size_are_told_once(images, capsys):
     epoch(images)
     epoch(images)
     told = [line for line in capsys.readouterr().err.splitlines() if "Resized images" in line]
-    assert told == [f"Resized images are kept in {images / FILE} (2 MB; --no-cache: they are not)."]
+    assert told == [f"Resized images are kept in {images / FILE}, 2 MB in all (not with --no-cache)."]
     assert not [line for line in capsys.readouterr().err.splitlines() if "no images, passed over" in line]
 
 

@@ -64,7 +64,7 @@ def test_what_it_runs_on_is_told_once_in_one_line(capsys):
     device = runtime.choose_device()
     runtime.choose_device()
     build = "GPU build" if paddle.is_compiled_with_cuda() else "CPU build"
-    threads = f"{runtime.threads()} threads"
+    threads = f"{runtime.threads()} thread"
     told = capsys.readouterr().err
     assert told.startswith(f"Running on {device}: PaddlePaddle {paddle.__version__} ({build}), {threads}")
     assert told.count("\n") == 1
@@ -84,7 +84,7 @@ def test_stock_leaves_paddle_as_it_comes():
     code = "import palm_cls.runtime as r; r.choose_device('cpu'); print(r.threads(), r.KEEPS_MEMORY)"
     done = fresh_python(code, OMP_NUM_THREADS=None, PALM_STOCK="1")
     assert done.stdout.split() == ["1", "False"]
-    assert "1 threads, speed settings as they come." in done.stderr
+    assert "1 thread, speed settings as they come." in done.stderr
 
 
 def test_a_seed_settles_all_three_generators():

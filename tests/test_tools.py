@@ -14,7 +14,7 @@ import pytest
 from conftest import PROJECT
 from test_dataset import archives
 
-TOOLS = ["train", "evaluate", "xlsx2csv", "prepare_data", "show_images", "check_data"]
+TOOLS = ["train", "evaluate", "xlsx2csv", "prepare_data", "show_images", "check_data", "bench"]
 
 
 def assert_refused(done, *told):

@@ -1,0 +1,285 @@
+"""Measure on this machine, on its CPU: this project against the lesson as it was written, and against PyTorch.
+
+python tools/bench.py [--only NAME ...] [--json FILE]
+
+Both sides run in processes of their own, in turns: left, right, left, right. A ratio is left / right of one such pair;
+the lesson is on the left, so that above 1 ours takes less. Shown are the medians, and the lowest and the highest ratio.
+"""
+
+import os
+import sys
+from collections import namedtuple
+
+from _cli import Parser, path, positive_int, run
+
+from palm_cls.messages import InputError, RunError, notice
+
+PAIRS = 3
+IMAGES = 400  # for training, and as many for validation, as in the lesson
+PART = 100  # of them, to read where it is not the whole lesson
+CROWD = (8000, 400)  # numbers of images whose reading must take the same memory
+PREDICTED = 32  # images in a batch
+PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "opencv-python", "opencv-python-headless", "numpy", "torch")
+MATTERING = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "FLAGS_")  # environment variables that set threads and kernels
+
+# seconds: what a pair takes, roughly, on two cores; left, right: jobs with their arguments, one after the other;
+# needs: images to prepare; check: makes a line of the answers of a pair
+Row = namedtuple("Row", "title seconds left right sides needs check", defaults=(("lesson", "ours"), None, None))
+
+
+def same_bytes(lesson, ours):
+    same = {*lesson["sha256"], *ours["sha256"]} == {*lesson["sha256"]}
+    return f"the batches are {'the same' if same else 'NOT the same'} to the byte, decoded and from the cache"
+
+
+def logits_apart(lesson, ours):
+    most = max(abs(a - b) for a, b in zip(lesson["logits"], ours["logits"]))
+    return f"the logits differ by at most {most:.2g}; the largest is {max(map(abs, lesson['logits'])):.2g}"
+
+
+def validations(lesson, ours):
+    """Both begin with random weights of their own; the accuracy of few images jumps, the loss does not."""
+    sides = {"lesson": lesson, "ours": ours}.items()
+    return "; ".join(f"{side}: accuracy {got['accuracy']:.3f}, loss {got['loss']:.3f}" for side, got in sides)
+
+
+def rows_of_network(name, step, waiting, predict, torch):
+    """The four rows of one network, with what a pair of each takes in seconds."""
+    lesson, ours = f"lesson_training {name}", f"our_training {name}"
+    on_images = f"{name}, training on {PART} full-size images, epochs 2+"
+    prediction = f"{name}, predicting {PREDICTED} images at a time"
+    jobs = [f"lesson_predicting {name} {PREDICTED}"], [f"our_predicting {name} {PREDICTED}"]
+    return {
+        f"{name}-step": Row(f"{name}, training", step, [lesson], [ours]),
+        f"{name}-waiting": Row(on_images, waiting, [f"{lesson} part"], [f"{ours} part"], needs="photos"),
+        f"{name}-predict": Row(prediction, predict, *jobs, check=logits_apart),
+        f"{name}-torch": Row(f"{name}, training", torch, [f"torch_training {name}"], [ours], ("torch", "ours")),
+    }
+
+
+ROWS = {
+    "reader": Row(
+        f"reading {PART} full-size images",
+        10,
+        ["lesson_reading part"],
+        ["our_bytes part", "our_reading part", "our_later_reading part"],
+        needs="photos",
+        check=same_bytes,
+    ),
+    **rows_of_network("alexnet", step=30, waiting=50, predict=20, torch=25),
+    **rows_of_network("lenet", step=13, waiting=18, predict=10, torch=12),
+    "memory": Row(
+        f"our reading of {CROWD[0]} small images, and of {CROWD[1]}",
+        30,
+        *[[f"our_reading crowd-{images}", f"our_later_reading crowd-{images}"] for images in CROWD],
+        sides=[f"{images} images" for images in CROWD],
+        needs="crowd",
+    ),
+    "startup": Row("start-up, and that of python -c pass", 3, ["our_starts"], ["bare_start"], ("ours", "bare Python")),
+    "lesson": Row(
+        "AlexNet, the whole lesson from images, nothing cached",
+        700,
+        ["lesson_whole"],
+        ["our_whole"],
+        needs="photos",
+        check=validations,
+    ),
+}
+LONG = ("memory", "lesson")  # one pair is enough, unless --repeat says more
+
+
+def parse_args():
+    parser = Parser(description="Measure on this machine, on its CPU: ours against the lesson as it was written.")
+    add = parser.add_argument
+    add("--only", nargs="+", choices=ROWS, metavar="NAME", help=f"these rows (of {', '.join(ROWS)})")
+    add("--full", action="store_true", help=f"all rows; the last alone takes some {minutes(['lesson'])} min")
+    add("--repeat", type=positive_int, metavar="N", help=f"pairs to measure (default: {PAIRS}; {', '.join(LONG)}: 1)")
+    add("--data", type=path, metavar="DIR", help="data set with the images to read (default: drawn for the purpose)")
+    add(
+        "--images", type=positive_int, default=IMAGES, metavar="N", help=f"of each split, in lesson (default: {IMAGES})"
+    )
+    add("--json", type=path, metavar="FILE", help="write everything that was measured")
+    args = parser.parse_args()
+    if args.only and args.full:
+        parser.error("--only or --full, not both")
+    chosen = args.only or [name for name in ROWS if args.full or name != "lesson"]
+    args.only = [name for name in ROWS if name in chosen]
+    return args
+
+
+def pairs_of(name, repeat):
+    return repeat or (1 if name in LONG else PAIRS)
+
+
+def minutes(names, repeat=None):
+    return 1 + sum(ROWS[name].seconds * pairs_of(name, repeat) for name in names) // 60
+
+
+def main():
+    args = parse_args()
+    if args.json and not os.path.isdir(os.path.dirname(os.path.abspath(args.json))):
+        raise InputError(f"{args.json}: there is no such directory to write it to")
+
+    import tempfile
+
+    end_by_exit()
+    report = {"machine": machine()}
+    print(", ".join(f"{name} {value}" for part in report["machine"].values() for name, value in part.items()))
+    notice(f"This takes some {minutes(args.only, args.repeat)} min on two cores.")
+    with tempfile.TemporaryDirectory(prefix="palm-bench-") as root:
+        report["images"] = prepare(root, args)
+        report["rows"] = {name: measure_row(root, name, args.repeat) for name in args.only}
+    if args.json:
+        write_json(report, args.json)
+    return 1 if any("failed" in row for row in report["rows"].values()) else 0
+
+
+def end_by_exit():
+    """Let the signals that end a process do it in Python's way, or the temporary directory would stay."""
+    import signal
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda number, _: sys.exit(128 + number))
+
+
+def write_json(report, file):
+    import json
+
+    from palm_cls.files import replacing
+
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def machine():
+    """What the numbers depend on, in three dictionaries."""
+    import platform
+    from importlib import metadata
+
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "hardware": {"cpu": cpu_model() or platform.processor(), "cores": cores, "system": platform.platform()},
+        "versions": versions,
+        "environment": {name: value for name, value in os.environ.items() if name.startswith(MATTERING)},
+    }
+
+
+def cpu_model():
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+    except OSError:
+        return None
+
+
+def prepare(root, args):
+    """Make the images that the rows need; returns what is to be told of them."""
+    needs = {ROWS[name].needs for name in args.only}
+    images = {}
+    if "photos" in needs:
+        notice("images ...")
+        data = os.path.abspath(args.data) if args.data else ""
+        images = ask(root, "prepare_photos", args.images, PART, data)
+        print(f"images: {images['data']}, {images['bytes'] / 1000:.0f} kB on average")
+    if "crowd" in needs:
+        notice("small images ...")
+        ask(root, "prepare_crowd", *CROWD)
+    return images
+
+
+def ask(root, job, *arguments):
+    """Run a job in a process of its own, in the directory `root`, and return its answer."""
+    import json
+    import subprocess
+
+    program = os.path.join(os.path.dirname(os.path.realpath(__file__)), "_bench_jobs.py")
+    done = subprocess.run(
+        [sys.executable, program, job, *map(str, arguments)],
+        cwd=root,
+        env={name: value for name, value in os.environ.items() if name != "PALM_STOCK"},  # ours would not be ours
+        capture_output=True,
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    if done.returncode < 0:
+        raise RunError(f"{job}: ended by signal {-done.returncode}; is there enough memory?")
+    told = done.stderr.strip().splitlines() or ["no reason given"]
+    raise (InputError if done.returncode == 2 else RunError)(f"{job}: {told[-1]}")
+
+
+def measure_row(root, name, repeat):
+    """Measure the pairs of a row, and print it, as far as it came. Returns its part of the report."""
+    row, pairs, result = ROWS[name], [], {}
+    try:
+        for number in range(pairs_of(name, repeat)):
+            notice(f"{name}: pair {number + 1} of {pairs_of(name, repeat)} ...")
+            pairs.append([ask_all(root, jobs) for jobs in (row.left, row.right)])
+    except (InputError, RunError) as error:
+        absent = "No module named 'torch'" in str(error)
+        result["left out" if absent else "failed"] = str(error)
+        notice(f"{name} is left out: there is no torch." if absent else f"bench.py: {name}: {error}")
+    finally:  # after Ctrl-C, too
+        if pairs:
+            result.update(summary(row, pairs))
+            print_row(result)
+    return result
+
+
+def ask_all(root, jobs):
+    answers = {}
+    for job in jobs:
+        answers.update(ask(root, *job.split()))
+    return answers
+
+
+def summary(row, pairs):
+    """A row of the report: "figures", and "pairs", the answers that they are made of."""
+    left, right = pairs[0]
+    names = [name for name in {**left, **right} if name.endswith(")")]  # with a unit
+    return {
+        "title": row.title,
+        "sides": row.sides,
+        "figures": {name: figure(name, pairs) for name in names},
+        "check": row.check(*pairs[-1]) if row.check else None,
+        "pairs": [dict(zip(("left", "right"), pair)) for pair in pairs],
+    }
+
+
+def figure(name, pairs):
+    left, right = ([single(answer.get(name)) for answer in side] for side in zip(*pairs))
+    comparable = "(%)" not in name and all(left) and all(right)
+    ratios = [a / b for a, b in zip(left, right)] if comparable else []
+    return {"left": single(left), "right": single(right), "ratio": single(ratios), "ratios": ratios}
+
+
+def single(value):
+    """The median of a list, None where something is missing in it; a number as it is."""
+    import statistics
+
+    if not isinstance(value, list):
+        return value
+    return statistics.median(value) if value and None not in value else None
+
+
+def print_row(result):
+    print(f"\n{result['title']:<60}{result['sides'][0]:>14}{result['sides'][1]:>14}    ratio")
+    for name, numbers in result["figures"].items():
+        sides = ["-" if numbers[side] is None else f"{numbers[side]:.4g}" for side in ("left", "right")]
+        ratios = numbers["ratios"]
+        spread = f"    {numbers['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
+        print(f"    {name:<56}{sides[0]:>14}{sides[1]:>14}{spread}")
+    if result["check"]:
+        print(f"    {result['check']}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -3,7 +3,8 @@ import paddle
 import pytest
 import recipes
 
-from palm_cls.models import AlexNet, LeNet, format_summary, layer_table, parameter_count
+from palm_cls import runtime
+from palm_cls.models import AlexNet, Conv2D, LeNet, format_summary, layer_table, parameter_count
 
 # The original, layer by layer: output shape of 10 images, weight shape, bias shape.
 LENET = """
@@ -150,3 +151,19 @@ def test_relu_lenet_is_the_same_network_with_another_activation():
     assert not np.allclose(sigmoid(x).numpy(), relu(x).numpy())
     relu.activation = sigmoid.activation
     np.testing.assert_array_equal(sigmoid(x).numpy(), relu(x).numpy())
+
+
+def test_our_convolution_is_paddles_to_the_bit():
+    runtime.set_seed(0)
+    ours = Conv2D(5, 7, kernel_size=3, stride=2, padding=1)
+    theirs = paddle.nn.Conv2D(5, 7, kernel_size=3, stride=2, padding=1)
+    ours.bias.set_value(paddle.randn([7]))
+    theirs.set_state_dict(ours.state_dict())
+    results = []
+    for layer in (ours, theirs):
+        x = paddle.to_tensor(np.random.RandomState(0).randn(4, 5, 9, 9).astype("float32"), stop_gradient=False)
+        features = layer(x)
+        (features**2).sum().backward()
+        results.append([features, x.grad, layer.weight.grad, layer.bias.grad])
+    for mine, paddles in zip(*results):
+        np.testing.assert_array_equal(mine.numpy(), paddles.numpy())

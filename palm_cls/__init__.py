@@ -32,6 +32,7 @@ _HOME = {
     "resume_recipe": "training",
     "evaluate": "evaluation",
     "evaluation": "evaluation",
+    "logits_function": "inference",
     "save": "checkpoint",
     "load": "checkpoint",
     "choose_device": "runtime",

@@ -90,13 +90,19 @@ class ImageCache:
         return None
 
     def _put(self, key, img):
-        if self.writable and shutil.disk_usage(self.path.parent).free < KEEP_FREE:
+        if self.writable and self._free_bytes() < KEEP_FREE:
             self._stop_writing("the disk is nearly full")
         if self.writable:
             if not self.pruned:
                 self._prune()
             pixels = img.tobytes()
             self._execute("REPLACE INTO images VALUES (?, ?, ?, ?)", (*key, _checksum(key, pixels), pixels))
+
+    def _free_bytes(self):
+        try:
+            return shutil.disk_usage(self.path.parent).free
+        except OSError:  # the directory is gone
+            return 0
 
     def _prune(self):
         """Make room: forget the images whose files are gone."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from palm_cls import dataset, messages
+from palm_cls import dataset, messages, runtime  # noqa: F401  settles the threads before a test imports paddle
 
 TESTS = Path(__file__).parent
 PROJECT = TESTS.parent

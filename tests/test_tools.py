@@ -15,11 +15,14 @@ from conftest import PROJECT
 from test_dataset import archives
 
 TOOLS = ["train", "evaluate", "xlsx2csv", "prepare_data", "show_images", "check_data", "bench"]
+HEAVY = {"paddle", "cv2", "pandas", "torch"}  # to import
+# how lines begin that are no errors
+NOTICES = ("Running on ", "Resized images are kept", "No images found", "This is the demo set")
 
 
 def assert_refused(done, *told):
     """Wrong use or input: exit status 2, nothing printed, one or two plain lines on standard error."""
-    errors = [line for line in done.stderr.splitlines() if "GPU build" not in line and "demo set" not in line]
+    errors = [line for line in done.stderr.splitlines() if not line.startswith(NOTICES)]
     assert (done.returncode, done.stdout) == (2, "")
     assert 1 <= len(errors) <= 2, done.stderr
     for text in told:
@@ -32,6 +35,26 @@ def test_help(tool, name):
     assert done.returncode == 0
     assert "usage" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_help_imports_nothing_heavy(name):
+    assert not HEAVY & imported(name, "--help")
+
+
+def test_xlsx2csv_imports_nothing_heavy(small_demo, tmp_path):
+    (workbook,) = small_demo.glob("*GT/*.xlsx")
+    modules = imported("xlsx2csv", workbook, tmp_path / "labels.csv")
+    assert "openpyxl" in modules
+    assert not HEAVY & modules
+
+
+def imported(name, *args):
+    """The top-level modules that a tool imports."""
+    command = [sys.executable, "-X", "importtime", str(PROJECT / "tools" / f"{name}.py"), *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 
 
 def test_every_tool_is_tested():
@@ -83,6 +106,23 @@ def test_the_command_it_ends_with_evaluates_what_it_trained(trained):
     told = subprocess.run(words, cwd=run.parent.parent, capture_output=True, text=True, check=True).stdout
     best = re.search(r"best epoch \d: accuracy ([0-9.]+)", done.stdout)[1]
     assert f"{float(re.search('acc=([0-9.]+)', told)[1]):.4f}" == best
+
+
+def test_threads_stock_and_no_cache(tool, small_demo, tmp_path):
+    shutil.copytree(small_demo, tmp_path / "data", ignore=shutil.ignore_patterns(".palm_cls-*"))
+    run = ("--data", tmp_path / "data", "--epochs", 1, "--output")
+    done = tool("train", *run, tmp_path / "stock", "--stock", "--threads", 1, "--no-cache")
+    assert done.returncode == 0, done.stderr
+    assert "1 thread, speed settings as they come." in done.stderr
+    assert not list((tmp_path / "data").rglob(".palm_cls-*"))
+    done = tool("train", *run, tmp_path / "ours", "--threads", 3)
+    assert done.returncode == 0, done.stderr
+    assert ", 3 threads" in done.stderr
+    assert len(list((tmp_path / "data").rglob(".palm_cls-*"))) == 2
+    stock, ours = (json.loads((tmp_path / name / "settings.json").read_text()) for name in ("stock", "ours"))
+    assert [(run["threads"], run["stock"]) for run in (stock, ours)] == [(1, True), (3, False)]
+    told = tool("train", "--resume", tmp_path / "stock", "--threads", 2).stderr
+    assert "begun with threads 1, now 2; stock True, now False: the last bits" in told
 
 
 def test_the_same_command_gives_the_same_bits(trained, tool, small_demo, tmp_path):

@@ -107,28 +107,30 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10):
     """Train on what `progress` leaves of its epoch: a generator that yields after each step, `progress` brought on."""
     model.train()
     batches = loader.rest(progress.batch) if progress.batch else loader()
-    bar = tqdm(
-        batches,
-        f"epoch {progress.epoch}",
-        getattr(loader, "batches", None),
-        initial=progress.batch,
-        leave=False,
-        disable=None,
-    )
-    for imgs, labels in bar:
-        runtime.seed_step(progress.seed, progress.step)
-        logits = model(paddle.to_tensor(imgs))
-        loss = cross_entropy(logits, paddle.to_tensor(labels))
-        _check_loss(loss.item(), "", loader, optimizer, progress)
-        if progress.batch % log_every == 0:
-            tqdm.write(f"epoch: {progress.epoch}, batch_id: {progress.batch}, loss is: {loss.item():.8g}")
-        loss.backward()
-        optimizer.step()
-        optimizer.clear_grad(set_to_zero=machine.is_stock())  # no zeros to write, and none to add to
+    with _progress_bar(loader, progress) as bar:
+        for imgs, labels in batches:
+            runtime.seed_step(progress.seed, progress.step)
+            logits = model(paddle.to_tensor(imgs))
+            loss = cross_entropy(logits, paddle.to_tensor(labels))
+            _check_loss(loss.item(), "", loader, optimizer, progress)
+            if progress.batch % log_every == 0:
+                tqdm.write(f"epoch: {progress.epoch}, batch_id: {progress.batch}, loss is: {loss.item():.8g}")
+            loss.backward()
+            optimizer.step()
+            optimizer.clear_grad(set_to_zero=machine.is_stock())  # no zeros to write, and none to add to
 
-        hits = int((predicted_classes(logits.detach()) == labels.flatten()).sum())
-        progress.end_step(len(imgs), hits, loss.item())
-        yield
+            hits = int((predicted_classes(logits.detach()) == labels.flatten()).sum())
+            progress.end_step(len(imgs), hits, loss.item())
+            bar.set_postfix_str(f"loss {loss.item():.4f}", refresh=False)
+            bar.update(len(imgs))
+            yield
+
+
+def _progress_bar(loader, progress):
+    """On a terminal only: images, images a second, time left and loss of the epoch."""
+    done = progress.batch * getattr(loader, "batch_size", 0)
+    total = getattr(loader, "images", None)
+    return tqdm(None, f"epoch {progress.epoch}", total, initial=done, unit=" images", leave=False, disable=None)
 
 
 def _check_loss(loss, kind, loader, optimizer, progress):

@@ -7,8 +7,8 @@ half-written. Whatever goes wrong with the cache, the images are decoded as if t
 
 import hashlib
 import os
+import platform
 import shutil
-import sqlite3
 import threading
 import zlib
 from pathlib import Path
@@ -17,9 +17,18 @@ import cv2
 import numpy as np
 
 from palm_cls.dataset import OWN_FILE
-from palm_cls.messages import notice_once
+from palm_cls.messages import excerpt, notice_once
 
-SCHEMA = "CREATE TABLE images (name TEXT PRIMARY KEY, state TEXT, checksum INTEGER, pixels BLOB)"
+try:
+    import sqlite3
+except ImportError:  # a Python that was built without it: there is no cache
+    sqlite3 = None
+
+SCHEMA = "CREATE TABLE images (name BLOB PRIMARY KEY, state BLOB, checksum INTEGER, pixels BLOB)"
+# What decides the pixels besides the file: the builds of OpenCV have different JPEG libraries.
+DECODER = f"{platform.machine()}, OpenCV {cv2.__version__}, build {zlib.crc32(cv2.getBuildInformation().encode()):x}"
+# In messages of SQLite's OperationalError, where the file is not to blame:
+CIRCUMSTANCES = ("locked", "readonly", "unable to open", "full", "disk I/O")
 PAGE = 4096  # bytes
 LIMIT = 4 << 30  # bytes of one cache: 28,000 images of 224 x 224
 KEEP_FREE = 1 << 30  # bytes left free on the disk, for checkpoints
@@ -29,8 +38,8 @@ PATIENCE = 2.0  # seconds to wait for another process that is writing
 class ImageCache:
     """Resized images of a directory, from any thread. A context manager: the file is closed at its end.
 
-    An image is found again while its name, size, modification time and the version of OpenCV are the same, and its
-    checksum is right. The file is `.palm_cls-SIDE.cache` in the directory, or in the user's cache directory where that
+    An image is found again while its name, size, modification time and the build of OpenCV are the same, and its
+    checksum is right. What fails in SQLite ends the use of the cache until it is opened again. The file is `.palm_cls-SIDE.cache` in the directory, or in the user's cache directory where that
     one cannot be written. `path`: the file; None where there can be none, and all images are made anew.
     """
 
@@ -40,14 +49,14 @@ class ImageCache:
         self.lock = threading.Lock()  # of the connection, which the threads share
         self.path = self.db = None
         self.pruned = False
-        for path in _places(self.directory, side):
+        for path in _places(self.directory, side) if sqlite3 else ():
             try:
                 self.db = _open(path)
             except (sqlite3.Error, OSError):
                 continue
             self.path = path
             break
-        self.writable = self.db is not None
+        self.writable = True
 
     def __enter__(self):
         return self
@@ -78,8 +87,8 @@ class ImageCache:
 
     def _key(self, path):
         status = os.stat(path)
-        name = os.path.relpath(path, self.directory)
-        return name, f"{status.st_size} bytes, {status.st_mtime_ns} ns, OpenCV {cv2.__version__}"
+        name = os.fsencode(os.path.relpath(path, self.directory))
+        return name, f"{status.st_size} bytes, {status.st_mtime_ns} ns, {DECODER}".encode()
 
     def _get(self, key):
         size = int(np.prod(self.shape))
@@ -90,7 +99,7 @@ class ImageCache:
         return None
 
     def _put(self, key, img):
-        if self.writable and self._free_bytes() < KEEP_FREE:
+        if self.writable and self.path and self._free_bytes() < KEEP_FREE:
             self._stop_writing("the disk is nearly full")
         if self.writable:
             if not self.pruned:
@@ -108,7 +117,7 @@ class ImageCache:
         """Make room: forget the images whose files are gone."""
         self.pruned = True
         for (name,) in self._execute("SELECT name FROM images"):
-            if not (isinstance(name, str) and (self.directory / name).is_file()):
+            if not (isinstance(name, bytes) and os.path.isfile(os.path.join(os.fsencode(self.directory), name))):
                 self._execute("DELETE FROM images WHERE name = ?", (name,))
 
     def _execute(self, statement, values=()):
@@ -118,23 +127,16 @@ class ImageCache:
                 return []
             try:
                 return self.db.execute(statement, values).fetchall()
-            except sqlite3.OperationalError as error:  # full, locked by another process, the disk does not answer
+            except sqlite3.Error as error:
                 self._stop_writing(error)
-            except sqlite3.Error:  # damaged
-                self._begin_anew()
+                if "full" not in str(error):
+                    self._close()  # or each image might wait for the lock of another process
+                    _remove_if_damaged(self.path, error)
         return []
-
-    def _begin_anew(self):
-        self._close()
-        try:
-            self.path.unlink()
-            self.db = _open(self.path)
-        except (sqlite3.Error, OSError) as error:
-            self._stop_writing(error)
 
     def _stop_writing(self, reason):
         self.writable = False
-        notice_once(f"{self.path}: {reason}; images that are not in this cache are decoded every epoch.")
+        notice_once(f"{self.path}: {excerpt(reason)}; images that are not in this cache are decoded again.")
 
     def _close(self):
         if self.db is not None:
@@ -146,26 +148,36 @@ def _places(directory, side):
     """Where the cache of a directory may lie: there, or under the user's cache directory."""
     yield directory / f"{OWN_FILE}{side}.cache"
     try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # no home
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "palm_cls")
+        home.mkdir(parents=True, exist_ok=True)
+    except (RuntimeError, OSError):  # no home, or one that cannot be written
         return
     digest = hashlib.sha256(os.fsencode(directory)).hexdigest()
-    yield Path(home, "palm_cls", f"{digest[:16]}-{side}.cache")
+    yield home / f"{digest[:16]}-{side}.cache"
 
 
 def _open(path):
     """A connection to the cache at `path`, which is begun, or begun anew where it is damaged or none of ours."""
     try:
         return _connect(path)
-    except sqlite3.OperationalError:  # it cannot be written, or is locked for long
-        raise
-    except sqlite3.DatabaseError:
-        path.unlink()
+    except sqlite3.Error as error:
+        if not _remove_if_damaged(path, error):
+            raise
         return _connect(path)
 
 
+def _remove_if_damaged(path, error):
+    """Remove the file if that is what SQLite's error is about; returns whether it is gone."""
+    if isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in CIRCUMSTANCES):
+        return False
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
+
+
 def _connect(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(str(path), timeout=PATIENCE, isolation_level=None, check_same_thread=False)
     try:
         db.execute(f"PRAGMA page_size = {PAGE}")
@@ -188,4 +200,4 @@ def _schema(db):
 
 
 def _checksum(key, pixels):
-    return zlib.crc32(pixels, zlib.crc32("\n".join(key).encode("utf-8", "surrogateescape")))
+    return zlib.crc32(pixels, zlib.crc32(b"\n".join(key)))

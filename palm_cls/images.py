@@ -102,10 +102,12 @@ SCALED = (np.arange(256).astype("float32") / 255.0 * 2.0 - 1.0).reshape(1, 256) 
 def scale(img, out=None):
     """uint8 [height, width, 3] -> float32 [3, height, width] in -1..1, the lesson's formula; written to `out` if given.
 
-    A byte has only 256 values: looking them up gives the same bits in half the time.
+    A byte has only 256 values: looking them up gives the same bits in half the time. Raises ValueError for other types.
     """
+    if img.dtype != np.uint8:
+        raise ValueError(f"an image of uint8 is expected, this one is of {img.dtype}")
     if out is None:
-        out = np.empty((3, *img.shape[:2]), "float32")
+        out = np.empty((img.shape[2], *img.shape[:2]), "float32")
     for plane, scaled in zip(cv2.split(img), out):
         cv2.LUT(plane, SCALED, dst=scaled)
     return out

@@ -18,6 +18,9 @@ ACTIVATIONS = {"sigmoid": F.sigmoid, "relu": F.relu}
 class Conv2D(nn.Conv2D):
     """nn.Conv2D to the bit, and faster on the CPU: paddle adds a bias of shape [1, C, 1, 1] slowly, [C, 1, 1] fast."""
 
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0):
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding)
+
     def forward(self, x):
         features = F.conv2d(x, self.weight, stride=self._stride, padding=self._padding)
         return features + self.bias.reshape([-1, 1, 1])

@@ -86,7 +86,8 @@ def _reader(datadir, samples, batch_size, mode, skip_bad, cache):
 class Reader:
     """What the loaders return: calling it gives a generator of one epoch of batches, (imgs, labels).
 
-    images, batches: their numbers in an epoch. `order` and `rest` let a training go on in the middle of an epoch.
+    images, batches: their numbers in an epoch. `order` and `rest` let a training go on in the middle of an epoch. An
+    epoch belongs to the process that began it: its threads do not live on in a fork.
     """
 
     def __init__(self, directory, samples, batch_size, mode, cache=True):
@@ -132,7 +133,7 @@ class Reader:
             errors = list(pool.map(lambda sample: _error_of(sample[0], read), self.samples))
         for error in filter(None, errors):
             notice(f"Skipped: {error}.")
-        good = [sample for sample, error in zip(self.samples, errors) if error is None]
+        good = [sample for sample, error in zip(self.samples, errors) if not error]
         if not good:
             raise InputError(f"{self.directory}: none of its {self.images} images can be decoded")
         if len(good) < self.images:
@@ -183,8 +184,8 @@ def _error_of(path, read):
     try:
         read(path)
     except InputError as error:
-        return error
-    return None
+        return str(error)  # the exception itself would keep hold of the file's content
+    return ""
 
 
 def _begin(samples, pool, read):

@@ -29,14 +29,17 @@ def _has_nvidia_driver():
 def _settle_environment():
     """Set what paddle should find when it is imported, and is not set yet; tell if it has been imported already."""
     wanted = machine.paddle_environment()
-    late = "paddle" in sys.modules
-    missed = [f"{name}={value}" for name, value in wanted.items() if late and os.environ.get(name) != value]
-    for name, value in wanted.items():
-        os.environ.setdefault(name, value)
+    if "paddle" not in sys.modules:
+        for name, value in wanted.items():
+            os.environ.setdefault(name, value)
+        return
+    as_it_comes = {"OMP_NUM_THREADS": "1"}  # which is what `import paddle` sets
+    missed = {name: value for name, value in wanted.items() if os.environ.get(name) == as_it_comes.get(name) != value}
     if missed:
+        settings = " ".join(f"{name}={value}" for name, value in missed.items())
         notice(
-            f"paddle was imported before palm_cls, without {' '.join(missed)}: it will be slow. "
-            "Start anew, and `import palm_cls.runtime` first."
+            f"paddle was imported before palm_cls, and so without {settings}: it is slow. Unless you want it so, "
+            "start anew and `import palm_cls.runtime` first."
         )
 
 

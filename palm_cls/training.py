@@ -48,7 +48,8 @@ def train(
     one line of loss to the next. output: directory for checkpoints and log (see `palm_cls.runs`); without it nothing is
     written. save_every: steps from one checkpoint to the next, besides those after every epoch. resume: go on with the
     run in `output`, as if it had never stopped; `model` then takes its weights from there. settings: what else
-    settings.json should tell, {name: value}. remark: text after every result.
+    settings.json should tell, {name: value}. remark: text after every result. A
+    parameter that has no part in a step is left as it is by it.
 
     Returns a list with one dict an epoch: "epoch" from 0, "learning_rate", "train_loss" and "train_accuracy" (while
     training, over the epoch), "valid_loss" and "valid_accuracy" (after it), "valid_images"; all weighted by sample.

@@ -63,6 +63,39 @@ def test_every_epoch_gives_the_same_bytes_and_only_the_first_decodes(images, dec
     assert not Path(os.environ["XDG_CACHE_HOME"]).exists()
 
 
+def test_names_that_are_not_utf8(images):
+    try:
+        (images / "N0000.jpg").rename(os.fsdecode(os.fsencode(images) + b"/N\xd1\xdb.jpg"))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    plain = epoch(images, cache=False)
+    assert epoch(images) == epoch(images) == plain
+
+
+def test_another_process_that_holds_the_cache_locked_is_not_waited_for_image_by_image(images, monkeypatch, capsys):
+    plain = epoch(images)
+    with ImageCache(images, 224) as cache:
+        db = sqlite3.connect(images / FILE, isolation_level=None)
+        db.execute("BEGIN EXCLUSIVE")
+        waits = []
+        monkeypatch.setattr(cache, "_stop_writing", waits.append)
+        for path in images.glob("*.jpg"):
+            cache.image(path, lambda path: resize(read_image(path)))
+        db.close()
+    assert [str(error) for error in waits] == ["database is locked"]
+    assert epoch(images) == plain
+
+
+def test_a_directory_that_has_gone_is_not_made_again(images):
+    import shutil
+
+    reader = data_loader(images, 5, "eval")
+    shutil.rmtree(images)
+    with pytest.raises(readers.InputError, match="no such image"):
+        list(reader())
+    assert not images.exists()
+
+
 def test_without_a_cache_nothing_is_written(images):
     epoch(images, cache=False)
     assert not list(images.glob(".*"))
@@ -84,7 +117,7 @@ def test_a_changed_image_is_decoded_anew_and_the_others_are_not(images, decoded)
 
 def test_another_version_of_opencv_may_decode_otherwise(images, decoded, monkeypatch):
     epoch(images)
-    monkeypatch.setattr(cv2, "__version__", "0.0.1")
+    monkeypatch.setattr(cache_module, "DECODER", "another one")
     decoded.clear()
     epoch(images)
     assert len(decoded) == 12
@@ -125,7 +158,7 @@ def test_it_is_bounded(images, monkeypatch, capsys, decoded):
     decoded.clear()
     assert epoch(images) == plain
     assert 0 < len(decoded) < 12  # the ones that are there stay there
-    assert capsys.readouterr().err.count("decoded every epoch") == 1
+    assert capsys.readouterr().err.count("are decoded again") == 1
 
 
 def test_the_last_gigabyte_of_the_disk_is_left_free(images, monkeypatch, capsys):
@@ -138,9 +171,10 @@ def test_the_last_gigabyte_of_the_disk_is_left_free(images, monkeypatch, capsys)
 def test_place_and_size_are_told_once(images, capsys):
     epoch(images)
     epoch(images)
-    told = [line for line in capsys.readouterr().err.splitlines() if "Resized images" in line]
+    lines = capsys.readouterr().err.splitlines()
+    told = [line for line in lines if "Resized images" in line]
     assert told == [f"Resized images are kept in {images / FILE}, 2 MB in all (not with --no-cache)."]
-    assert not [line for line in capsys.readouterr().err.splitlines() if "no images, passed over" in line]
+    assert not [line for line in lines if "no images, passed over" in line]
 
 
 def test_a_directory_that_cannot_be_written(images, decoded, capsys):
@@ -172,7 +206,7 @@ def test_nowhere_to_write(images, monkeypatch, capsys, tmp_path):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_damage_is_found_and_mended(images, data):
+def test_damage_is_found_and_mended(images, decoded, data):
     plain = epoch(images, cache=False)
     epoch(images)
     file = images / FILE
@@ -182,8 +216,10 @@ def test_damage_is_found_and_mended(images, data):
     if data.draw(st.booleans()):
         del content[data.draw(st.integers(0, len(content))) :]
     file.write_bytes(content)
-    assert epoch(images) == plain
-    assert epoch(images) == plain
+    for _ in range(3):  # meets it and at the latest removes the file; decodes what is missing; decodes nothing
+        decoded.clear()
+        assert epoch(images) == plain
+    assert decoded == []
 
 
 @pytest.mark.parametrize(
@@ -192,6 +228,8 @@ def test_damage_is_found_and_mended(images, data):
         "UPDATE images SET pixels = (SELECT pixels FROM images LIMIT 1)",
         "UPDATE images SET pixels = CAST(zeroblob(150528) AS TEXT)",
         "UPDATE images SET pixels = NULL, checksum = 'x'",
+        "UPDATE images SET name = CAST(x'ff' || name AS TEXT)",
+        "UPDATE images SET name = zeroblob(5000) || name",
         "CREATE TRIGGER t AFTER INSERT ON images BEGIN UPDATE images SET pixels = zeroblob(150528); END",
         "DROP TABLE images; CREATE TABLE images (name, state, checksum)",
     ],
@@ -201,9 +239,9 @@ def test_content_that_is_not_ours(images, decoded, statement):
     db = sqlite3.connect(images / FILE)
     db.executescript(statement)
     db.close()
-    assert epoch(images) == plain
-    decoded.clear()
-    assert epoch(images) == plain
+    for _ in range(3):
+        decoded.clear()
+        assert epoch(images) == plain
     assert decoded == []
 
 

@@ -87,13 +87,13 @@ class Moody(paddle.nn.Layer):
 
 @needs_engine
 @pytest.mark.parametrize(("fails", "told"), [(True, "could not be converted ("), (False, "it gives other logits")])
-def test_a_network_that_does_not_convert_is_evaluated_all_the_same(fails, told, capsys):
+def test_a_network_that_does_not_convert_is_evaluated_all_the_same(fails, told, capfd):
     model = Moody(fails)
     imgs = random_images(3, (1, 2, 2))
     with logits_function(model, WORTHWHILE) as logits_of:
         found = logits_of(imgs)
     np.testing.assert_array_equal(found, predict(model, imgs))
-    message = capsys.readouterr().err
+    message = capfd.readouterr().err
     assert told in message
     assert message.count("\n") == 1
 

@@ -1,5 +1,4 @@
 import os
-import resource
 
 import pytest
 
@@ -45,6 +44,8 @@ def test_stock_asks_for_nothing(monkeypatch):
 
 @pytest.mark.skipif(not machine.keep_freed_memory(), reason="needs the C library glibc")
 def test_freed_memory_is_not_fetched_from_the_kernel_again():
+    resource = pytest.importorskip("resource")
+
     def page_faults():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         bytearray(50_000_000)

@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import signal
 import sys
 
 sys.path.insert(
@@ -24,6 +25,8 @@ def run(main):
     for stream in (sys.stdout, sys.stderr):  # lines show at once in a pipe, too, and no name is unprintable
         stream.reconfigure(line_buffering=True, errors="backslashreplace")
     prog = os.path.basename(sys.argv[0])
+    if hasattr(signal, "SIGTERM"):  # in Python's way, so that temporary files are removed
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         status = main()
     except InputError as error:
@@ -76,8 +79,13 @@ def add_runtime_options(parser):
     """The options of every tool that runs a network: --device; --threads and --stock, see `settle_runtime`."""
     add = parser.add_argument
     add("--device", metavar="NAME", help="cpu, gpu, gpu:1, ... (default: the GPU, where there is one)")
-    add("--threads", type=positive_int, metavar="N", help="of the CPU (default: all cores that may be used)")
-    add("--stock", action="store_true", help="leave PaddlePaddle's speed settings as they come, to compare")
+    add(
+        "--threads",
+        type=positive_int,
+        metavar="N",
+        help="for the network to compute with (default: all cores that may be used)",
+    )
+    add("--stock", action="store_true", help="leave PaddlePaddle's own speed settings as they come")
     add("--no-cache", dest="cache", action="store_false", help="decode the images every epoch, keep none on disk")
 
 
@@ -115,6 +123,11 @@ def positive_float(text):
 def fraction(text):
     """An argparse type: a number from 0, below 1."""
     return _number(float, text, "a number from 0, below 1", lambda value: 0 <= value < 1)
+
+
+def share(text):
+    """An argparse type: a number above 0, at most 1."""
+    return _number(float, text, "a number above 0, at most 1", lambda value: 0 < value <= 1)
 
 
 def _number(kind, text, expected, fits):

@@ -122,8 +122,7 @@ def main():
 
     import tempfile
 
-    end_by_exit()
-    report = {"machine": machine()}
+    report = {"machine": surroundings()}
     print(", ".join(f"{name} {value}" for part in report["machine"].values() for name, value in part.items()))
     notice(f"This takes some {minutes(args.only, args.repeat)} min on two cores.")
     with tempfile.TemporaryDirectory(prefix="palm-bench-") as root:
@@ -132,15 +131,6 @@ def main():
     if args.json:
         write_json(report, args.json)
     return 1 if any("failed" in row for row in report["rows"].values()) else 0
-
-
-def end_by_exit():
-    """Let the signals that end a process do it in Python's way, or the temporary directory would stay."""
-    import signal
-
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda number, _: sys.exit(128 + number))
 
 
 def write_json(report, file):
@@ -152,10 +142,12 @@ def write_json(report, file):
         temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def machine():
+def surroundings():
     """What the numbers depend on, in three dictionaries."""
     import platform
     from importlib import metadata
+
+    from palm_cls.machine import available_cores
 
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
@@ -163,9 +155,12 @@ def machine():
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "hardware": {"cpu": cpu_model() or platform.processor(), "cores": cores, "system": platform.platform()},
+        "hardware": {
+            "cpu": cpu_model() or platform.processor(),
+            "cores": available_cores(),
+            "system": platform.platform(),
+        },
         "versions": versions,
         "environment": {name: value for name, value in os.environ.items() if name.startswith(MATTERING)},
     }

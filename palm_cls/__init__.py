@@ -32,6 +32,8 @@ _HOME = {
     "resume_recipe": "training",
     "evaluate": "evaluation",
     "evaluation": "evaluation",
+    "assess": "assessment",
+    "binary_measures": "metrics",
     "logits_function": "inference",
     "save": "checkpoint",
     "load": "checkpoint",

@@ -1,5 +1,7 @@
 """The lesson's loss and accuracy, and `evaluation`: trained weights on images they were not trained on."""
 
+from collections import namedtuple
+
 import numpy as np
 from tqdm import tqdm
 
@@ -9,6 +11,11 @@ import paddle.nn.functional as F
 
 from palm_cls.checkpoint import load
 from palm_cls.inference import logits_function
+
+
+# Of the images of a reader, in its order: names, list of str or None; labels, [N, 1], and logits, [N, num_classes], as
+# the reader and the network gave them.
+Predictions = namedtuple("Predictions", ("names", "labels", "logits"))
 
 
 def cross_entropy(logits, labels, reduction="mean"):
@@ -41,11 +48,17 @@ def measures(logits, labels):
 
 def evaluate(model, loader):
     """The `measures` of a network, in evaluation mode, on all images of a reader; its mode is put back afterwards."""
+    predictions = predict_all(model, loader)
+    return measures(predictions.logits, predictions.labels)
+
+
+def predict_all(model, loader):
+    """The Predictions of a network, in evaluation mode, for all images of a reader; its mode is put back afterwards."""
     batches = tqdm(loader(), "validation", getattr(loader, "batches", None), leave=False, disable=None)
     with logits_function(model, getattr(loader, "images", 0)) as logits_of:
         results = [(logits_of(imgs), labels) for imgs, labels in batches]
     logits, labels = zip(*results)
-    return measures(np.concatenate(logits), np.concatenate(labels))
+    return Predictions(getattr(loader, "order", None), np.concatenate(labels), np.concatenate(logits))
 
 
 def evaluation(model, params_file_path, loader, remark=""):

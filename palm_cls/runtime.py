@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import threading
+import zlib  # noqa: F401  before paddle: 2.6.2 brings its own, which breaks the system's for SciPy if it is loaded first
 
 import numpy as np
 

@@ -3,7 +3,9 @@
 python tools/evaluate.py --weights output/alexnet
 """
 
-from _cli import Parser, add_data_option, add_runtime_options, path, positive_int, run, settle_runtime
+import os
+
+from _cli import Parser, add_data_option, add_runtime_options, fraction, path, positive_int, run, settle_runtime, share
 
 from palm_cls.zoo import RECIPES
 
@@ -15,31 +17,48 @@ def parse_args():
     add("--model", choices=RECIPES, help="the network (default: that of the run in which the weights lie)")
     add_data_option(parser)
     add("--batch-size", type=positive_int, default=10, metavar="N", help="images at a time (default: %(default)s)")
+    add("--threshold", type=fraction, metavar="T", help="positive is a probability above this (default: 0.5)")
+    add("--sensitivity", type=share, metavar="S", help="take the threshold that reaches this, with --threshold-from")
+    add("--threshold-from", type=path, metavar="FILE", help="the evaluation.json, of other images, to take it from")
+    add("--json", type=path, metavar="FILE", help="write the measures there (default: evaluation.json in the run)")
+    add("--csv", type=path, metavar="FILE", help="write a row an image there (default: predictions.csv in the run)")
     add_runtime_options(parser)
-    return parser, parser.parse_args()
+    args = parser.parse_args()
+    if (args.sensitivity is None) != (args.threshold_from is None):
+        parser.error("--sensitivity S and --threshold-from FILE go together")
+    if args.sensitivity is not None and args.threshold is not None:
+        parser.error("--threshold or --sensitivity, not both")
+    return args
 
 
 def main():
-    parser, args = parse_args()
+    args = parse_args()
     settle_runtime(vars(args))
 
-    from palm_cls import runtime
-    from palm_cls.checkpoint import weights_file
-    from palm_cls.dataset import find_dataset
-    from palm_cls.evaluation import evaluation
-    from palm_cls.readers import valid_reader
-    from palm_cls.runs import read_settings
-    from palm_cls.zoo import build_model
+    from palm_cls.assessment import CAVEAT, assess, threshold_from, write_assessment
+    from palm_cls.metrics import format_measures
 
-    weights = weights_file(args.weights)
-    model = args.model or read_settings(weights).get("model")
-    if not isinstance(model, str):
-        parser.error(f"{weights} does not tell its network; give --model")
-    runtime.choose_device(args.device)
-    dataset = find_dataset(args.data)
-    result = evaluation(build_model(model), weights, valid_reader(dataset, args.batch_size, args.cache), dataset.remark)
-    print(f"{model}, {weights}: {result['images']} images {dataset.remark}".rstrip())
+    threshold = 0.5 if args.threshold is None else args.threshold
+    if args.threshold_from:
+        threshold = threshold_from(args.threshold_from, args.sensitivity)
+    found = assess(args.weights, args.model, args.data, args.batch_size, args.device, args.cache, threshold)
+    remark = found.dataset.remark
+    print(f"{found.name}, {found.weights}: {len(found.predictions.labels)} of {found.listed} images {remark}".rstrip())
+    print(format_measures(found.measures))
+    files = files_to_write(args, found.weights)
+    write_assessment(found, *files)
+    print(f"written: {', '.join(files)}\n{CAVEAT}")
     return 0
+
+
+def files_to_write(args, weights):
+    """The JSON and the CSV: as asked for, else beside the weights, with their name unless it is a run's best."""
+    folder, name = os.path.split(weights)
+    prefix = "" if name == "best.pdparams" else f"{name.partition('.')[0]}."
+    return (
+        args.json or os.path.join(folder, f"{prefix}evaluation.json"),
+        args.csv or os.path.join(folder, f"{prefix}predictions.csv"),
+    )
 
 
 if __name__ == "__main__":

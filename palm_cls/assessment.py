@@ -1,0 +1,114 @@
+"""How good trained weights are, in full: `assess`, what `tools/evaluate.py` does, and the files that it writes.
+
+The measures are those of `palm_cls.metrics`, each with the uncertainty that so many images leave.
+"""
+
+import csv
+import json
+from collections import namedtuple
+from pathlib import Path
+
+from palm_cls import runtime  # before anything that imports paddle
+import numpy as np
+
+from palm_cls import metrics, runs
+from palm_cls.checkpoint import load, weights_file
+from palm_cls.dataset import find_dataset
+from palm_cls.evaluation import measures, predict_all
+from palm_cls.files import replacing
+from palm_cls.messages import InputError
+from palm_cls.readers import valid_reader
+from palm_cls.zoo import build_model
+
+JSON_FILE, CSV_FILE = "evaluation.json", "predictions.csv"
+CAVEAT = "This is a teaching model, not a medical device."
+
+# name: of the recipe; weights: Path; dataset: the Dataset; listed: number of images in its table;
+# predictions: Predictions; measures: dict
+Assessment = namedtuple("Assessment", ("name", "weights", "dataset", "listed", "predictions", "measures"))
+
+
+def assess(weights, name=None, data=None, batch_size=10, device=None, cache=True, threshold=0.5):
+    """Evaluate weights on the validation images, print the lesson's lines, and return an Assessment.
+
+    weights: a run's directory (its best epoch) or a `.pdparams` file; name: the recipe, if the run does not tell it;
+    data, device: as for `train_recipe`; threshold: of the probability, above which an image counts as positive.
+    Raises InputError for what is missing or does not fit.
+    """
+    weights = weights_file(weights)
+    name = name or runs.read_settings(weights).get("model")
+    if not isinstance(name, str):
+        raise InputError(f"{weights} does not tell its network; say which it is (--model)")
+    runtime.choose_device(device)
+    dataset = find_dataset(data)
+    loader = valid_reader(dataset, batch_size, cache)
+    model = build_model(name)
+    load(weights, model)
+    print("start evaluation .......")
+    predictions = predict_all(model, loader)
+    lesson = measures(predictions.logits, predictions.labels)
+    print(f"loss={lesson['loss']}, acc={lesson['accuracy']} {dataset.remark}".rstrip())
+    return Assessment(name, weights, dataset, loader.images, predictions, all_measures(predictions, threshold))
+
+
+def all_measures(predictions, threshold=0.5):
+    """The measures of Predictions: `metrics.binary_measures`, or `metrics.class_measures` for more than one logit."""
+    labels, logits = predictions.labels.flatten().astype("int64"), predictions.logits
+    if logits.shape[1] > 1:
+        return metrics.class_measures(labels, logits)
+    return metrics.binary_measures(labels, logits.flatten(), predictions.names, threshold)
+
+
+def write_assessment(assessment, json_file, csv_file):
+    """Write an Assessment: measures, settings and images as JSON, and the images as CSV; each whole or not at all."""
+    rows = image_rows(assessment)
+    content = {
+        "model": assessment.name,
+        "weights": str(assessment.weights),
+        "data": str(assessment.dataset.root),
+        "demo": assessment.dataset.is_demo,
+        "caveat": CAVEAT,
+        "versions": runs.versions(),
+        "listed": assessment.listed,
+        "measures": assessment.measures,
+        "images": rows,
+    }
+    runs.write_json(content, json_file)
+    with replacing(csv_file) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def image_rows(assessment):
+    """One dict an image: imgName, Label, probability, predicted.
+
+    With one class, also its logit, and the probability is that of class 1; with more, that of the predicted class.
+    """
+    from scipy.special import softmax
+
+    names, labels, logits = assessment.predictions
+    if logits.shape[1] > 1:
+        chances = softmax(logits, axis=1)
+        columns = {"probability": chances.max(axis=1), "predicted": chances.argmax(axis=1)}
+    else:
+        logits = logits[:, 0]
+        chances = metrics.probabilities_of(logits)
+        predicted = (chances > assessment.measures["threshold"]).astype("int64")
+        columns = {"logit": logits, "probability": chances, "predicted": predicted}
+    columns = {"Label": labels.flatten().astype("int64"), **columns}
+    rows = zip(names, *(values.tolist() for values in columns.values()))
+    return [dict(zip(("imgName", *columns), row)) for row in rows]
+
+
+def threshold_from(json_file, sensitivity):
+    """The largest threshold that reaches this sensitivity on the images of another evaluation, given its JSON file."""
+    try:
+        images = json.loads(Path(json_file).read_text(encoding="utf-8"))["images"]
+        labels, chances = ([image[key] for image in images] for key in ("Label", "probability"))
+        labels, chances = np.array(labels, "int64"), np.array(chances, "float64")
+    except FileNotFoundError:
+        raise InputError(f"{json_file}: no such file; expected the {JSON_FILE} of another evaluation") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{json_file}: not the {JSON_FILE} of an evaluation ({error})") from error
+    return metrics.threshold_for_sensitivity(labels, chances, sensitivity)

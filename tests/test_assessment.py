@@ -1,0 +1,100 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from palm_cls.assessment import Assessment, all_measures, image_rows, threshold_from
+from palm_cls.checkpoint import save
+from palm_cls.evaluation import Predictions
+from palm_cls.messages import InputError
+from palm_cls.runtime import set_seed
+from palm_cls.zoo import build_model
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights of an untrained LeNet with ReLU: it calls some images positive, and others not."""
+    set_seed(1)
+    path = tmp_path_factory.mktemp("weights") / "relu"
+    save(path, build_model("lenet-relu"))
+    return path.with_suffix(".pdparams")
+
+
+def evaluate(tool, small_demo, weights, *args):
+    done = tool("evaluate", "--weights", weights, "--model", "lenet-relu", "--data", small_demo, *args)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_files_and_the_table_agree(tool, small_demo, weights):
+    told = evaluate(tool, small_demo, weights)
+    report = json.loads(weights.with_name("relu.evaluation.json").read_text(encoding="utf-8"))
+    with weights.with_name("relu.predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    measures = report["measures"]
+    assert report["listed"] == measures["images"] == len(rows) == len(report["images"]) == 10
+    assert report["demo"]
+    assert [row["imgName"] for row in rows] == [f"V{k:04d}.jpg" for k in range(1, 11)]
+    hits = [row["Label"] == row["predicted"] for row in rows]
+    assert measures["accuracy"]["value"] == np.mean(hits)
+    assert f"acc={np.mean(hits)}" in told
+    confusion = measures["confusion"]
+    positive = [row["predicted"] == "1" for row in rows]
+    assert confusion["tp"] + confusion["fp"] == sum(positive)
+    for row, image in zip(rows, report["images"]):
+        assert {key: str(value) for key, value in image.items()} == row
+        assert image["probability"] == pytest.approx(1 / (1 + np.exp(-image["logit"])), abs=1e-6)
+    assert "10 of 10 images (demo set: drawn images, tells nothing about eyes)" in told
+    assert "not a medical device" in told
+    assert "sensitivity" in told
+
+
+def test_the_threshold_of_another_evaluation(tool, small_demo, weights, tmp_path):
+    first = tmp_path / "first.json"
+    evaluate(tool, small_demo, weights, "--json", first, "--csv", tmp_path / "first.csv")
+    again = ("--sensitivity", 0.8, "--threshold-from", first, "--json", tmp_path / "second.json")
+    evaluate(tool, small_demo, weights, *again, "--csv", tmp_path / "second.csv")
+    measures = json.loads((tmp_path / "second.json").read_text())["measures"]
+    assert measures["threshold"] == threshold_from(first, 0.8) != 0.5
+    assert measures["sensitivity"]["value"] >= 0.8
+
+
+def test_what_no_threshold_can_be_taken_from(tmp_path):
+    with pytest.raises(InputError, match=r"none\.json: no such file"):
+        threshold_from(tmp_path / "none.json", 0.9)
+    for content in ("", "[]", "{}", '{"images": [{"Label": 1}]}', '{"images": [{"Label": "x", "probability": 0.1}]}'):
+        (tmp_path / "bad.json").write_text(content)
+        with pytest.raises(InputError, match=r"bad\.json: not the evaluation\.json"):
+            threshold_from(tmp_path / "bad.json", 0.9)
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("--sensitivity", 0.9), "go together"),
+        (("--threshold-from", "x.json"), "go together"),
+        (("--threshold", 0.3, "--sensitivity", 0.9, "--threshold-from", "x.json"), "not both"),
+        (("--threshold", 1.5), "from 0, below 1"),
+        (("--sensitivity", 0.9, "--threshold-from", "x.json"), "x.json: no such file"),
+    ],
+)
+def test_wrong_options(tool, weights, args, told):
+    done = tool("evaluate", "--weights", weights, "--model", "lenet-relu", *args)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr.splitlines()[-1]
+
+
+def test_ten_classes():
+    logits = np.eye(10, dtype="float32")[[3, 1, 4, 1, 5]] * 4
+    predictions = Predictions(list("abcde"), np.array([[3], [1], [4], [1], [0]]), logits)
+    measures = all_measures(predictions)
+    assert measures["accuracy"]["value"] == 0.8
+    rows = image_rows(Assessment("lenet-mnist", None, None, 5, predictions, measures))
+    assert [row["predicted"] for row in rows] == [3, 1, 4, 1, 5]
+    assert rows[4] == {
+        "imgName": "e",
+        "Label": 0,
+        "predicted": 5,
+        "probability": pytest.approx(np.e**4 / (np.e**4 + 9)),
+    }

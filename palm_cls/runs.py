@@ -30,9 +30,8 @@ import paddle
 from palm_cls.checkpoint import load, save, verify
 from palm_cls.files import replacing
 from palm_cls.messages import InputError, RunError, notice
+from palm_cls.records import LOG, SETTINGS, best_record, read_settings, write_json
 
-SETTINGS = "settings.json"
-LOG = "log.csv"
 LOCK = ".lock"
 CHECKPOINT = re.compile(r"last-\d{4}-\d{8}\.(json|pdparams|pdopt)")
 LEFT_OVER = re.compile(rf"\.({CHECKPOINT.pattern}|best\.pdparams|log\.csv|settings\.json)\.\d+\.tmp")  # by a kill
@@ -257,32 +256,6 @@ def _set_random_state(state):
 
 def _digest(content):
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
-
-
-def best_record(records):
-    """The record with the highest validation accuracy, the first of equals."""
-    return max(records, key=lambda record: record["valid_accuracy"])
-
-
-def read_settings(path):
-    """The settings of the run that `path` belongs to (its directory, or a file in it); {} where there are none."""
-    path = Path(path)
-    file = (path.parent if path.is_file() else path) / SETTINGS
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(f"{file}: damaged ({error})") from error
-    if not isinstance(settings, dict) or "versions" not in settings:
-        raise InputError(f"{file}: not the settings of a run")
-    return settings
-
-
-def write_json(content, path):
-    """Write `content` as indented JSON, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _make_room(directory):

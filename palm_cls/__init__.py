@@ -30,6 +30,8 @@ _HOME = {
     "train": "training",
     "train_recipe": "training",
     "resume_recipe": "training",
+    "train_seeds": "seeds",
+    "resume_seeds": "seeds",
     "evaluate": "evaluation",
     "evaluation": "evaluation",
     "assess": "assessment",

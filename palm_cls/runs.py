@@ -30,12 +30,13 @@ import paddle
 from palm_cls.checkpoint import load, save, verify
 from palm_cls.files import replacing
 from palm_cls.messages import InputError, RunError, notice
+from palm_cls.records import LOG, SEEDS, SETTINGS, best_record, read_seeds, read_settings, seed_directory, write_json
 
-SETTINGS = "settings.json"
-LOG = "log.csv"
 LOCK = ".lock"
 CHECKPOINT = re.compile(r"last-\d{4}-\d{8}\.(json|pdparams|pdopt)")
-LEFT_OVER = re.compile(rf"\.({CHECKPOINT.pattern}|best\.pdparams|log\.csv|settings\.json)\.\d+\.tmp")  # by a kill
+LEFT_OVER = re.compile(
+    rf"\.({CHECKPOINT.pattern}|best\.pdparams|log\.csv|settings\.json|seeds\.json)\.\d+\.tmp"
+)  # by a kill
 KEPT = 2  # checkpoints: the last one, and the one before in case the disk damages it
 
 
@@ -79,16 +80,25 @@ class Progress:
 
 
 def start_run(directory, settings):
-    """Make a run's directory with its settings.json; an earlier run in it is moved to `directory`-1, -2, ...
+    """Make a run's directory with its settings.json; what was run there before is moved to `directory`-1, -2, ...
 
     Returns the lock that keeps other processes out until it is closed. Raises InputError where anything but an earlier
     run would be in the way, RunError where another process is at work there.
     """
+    return _start(directory, SETTINGS, settings)
+
+
+def start_seeds(directory, content):
+    """Make a directory for runs with several seeds, with its seeds.json; all else is as with `start_run`."""
+    return _start(directory, SEEDS, content)
+
+
+def _start(directory, name, content):
     directory = Path(os.path.abspath(directory))
     _make_room(directory)
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(lock_run(directory))
-        write_settings(directory, settings)
+        write_json({**content, "versions": versions()}, directory / name)
         stack.pop_all()
     return lock
 
@@ -259,48 +269,30 @@ def _digest(content):
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
 
 
-def best_record(records):
-    """The record with the highest validation accuracy, the first of equals."""
-    return max(records, key=lambda record: record["valid_accuracy"])
-
-
-def read_settings(path):
-    """The settings of the run that `path` belongs to (its directory, or a file in it); {} where there are none."""
-    path = Path(path)
-    file = (path.parent if path.is_file() else path) / SETTINGS
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(f"{file}: damaged ({error})") from error
-    if not isinstance(settings, dict) or "versions" not in settings:
-        raise InputError(f"{file}: not the settings of a run")
-    return settings
-
-
-def write_json(content, path):
-    """Write `content` as indented JSON, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def _make_room(directory):
     if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory}: a file; --output takes a directory")
     if Path.cwd().is_relative_to(directory):
         raise InputError(f"{directory}: the current directory lies in it; give another --output")
-    if read_settings(directory):
-        number = 1
-        while (aside := directory.with_name(f"{directory.name}-{number}")).exists():
-            number += 1
-        with lock_run(directory) as lock:
-            if os.name == "nt":  # where no directory moves that holds an open file
-                lock.close()
-            directory.rename(aside)
-        notice(f"The earlier run in {directory} was moved to {aside}.")
+    if read_settings(directory) or read_seeds(directory):
+        _move_aside(directory)
     elif directory.is_dir() and not all(
         entry.name == LOCK or LEFT_OVER.fullmatch(entry.name) for entry in directory.iterdir()
     ):
         raise InputError(f"{directory}: not empty, and not the output of a run; give another --output")
     directory.mkdir(parents=True, exist_ok=True)
+
+
+def _move_aside(directory):
+    number = 1
+    while (aside := directory.with_name(f"{directory.name}-{number}")).exists():
+        number += 1
+    seeds = read_seeds(directory).get("seeds", [])
+    with contextlib.ExitStack() as stack:
+        for place in (directory, *(seed_directory(directory, seed) for seed in seeds)):
+            if place.is_dir():  # nobody may be at work in any of them
+                lock = stack.enter_context(lock_run(place))
+                if os.name == "nt":  # where no directory moves that holds an open file
+                    lock.close()
+        directory.rename(aside)
+    notice(f"The earlier run{'s' if seeds else ''} in {directory} {'were' if seeds else 'was'} moved to {aside}.")

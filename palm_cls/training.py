@@ -181,9 +181,9 @@ def train_recipe(
         load(weights, model)
     settings = {
         "model": name,
-        "data": _absolute(dataset.root),
+        "data": absolute(dataset.root),
         "demo": dataset.is_demo,
-        "train_csv": _absolute(train_csv),
+        "train_csv": absolute(train_csv),
         "skip_bad": skip_bad,
         "train_images": train_loader.images,
         "valid_images": valid_loader.images,
@@ -191,7 +191,7 @@ def train_recipe(
         "valid_sha256": valid_loader.fingerprint,
         "batch_size": recipe.batch_size,
         "seed": seed,
-        "weights": _absolute(weights),
+        "weights": absolute(weights),
         "save_every": save_every,
         "device": device,
         "threads": runtime.threads(),
@@ -228,21 +228,29 @@ def resume_recipe(output, **changes):
             f"{output}: not a run of a recipe; palm_cls.train(..., resume=True) resumes what `train` began"
         )
     taken = {"name": settings["model"], **{key: settings[key] for key in RESUMED}}
-    changes.update({key: _absolute(changes[key]) for key in ("train_csv", "weights") if key in changes})
-    for key in (*FIXED, "name"):
-        if changes.get(key, taken[key]) != taken[key]:
-            what = "model" if key == "name" else key.replace("_", " ")
-            raise InputError(
-                f"{output}: its {what} is {taken[key]}, not {changes[key]}; a run goes on only as it began. "
-                "Leave the option out, or start a new run"
-            )
-    if "data" not in changes and not Path(taken["data"]).is_dir():
-        raise InputError(f"{output}: its images were in {taken['data']}, which is gone; say where they are with --data")
+    refuse_changes(output, taken, changes, (*FIXED, "name"))
     _tell_changes(taken, changes, output)
     return train_recipe(**{**taken, **changes}, output=output, resume=True)
 
 
-def _absolute(path):
+def refuse_changes(output, taken, changes, fixed):
+    """Raise InputError where one of the `changes` of what a run in `output` was begun with is of those that are fixed.
+
+    Also raises it where the images are gone and the changes do not say where they are.
+    """
+    for key in fixed:
+        now = absolute(changes.get(key)) if key in ("train_csv", "weights") else changes.get(key)
+        if key in changes and now != taken[key]:
+            what = "model" if key == "name" else key.replace("_", " ")
+            raise InputError(
+                f"{output}: its {what} is {taken[key]}, not {now}; a run goes on only as it began. "
+                "Leave the option out, or start a new run"
+            )
+    if "data" not in changes and not Path(taken["data"]).is_dir():
+        raise InputError(f"{output}: its images were in {taken['data']}, which is gone; say where they are with --data")
+
+
+def absolute(path):
     """As settings.json keeps a path, so that a run can go on from another directory."""
     return None if path is None else os.path.abspath(path)
 

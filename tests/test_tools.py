@@ -14,7 +14,7 @@ import pytest
 from conftest import PROJECT
 from test_dataset import archives
 
-TOOLS = ["train", "evaluate", "xlsx2csv", "prepare_data", "show_images", "check_data", "bench"]
+TOOLS = ["train", "evaluate", "xlsx2csv", "prepare_data", "show_images", "check_data", "bench", "compare"]
 HEAVY = {"paddle", "cv2", "pandas", "torch"}  # to import
 # how lines begin that are no errors
 NOTICES = ("Running on ", "Resized images are kept", "No images found", "This is the demo set")

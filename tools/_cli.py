@@ -12,6 +12,8 @@ sys.path.insert(
 
 from palm_cls.messages import InputError, RunError, command_line  # noqa: E402  only now can it be found
 
+SEEDS_LIMIT = 1000  # in a range; a slip of the finger should not fill the memory with numbers
+
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line, with exit status 2."""
@@ -113,6 +115,23 @@ def positive_int(text):
 def seed(text):
     """An argparse type: a seed that NumPy takes."""
     return _number(int, text, "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)
+
+
+def seeds(text):
+    """An argparse type: a list of seeds, each once, as 0-4 or 0,3,7 or 0-2,7."""
+    numbers = [number for part in text.split(",") for number in _seed_range(part)]
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} has a seed twice")
+    return numbers
+
+
+def _seed_range(text):
+    first, _, last = text.partition("-")
+    first = seed(first)
+    numbers = range(first, 1 + (seed(last) if "-" in text else first))
+    if not 0 < len(numbers) <= SEEDS_LIMIT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range of 1 to {SEEDS_LIMIT} seeds, from low to high")
+    return numbers
 
 
 def positive_float(text):

@@ -17,6 +17,7 @@ from _cli import (
     positive_int,
     run,
     seed,
+    seeds,
     settle_runtime,
     tool_command,
 )
@@ -47,7 +48,9 @@ def parse_args():
     rate = f"learning rate (default: {lesson.learning_rate})"
     add("--lr", dest="learning_rate", type=positive_float, metavar="X", help=rate)
     add("--momentum", type=fraction, metavar="X", help=f"of the optimizer (default: {lesson.momentum})")
-    add("--seed", type=seed, metavar="N", help="of all random numbers (default: 0)")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--seed", type=seed, metavar="N", help="of all random numbers (default: 0)")
+    either.add_argument("--seeds", type=seeds, metavar="LIST", help="a run with each, as 0-4 or 0,3,7, in DIR/seed-N")
     add("--weights", type=path, metavar="PATH", help="start from these: a .pdparams file, or a run (its best epoch)")
     add_runtime_options(parser)
     add("--output", type=path, metavar="DIR", help="where the run goes (default: output/MODEL)")
@@ -78,19 +81,24 @@ def main():
         parser.error("--resume DIR or --output DIR, not both")
     default = os.path.join("output", options.get("name", DEFAULT))
     output = options.pop("resume", None) or options.pop("output", default)
-    earlier = settings_time(output)
+    several = "seeds" in options or (resume and os.path.isfile(os.path.join(output, "seeds.json")))
+    earlier = time_begun(output)
     try:
-        trained = train_or_resume(output, resume, options)
+        trained = (train_several if several else train_one)(output, resume, options)
     except KeyboardInterrupt:
-        if resume or settings_time(output) != earlier:
+        if resume or time_begun(output) != earlier:
             print(f"Go on with: {tool_command('train', '--resume', output)}", file=sys.stderr)
         raise
-    tell_results(trained)
-    tell_next_steps(trained, with_data=resume or "data" in options)
+    if several:
+        tell_several(trained)
+    else:
+        tell_one(trained, with_data=resume or "data" in options)
+    if trained.recipe.advice:
+        print(trained.recipe.advice)
     return 0
 
 
-def train_or_resume(output, resume, options):
+def train_one(output, resume, options):
     from palm_cls.training import resume_recipe, train_recipe
 
     if resume:
@@ -98,14 +106,22 @@ def train_or_resume(output, resume, options):
     return train_recipe(**{"name": DEFAULT, **options}, output=output)
 
 
-def settings_time(output):
-    """When the run in `output` was begun, or None; another time after it means that a new run has begun."""
-    settings = os.path.join(output, "settings.json")
-    return os.stat(settings).st_mtime_ns if os.path.isfile(settings) else None
+def train_several(output, resume, options):
+    from palm_cls.seeds import resume_seeds, train_seeds
+
+    if resume:
+        return resume_seeds(output, **options)
+    return train_seeds(**{"name": DEFAULT, **options}, output=output)
 
 
-def tell_results(trained):
-    from palm_cls.runs import best_record
+def time_begun(output):
+    """When what is in `output` was begun, or None; another time after it means that something new was begun."""
+    files = [os.path.join(output, name) for name in ("settings.json", "seeds.json")]
+    return next((os.stat(file).st_mtime_ns for file in files if os.path.isfile(file)), None)
+
+
+def tell_one(trained, with_data):
+    from palm_cls.records import best_record
 
     last, best = trained.history[-1], best_record(trained.history)
     print(
@@ -113,14 +129,20 @@ def tell_results(trained):
         f"best epoch {best['epoch']}: accuracy {best['valid_accuracy']:.4f}; "
         f"on {last['valid_images']} validation images {trained.dataset.remark}".rstrip()
     )
-
-
-def tell_next_steps(trained, with_data):
     data = ("--data", trained.dataset.root) if with_data else ()
     print(f"The run lies in {trained.output}. Evaluate its best epoch:")
     print(f"    {tool_command('evaluate', '--weights', trained.output, *data)}")
-    if trained.recipe.advice:
-        print(trained.recipe.advice)
+
+
+def tell_several(trained):
+    from palm_cls.comparison import format_spread
+
+    histories = list(trained.histories.values())
+    images, remark = histories[0][-1]["valid_images"], trained.dataset.remark
+    print(f"seeds {', '.join(map(str, trained.histories))}: accuracy on {images} validation images {remark}".rstrip())
+    print(format_spread(histories))
+    print(f"The runs lie in {trained.output}. Compare them, epoch by epoch:")
+    print(f"    {tool_command('compare', trained.output)}")
 
 
 if __name__ == "__main__":

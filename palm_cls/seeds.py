@@ -1,0 +1,131 @@
+"""Several runs of one recipe that differ in their seed only, in one directory.
+
+    seeds.json    the seeds, and what all the runs are begun with; written before the first
+    seed-0        the run with seed 0, as `palm_cls.runs` describes it
+    seed-1        ...
+
+A directory that was left in the middle has all of this in seeds.json, so that the missing runs can be made up for.
+"""
+
+import gc
+from collections import namedtuple
+from pathlib import Path
+
+from palm_cls import runs, runtime
+from palm_cls.checkpoint import load
+from palm_cls.dataset import find_dataset
+from palm_cls.messages import InputError
+from palm_cls.readers import dataset_readers
+from palm_cls.records import SEEDS, read_seeds, read_settings, seed_directory, write_json
+from palm_cls.training import absolute, refuse_changes, resume_recipe, train_recipe
+from palm_cls.zoo import build_model, find_recipe
+
+# What a directory goes on with as it began; another learning rate would hold for some seeds and not for others.
+FIXED = ("name", "train_csv", "skip_bad", "weights", "batch_size", "learning_rate", "momentum")
+TAKEN = (*FIXED, "data", "epochs", "save_every")
+
+# output: Path of the directory; histories: {seed: what `train` returns}; recipe: the Recipe; dataset: the Dataset
+TrainedSeeds = namedtuple("TrainedSeeds", ("output", "histories", "recipe", "dataset"))
+
+
+def train_seeds(
+    name,
+    seeds,
+    data=None,
+    train_csv=None,
+    skip_bad=False,
+    weights=None,
+    device=None,
+    output=None,
+    save_every=None,
+    cache=True,
+    **changes,
+):
+    """Train the recipe `name` once with each of the `seeds` (int), one after another, and return a TrainedSeeds.
+
+    output: directory of the runs, default output/`name`; what was run there before is moved aside. The rest is as
+    `train_recipe` takes it, and each run has the numbers that `train_recipe` gives with its seed. Raises InputError for
+    what is missing, before anything is moved or written.
+    """
+    output = Path(output or Path("output", name))
+    recipe = find_recipe(name)._replace(**changes)
+    dataset = _check(name, seeds, data, train_csv, skip_bad, weights, device, output, cache, recipe.batch_size)
+    content = {
+        "seeds": list(seeds),
+        "name": name,
+        "data": absolute(dataset.root),
+        "train_csv": absolute(train_csv),
+        "skip_bad": skip_bad,
+        "weights": absolute(weights),
+        "save_every": save_every,
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "momentum": recipe.momentum,
+    }
+    with runs.start_seeds(output, content):
+        return _train_missing(output, content, {"device": device, "cache": cache})
+
+
+def _check(name, seeds, data, train_csv, skip_bad, weights, device, output, cache, batch_size):
+    """Raise InputError for all that would end the first run before its first step; returns the Dataset."""
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds {list(seeds)}: expected one or more, each once")
+    runtime.choose_device(device)
+    dataset = find_dataset(absolute(data))  # so told as each run will tell it, and therefore once
+    dataset_readers(dataset, batch_size, train_csv, skip_bad, cache)
+    if weights is not None:
+        if Path(absolute(weights)).is_relative_to(absolute(output)):
+            raise InputError(f"{weights}: would be moved aside with {output}, and missing then; give another --output")
+        load(weights, build_model(name))
+    return dataset
+
+
+def resume_seeds(output, seeds=None, device=None, cache=True, **changes):
+    """Finish the runs in a directory of `train_seeds` and make those that are missing; returns a TrainedSeeds.
+
+    seeds: those that were given, and more; `changes` may be epochs (more of them, for every seed), data (the same
+    images in another place) and save_every. Raises InputError, naming it, for a change of anything else.
+    """
+    content = read_seeds(output)
+    if not {"seeds", *TAKEN} <= set(content):
+        raise InputError(f"{output}: no runs with several seeds there to resume (no {SEEDS} of them in it)")
+    seeds = content["seeds"] if seeds is None else list(seeds)
+    if missing := [seed for seed in content["seeds"] if seed not in seeds]:
+        raise InputError(
+            f"{output}: begun with seed {missing[0]}, too; --seeds can only add to those it was begun with"
+        )
+    if "seed" in changes:
+        raise InputError(f"{output}: runs with several seeds, not with seed {changes['seed']}; leave --seed out")
+    if unknown := set(changes) - set(TAKEN):
+        raise TypeError(f"resume_seeds() takes no {', '.join(sorted(unknown))}")
+    refuse_changes(output, content, changes, FIXED)
+    if changes.get("epochs", content["epochs"]) < content["epochs"]:
+        raise InputError(f"{output}: its runs have {content['epochs']} epochs; --epochs can only be more of them")
+    changes = {**changes, "data": absolute(changes.get("data", content["data"]))}
+    with runs.lock_run(output):
+        content = {**content, **changes, "seeds": seeds}
+        write_json(content, Path(output, SEEDS))
+        return _train_missing(Path(output), content, {"device": device, "cache": cache})
+
+
+def _train_missing(output, content, passing):
+    """Go through all seeds; a run that is finished only gives its history, unless it has fewer epochs than all should.
+
+    passing: what is not kept with the runs, {argument of train_recipe: value}.
+    """
+    histories, seeds = {}, content["seeds"]
+    for number, seed in enumerate(seeds, start=1):
+        print(f"seed {seed} ({number} of {len(seeds)}), in {seed_directory(output, seed)}:")
+        histories[seed], recipe, dataset = _train_one(seed_directory(output, seed), seed, content, passing)
+        gc.collect()  # what the run leaves is in cycles, a few hundred MB that the next one would come on top of
+    return TrainedSeeds(output, histories, recipe, dataset)
+
+
+def _train_one(directory, seed, content, passing):
+    options = {key: content[key] for key in TAKEN}
+    if read_settings(directory):
+        trained = resume_recipe(directory, seed=seed, **options, **passing)
+    else:
+        trained = train_recipe(seed=seed, output=directory, **options, **passing)
+    return trained.history, trained.recipe, trained.dataset

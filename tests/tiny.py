@@ -1,0 +1,45 @@
+"""The recipe "tiny", which trains in no time: known once this module is imported.
+
+python tests/tiny.py ... is tools/train.py ... with that recipe. With INTERRUPTED_STEP=N in the environment it presses
+Ctrl-C in its Nth training step.
+"""
+
+import itertools
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+from palm_cls import models, zoo  # noqa: E402  only now can they be found
+import paddle.nn as nn  # noqa: E402
+
+
+STEPS = itertools.count(1)
+
+
+class Tiny(nn.Layer):
+    """Logits [N, 1] of images [N, 3, 224, 224], with dropout, so that paddle's random numbers matter."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.AdaptiveAvgPool2D(4), nn.Flatten(), nn.Linear(48, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 1)
+        )
+
+    def forward(self, x):
+        if self.training and str(next(STEPS)) == os.environ.get("INTERRUPTED_STEP"):
+            os.kill(os.getpid(), signal.SIGINT)
+        return self.layers(x)
+
+
+models.Tiny = Tiny
+zoo.RECIPES["tiny"] = zoo.Recipe(network="Tiny", arguments={}, epochs=1)
+
+if __name__ == "__main__":
+    sys.argv[0] = str(PROJECT / "tools" / "train.py")
+    sys.path.insert(0, str(PROJECT / "tools"))
+    runpy.run_path(sys.argv[0], run_name="__main__")

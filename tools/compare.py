@@ -1,0 +1,56 @@
+"""Compare runs: a table, their curves, and for two of them the tests on the same images.
+
+python tools/compare.py RUN RUN ... [--output FIGURE.png]
+"""
+
+import os
+
+from _cli import Parser, path, run, tool_command
+
+DEFAULT = os.path.join("output", "compare.png")
+
+
+def parse_args():
+    parser = Parser(
+        description="Compare runs: a table, their curves as a figure, and for two of them the tests on the same images."
+    )
+    several = "a run's directory, or one of runs with several seeds"
+    parser.add_argument("runs", type=path, nargs="+", metavar="RUN", help=several)
+    parser.add_argument(
+        "--output", type=path, default=DEFAULT, metavar="FILE.png", help="the figure (default: %(default)s)"
+    )
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+
+    from palm_cls.comparison import compare_predictions, curves, find_runs, format_table, has_predictions, write_figure
+
+    runs, missing = find_runs(args.runs)
+    lines = [format_table(runs)]
+    for directory, seeds in missing.items():
+        lines += [f"Not begun yet: {directory}, seed {', '.join(map(str, seeds))}. Train what is missing:"]
+        lines += [f"    {tool_command('train', '--resume', directory)}"]
+    if len(runs) == 2:
+        without = [run for run in runs if not has_predictions(run)]
+        lines += [how_to_predict(without) if without else compare_predictions(*runs)]
+    figure = write_figure(curves(runs), args.output)
+    print("\n".join(lines))
+    print(f"figure: {figure}")
+    return 0
+
+
+def how_to_predict(runs):
+    """The commands that write the predictions which the tests need."""
+    commands = [tool_command("evaluate", "--weights", run.path, *data_option(run)) for run in runs]
+    return "\n    ".join(["To test the two runs on the same images, first let evaluate.py predict them:", *commands])
+
+
+def data_option(run):
+    data = run.settings.get("data")
+    return ("--data", data) if data else ()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -31,12 +31,12 @@ Assessment = namedtuple("Assessment", ("name", "weights", "dataset", "listed", "
 def assess(weights, name=None, data=None, batch_size=10, device=None, cache=True, threshold=0.5):
     """Evaluate weights on the validation images, print the lesson's lines, and return an Assessment.
 
-    weights: a run's directory (its best epoch) or a `.pdparams` file; name: the recipe, if the run does not tell it;
+    weights: a run's directory (its best epoch) or a `.pdparams` file; name: the recipe, if the weights do not tell it;
     data, device: as for `train_recipe`; threshold: of the probability, above which an image counts as positive.
     Raises InputError for what is missing or does not fit.
     """
     weights = weights_file(weights)
-    name = name or runs.read_settings(weights).get("model")
+    name = name or runs.describe(weights).get("model")
     if not isinstance(name, str):
         raise InputError(f"{weights} does not tell its network; say which it is (--model)")
     runtime.choose_device(device)

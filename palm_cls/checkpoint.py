@@ -1,12 +1,16 @@
 """Checkpoints: weights in `NAME.pdparams`, the optimizer in `NAME.pdopt`, as `paddle.save` writes them.
 
-Plain `paddle.load` reads both. Parameters go by their structured names (`conv1.weight`), velocities too
-(`conv1.weight.velocity`): paddle's own names for them (`linear_3.w_0_velocity_0`) count up through the process, so that
-a second network, or a second optimizer, would not find its velocities again.
+Plain `paddle.load` reads both, and finds nothing but the state dictionary: what else a file tells about its weights
+(`read_about`: which network they are of, which images it takes) stands behind that. Parameters go by their structured
+names (`conv1.weight`), velocities too (`conv1.weight.velocity`): paddle's own names for them
+(`linear_3.w_0_velocity_0`) count up through the process, so that a second network, or a second optimizer, would not
+find its velocities again.
 
 `load` runs nothing of what it reads, and takes the files of PaddlePaddle 1.6 too (see `palm_cls.statefile`).
 """
 
+import json
+import os
 from pathlib import Path
 
 from palm_cls import runtime  # noqa: F401  settles the threads before paddle is imported
@@ -19,25 +23,40 @@ from palm_cls.messages import InputError
 from palm_cls.statefile import is_fluid, read_state, rename_fluid
 from palm_cls.zoo import RECIPES, build_model
 
+ABOUT = b"palm_cls about:"  # then JSON, up to the seal
+ABOUT_SIZE = 1 << 16  # bytes before the seal in which that lies
 SHOWN = 5  # names listed in a message before "and N more"
 
 
-def save(path, model, optimizer=None):
+def save(path, model, optimizer=None, about=None):
     """Write `path`.pdparams, and with an optimizer `path`.pdopt, each whole or not at all.
 
-    `path` is without suffix, as in the lesson ("output/lenet/best"). Returns {file name: sha256 of its content}.
+    `path` is without suffix, as in the lesson ("output/lenet/best"). about: what `read_about` should tell of the
+    weights, a dictionary that JSON can hold, not above 64 kB. Returns {file name: sha256 of its content}.
     """
-    states = {f"{path}.pdparams": model.state_dict()}
+    parts = {f"{path}.pdparams": (model.state_dict(), _about_bytes(about))}
     if optimizer is not None:
         _ensure_slots(model, optimizer)
-        states[f"{path}.pdopt"] = _structured(optimizer.state_dict(), model)
-    return {Path(file).name: _write(state, file) for file, state in states.items()}
+        parts[f"{path}.pdopt"] = (_structured(optimizer.state_dict(), model), b"")
+    return {Path(file).name: _write(file, *part) for file, part in parts.items()}
 
 
-def _write(state, path):
-    """`paddle.save`, then the seal: a mark and the checksum of what stands before. Unpickling ends before the seal."""
+def _about_bytes(about):
+    content = ABOUT + json.dumps(about, sort_keys=True).encode() if about else b""
+    if len(content) > ABOUT_SIZE:
+        raise ValueError(f"{len(content)} bytes about the weights; there is room for {ABOUT_SIZE}")
+    return content
+
+
+def _write(path, state, about):
+    """`paddle.save`, `about`, and the seal: a mark and the checksum of what stands before.
+
+    Unpickling ends where the state does, and does not come to the rest.
+    """
     with replacing(path) as temporary:
         paddle.save(state, str(temporary))
+        with temporary.open("ab") as file:
+            file.write(about)
         sha256 = file_digest(temporary)
         with temporary.open("ab") as file:
             file.write(SEAL + bytes.fromhex(sha256))
@@ -73,6 +92,25 @@ def weights_file(path):
         if candidate.is_file():
             return candidate
     raise InputError(f"{path}: no weights there; expected a run directory with best.pdparams, or a .pdparams file")
+
+
+def read_about(path):
+    """What a `.pdparams` file tells about its weights, as `save` was given it; {} for a file that tells nothing.
+
+    Reads the end of the file only, and leaves checking the whole to `load`. Raises InputError where it is damaged.
+    """
+    if read_seal(path) is None:
+        return {}
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - SEAL_SIZE - ABOUT_SIZE))
+        _, mark, text = file.read()[:-SEAL_SIZE].rpartition(ABOUT)
+    try:
+        about = json.loads(text) if mark else {}
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict):
+        raise InputError(f"{path}: damaged: what it tells about its weights cannot be read")
+    return about
 
 
 def _read(path, model):

@@ -154,6 +154,12 @@ def recognise(root):
     return None
 
 
+def lies_in_demo_set(directory):
+    """Whether a directory of images belongs to the demo set (which lies up to two levels above it)."""
+    directory = Path(directory).resolve()
+    return any((place / DEMO_MARK).is_file() for place in (directory, *list(directory.parents)[:2]))
+
+
 def find_dataset(directory=None):
     """The data set to work on: `directory`, else $PALM_DATA, else where it usually lies, else the demo set.
 

@@ -17,6 +17,8 @@ machine.keep_freed_memory()  # a decoded photograph takes 13 MB, and the next on
 
 MOST_SCANS = 1000  # of one JPEG; progressive ones have about 10, and a few bytes for each cost a pass over all pixels
 IMAGE_SIZE = 224  # pixels, height and width that the lesson's networks take
+# What `transform_img` makes, as checkpoints tell it: height and width in pixels, order of the channels, range of values
+INPUT = {"size": IMAGE_SIZE, "channels": "BGR", "range": [-1.0, 1.0]}
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # how these files begin
 START_OF_SCAN, END_OF_IMAGE = 0xDA, b"\xff\xd9"  # markers of JPEG: the pixels follow; nothing follows
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # of a segment: ff 00, ff ff and ff d0..d7 are none

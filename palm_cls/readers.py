@@ -22,13 +22,14 @@ import numpy as np
 
 from palm_cls import machine
 from palm_cls.cache import ImageCache
-from palm_cls.dataset import image_names
-from palm_cls.images import IMAGE_SIZE, read_image, resize, scale
+from palm_cls.dataset import image_names, lies_in_demo_set
+from palm_cls.images import IMAGE_SIZE, INPUT, read_image, resize, scale
 from palm_cls.labels import read_labels
 from palm_cls.messages import InputError, notice
 
 MODES = ("train", "valid", "eval")
 AHEAD = 2  # batches being decoded while one is in use
+CLASSES = ["no pathological myopia", "pathological myopia"]  # labels 0 and 1
 LABEL_OF_LETTER = {"H": 0, "N": 0, "P": 1}  # high myopia and normal: not pathological; P: pathological
 
 
@@ -152,6 +153,11 @@ class Reader:
             pool = ThreadPoolExecutor(machine.available_cores())
             stack.callback(pool.shutdown, cancel_futures=True)  # not left running by whoever leaves an epoch early
             yield pool, read
+
+    @property
+    def about(self):
+        """What weights trained on these batches must be fed with, and what they tell: see `palm_cls.runs.describe`."""
+        return {"input": INPUT, "classes": CLASSES, "demo": lies_in_demo_set(self.directory)}
 
     @property
     def fingerprint(self):

@@ -1,6 +1,6 @@
 """The output directory of a run, from which it can go on after any interruption.
 
-    settings.json             how the run was made
+    settings.json             how the run was made; every .pdparams repeats from it what `describe` tells
     log.csv                   a row an epoch
     best.pdparams             weights of the epoch with the highest validation accuracy (the first of equals)
     last-EPOCH-STEP.json      a checkpoint after EPOCH epochs and STEP steps: position, random state, order of the
@@ -27,11 +27,12 @@ import numpy as np
 from palm_cls import runtime  # noqa: F401  settles the threads before paddle is imported
 import paddle
 
-from palm_cls.checkpoint import load, save, verify
+from palm_cls.checkpoint import load, read_about, save, verify
 from palm_cls.files import replacing
 from palm_cls.messages import InputError, RunError, notice
 from palm_cls.records import LOG, SEEDS, SETTINGS, best_record, read_seeds, read_settings, seed_directory, write_json
 
+ABOUT = ("model", "input", "classes", "demo")  # settings without which weights cannot be used, or not understood
 LOCK = ".lock"
 CHECKPOINT = re.compile(r"last-\d{4}-\d{8}\.(json|pdparams|pdopt)")
 LEFT_OVER = re.compile(
@@ -154,7 +155,7 @@ def save_checkpoint(directory, progress, model, optimizer, loader):
     directory = Path(directory)
     _require_finite(progress, model, optimizer)
     name = f"last-{progress.epoch:04d}-{progress.step:08d}"
-    files = save(directory / name, model, optimizer)
+    files = save(directory / name, model, optimizer, about=_about(directory))
     state = {
         "progress": asdict(progress),
         "order": getattr(loader, "order", None),
@@ -175,7 +176,7 @@ def _write_results(directory, progress, model):
     """The log; and the weights of the best epoch, if that has just ended."""
     if progress.batch == 0 and progress.history:
         if best_record(progress.history) is progress.history[-1]:
-            save(directory / "best", model)
+            save(directory / "best", model, about=_about(directory))
         _write_log(directory, progress.history)
 
 
@@ -267,6 +268,21 @@ def _set_random_state(state):
 
 def _digest(content):
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def describe(weights):
+    """What is known about the weights in a `.pdparams` file, wherever it was copied to; what is not, is left out.
+
+    "model": name of its recipe; "input": the images that it takes, as `palm_cls.images.INPUT`; "classes": names of the
+    labels; "demo": whether it was trained on the demo set. A file of before they told this themselves is described by
+    the settings of the run that it lies in.
+    """
+    return read_about(weights) or _about(weights)
+
+
+def _about(path):
+    settings = read_settings(path)
+    return {name: settings[name] for name in ABOUT if settings.get(name) is not None}
 
 
 def _make_room(directory):

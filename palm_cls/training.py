@@ -55,7 +55,8 @@ def train(
     training, over the epoch), "valid_loss" and "valid_accuracy" (after it), "valid_images"; all weighted by sample.
     Raises RunError for a loss that is not finite, or another process in `output`. Ctrl-C finishes the step and saves.
     """
-    settings = {**(settings or {}), "epochs": epochs, "learning_rate": learning_rate, "momentum": momentum}
+    settings = {**getattr(train_loader, "about", {}), **(settings or {})}
+    settings.update({"epochs": epochs, "learning_rate": learning_rate, "momentum": momentum})
     optimizer = paddle.optimizer.Momentum(learning_rate, momentum, parameters=model.parameters())
     progress = runs.Progress(seed=runtime.current_seed())
 

@@ -14,6 +14,8 @@ import pytest
 from conftest import PROJECT
 from test_dataset import archives
 
+from palm_cls.dataset import DEMO_REMARK
+
 TOOLS = ["train", "evaluate", "xlsx2csv", "prepare_data", "show_images", "check_data", "bench", "compare"]
 HEAVY = {"paddle", "cv2", "pandas", "torch"}  # to import
 # how lines begin that are no errors
@@ -163,9 +165,11 @@ def test_evaluate_refuses_what_it_cannot_use(trained, tool, small_demo, tmp_path
         "weights of another network (lenet). missing: conv4.weight, ",
     )
     shutil.copy(run / "best.pdparams", tmp_path / "stray.pdparams")
-    assert_refused(
-        tool("evaluate", "--weights", tmp_path / "stray.pdparams"), "does not tell its network; give --model"
-    )
+    evaluated = tool("evaluate", "--weights", tmp_path / "stray.pdparams", "--data", small_demo)
+    assert f"\nlenet, {tmp_path / 'stray.pdparams'}: 10 of 10 images {DEMO_REMARK}\n" in evaluated.stdout
+    content = (tmp_path / "stray.pdparams").read_bytes()
+    (tmp_path / "stray.pdparams").write_bytes(content.partition(b"palm_cls about:")[0])  # as it was once written
+    assert_refused(tool("evaluate", "--weights", tmp_path / "stray.pdparams"), "does not tell its network")
     assert_refused(tool("evaluate"), "--weights")
 
 

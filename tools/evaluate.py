@@ -14,7 +14,7 @@ def parse_args():
     parser = Parser(description="Evaluate trained weights on the validation images.")
     add = parser.add_argument
     add("--weights", type=path, required=True, metavar="PATH", help="a run (its best epoch), or a .pdparams file")
-    add("--model", choices=RECIPES, help="the network (default: that of the run in which the weights lie)")
+    add("--model", choices=RECIPES, help="the network (default: the one that the weights tell)")
     add_data_option(parser)
     add("--batch-size", type=positive_int, default=10, metavar="N", help="images at a time (default: %(default)s)")
     add("--threshold", type=fraction, metavar="T", help="positive is a probability above this (default: 0.5)")

@@ -77,8 +77,11 @@ def add_data_option(parser):
     parser.add_argument("--data", type=path, metavar="DIR", help=f"directory of the data set ({found})")
 
 
-def add_runtime_options(parser):
-    """The options of every tool that runs a network: --device; --threads and --stock, see `settle_runtime`."""
+def add_runtime_options(parser, cache=True):
+    """The options of every tool that runs a network: --device; --threads and --stock, see `settle_runtime`.
+
+    cache: whether the tool keeps resized images on disk, and so takes --no-cache.
+    """
     add = parser.add_argument
     add("--device", metavar="NAME", help="cpu, gpu, gpu:1, ... (default: the GPU, where there is one)")
     add(
@@ -88,7 +91,8 @@ def add_runtime_options(parser):
         help="for the network to compute with (default: all cores that may be used)",
     )
     add("--stock", action="store_true", help="leave PaddlePaddle's own speed settings as they come")
-    add("--no-cache", dest="cache", action="store_false", help="decode the images every epoch, keep none on disk")
+    if cache:
+        add("--no-cache", dest="cache", action="store_false", help="decode the images every epoch, keep none on disk")
 
 
 def settle_runtime(options):

@@ -1,0 +1,78 @@
+"""Predict images with trained weights: a probability and a label for each.
+
+python tools/predict.py --weights output/alexnet photos
+"""
+
+import argparse
+import sys
+
+from _cli import Parser, add_runtime_options, fraction, path, positive_int, run, settle_runtime
+
+from palm_cls.zoo import RECIPES
+
+OUTPUTS = (".csv", ".jsonl")
+
+
+def parse_args():
+    parser = Parser(description="Predict images with trained weights: a probability and a label for each.")
+    add = parser.add_argument
+    add("images", type=path, nargs="+", metavar="PATH", help='images, folders of them, patterns such as "photos/*.jpg"')
+    add("--weights", type=path, required=True, metavar="PATH", help="a run (its best epoch), or a .pdparams file")
+    add("--model", choices=RECIPES, help="the network (default: the one that the weights tell)")
+    add("--output", type=output, metavar="FILE", help="a new .csv or .jsonl file (default: print CSV)")
+    add("--threshold", type=fraction, default=0.5, metavar="T", help="label 1 above this probability (default: 0.5)")
+    add("--batch-size", type=positive_int, default=10, metavar="N", help="images at a time (default: %(default)s)")
+    add("--cam", type=path, metavar="DIR", help="write each image there as NAME.cam.jpg, with its Grad-CAM over it")
+    add_runtime_options(parser, cache=False)
+    return parser.parse_args()
+
+
+def output(text):
+    if not text.lower().endswith(OUTPUTS):
+        raise argparse.ArgumentTypeError(f"{text!r} ends in none of {', '.join(OUTPUTS)}")
+    return text
+
+
+def main():
+    args = parse_args()
+    settle_runtime(vars(args))
+
+    from palm_cls import prediction, runtime
+    from palm_cls.assessment import CAVEAT
+    from palm_cls.messages import RunError, notice
+
+    images = prediction.find_images(args.images)
+    overlays = prediction.overlay_paths(args.cam, images) if args.cam else []
+    prediction.refuse_existing([*([args.output] if args.output else []), *overlays])
+    runtime.choose_device(args.device)
+    model, about = prediction.trained_network(args.weights, args.model)
+    notice(CAVEAT)
+    if about.get("demo"):
+        notice(prediction.DEMO_WARNING)
+    found = prediction.predictions(model, images, args.batch_size, args.threshold)
+    if args.cam:
+        found = prediction.with_overlays(model, found, overlays)
+    errors = write(found, images, args.output)
+    if errors:
+        raise RunError(f"{errors} of {len(images)} images could not be predicted; their rows tell why")
+    return 0
+
+
+def write(found, images, output):
+    """Write the rows as they come; returns how many of them are errors."""
+    from tqdm import tqdm
+
+    from palm_cls.prediction import row_writer, shown_names
+
+    rows_show = output is None and sys.stdout.isatty()  # and a bar would be in their way
+    with row_writer(output) as write_row:
+        bar = tqdm(found, "predicted", len(images), unit="image", leave=False, disable=rows_show or None)
+        errors = 0
+        for name, prediction in zip(shown_names(images), bar):
+            write_row(name, prediction)
+            errors += prediction.error is not None
+    return errors
+
+
+if __name__ == "__main__":
+    run(main)

@@ -28,7 +28,7 @@ SCHEMA = "CREATE TABLE images (name BLOB PRIMARY KEY, state BLOB, checksum INTEG
 # What decides the pixels besides the file: the builds of OpenCV have different JPEG libraries.
 DECODER = f"{platform.machine()}, OpenCV {cv2.__version__}, build {zlib.crc32(cv2.getBuildInformation().encode()):x}"
 # In messages of SQLite's OperationalError, where the file is not to blame:
-CIRCUMSTANCES = ("locked", "readonly", "unable to open", "full", "disk I/O")
+CIRCUMSTANCES = ("locked", "unable to open", "full", "disk I/O")
 PAGE = 4096  # bytes
 LIMIT = 4 << 30  # bytes of one cache: 28,000 images of 224 x 224
 KEEP_FREE = 1 << 30  # bytes left free on the disk, for checkpoints
@@ -53,6 +53,7 @@ class ImageCache:
         for path in _places(self.directory, side) if sqlite3 else ():
             try:
                 self.db = _open(path)
+                self.file_number = path.stat().st_ino
             except (sqlite3.Error, OSError):
                 continue
             self.path = path
@@ -132,8 +133,16 @@ class ImageCache:
                 self._stop_writing(error)
                 if "full" not in str(error):
                     self._close()  # or each image might wait for the lock of another process
-                    _remove_if_damaged(self.path, error)
+                    if self._is_still_this_file():
+                        _remove_if_damaged(self.path, error)
         return []
+
+    def _is_still_this_file(self):
+        """Whether no other process has removed it, and perhaps begun it anew."""
+        try:
+            return self.path.stat().st_ino == self.file_number
+        except OSError:
+            return False
 
     def _stop_writing(self, reason):
         self.writable = False

@@ -222,6 +222,32 @@ def test_damage_is_found_and_mended(images, decoded, data):
     assert decoded == []
 
 
+@pytest.mark.parametrize("version", [0, 2, 3, 255])  # 2: a journal of another kind; above: read-only to SQLite
+def test_a_damaged_header_that_forbids_writing(images, decoded, version):
+    plain = epoch(images)
+    content = bytearray((images / FILE).read_bytes())
+    content[18] = version
+    (images / FILE).write_bytes(content)
+    draw(images / "N0000.jpg", 0)
+    os.utime(images / "N0000.jpg", ns=(0, 0))  # so that something must be written
+    for _ in range(3):
+        decoded.clear()
+        assert epoch(images) == plain
+    assert decoded == []
+    assert not Path(os.environ["XDG_CACHE_HOME"]).exists()
+
+
+def test_a_cache_that_another_process_began_anew_is_left_alone(images):
+    epoch(images)
+    with ImageCache(images, 224) as cache:
+        (images / FILE).unlink()
+        epoch(images)
+        anew = (images / FILE).stat().st_ino
+        draw(images / "N0000.jpg", 77)
+        cache.image(images / "N0000.jpg", lambda path: resize(read_image(path)))  # writes to a file without a name
+    assert (images / FILE).stat().st_ino == anew
+
+
 @pytest.mark.parametrize(
     "statement",
     [

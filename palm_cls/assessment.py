@@ -18,9 +18,9 @@ from palm_cls.evaluation import measures, predict_all
 from palm_cls.files import replacing
 from palm_cls.messages import InputError
 from palm_cls.readers import valid_reader
+from palm_cls.records import EVALUATION
 from palm_cls.zoo import build_model
 
-JSON_FILE, CSV_FILE = "evaluation.json", "predictions.csv"
 CAVEAT = "This is a teaching model, not a medical device."
 
 # name: of the recipe; weights: Path; dataset: the Dataset; listed: number of images in its table;
@@ -108,7 +108,7 @@ def threshold_from(json_file, sensitivity):
         labels, chances = ([image[key] for image in images] for key in ("Label", "probability"))
         labels, chances = np.array(labels, "int64"), np.array(chances, "float64")
     except FileNotFoundError:
-        raise InputError(f"{json_file}: no such file; expected the {JSON_FILE} of another evaluation") from None
+        raise InputError(f"{json_file}: no such file; expected the {EVALUATION} of another evaluation") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{json_file}: not the {JSON_FILE} of an evaluation ({error})") from error
+        raise InputError(f"{json_file}: not the {EVALUATION} of an evaluation ({error})") from error
     return metrics.threshold_for_sensitivity(labels, chances, sensitivity)

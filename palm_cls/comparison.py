@@ -20,9 +20,8 @@ from palm_cls.dataset import DEMO_REMARK
 from palm_cls.files import replacing
 from palm_cls.messages import InputError
 from palm_cls.metrics import mcnemar, mean_and_range, paired_auc_difference
-from palm_cls.records import SETTINGS, best_record, read_log, read_seeds, read_settings, seed_directory
+from palm_cls.records import PREDICTIONS, SETTINGS, best_record, read_log, read_seeds, read_settings, seed_directory
 
-PREDICTIONS = "predictions.csv"
 PREDICTED = ("imgName", "Label", "logit", "predicted")  # its columns that are read here
 HEADER = ("run", "model", "seed", "epochs", "last accuracy", "loss", "best accuracy", "loss")
 OPTIMISTIC = "The best epoch is optimistic: it is chosen on the very images that it is measured on."

@@ -1,6 +1,5 @@
 """Trained weights on images of one's own: `predictions`, and the files that `tools/predict.py` writes."""
 
-import collections
 import contextlib
 import csv
 import glob
@@ -22,10 +21,10 @@ from palm_cls.files import replacing
 from palm_cls.images import INPUT, read_image, transform_img
 from palm_cls.inference import logits_function
 from palm_cls.messages import InputError, excerpt
+from palm_cls.readers import begun_ahead
 from palm_cls.runs import describe
 from palm_cls.zoo import RECIPES, build_model
 
-AHEAD = 2  # batches being decoded while one is in use
 OVERLAY = ".cam.jpg"  # how the names of overlays end
 COLUMNS = ("imgName", "probability", "label", "error")
 DEMO_WARNING = "Its weights were trained on the demo set (drawn images): its predictions tell nothing about eyes."
@@ -135,22 +134,17 @@ def probabilities(logits):
 
 def _decoded(paths, batch_size):
     """Batches of (path, float32 [3, 224, 224] or None, None or error), decoded ahead by threads."""
-    begun = collections.deque()
+    batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
     pool = ThreadPoolExecutor(machine.available_cores())
     try:
-        for start in range(0, len(paths), batch_size):
-            batch = paths[start : start + batch_size]
-            begun.append([(path, pool.submit(_read, path)) for path in batch])
-            if len(begun) > AHEAD:
-                yield _finished(begun.popleft())
-        while begun:
-            yield _finished(begun.popleft())
+        yield from begun_ahead(_begin(batch, pool) for batch in batches)
     finally:
         pool.shutdown(cancel_futures=True)  # not left running by whoever stops early
 
 
-def _finished(batch):
-    return [(path, *future.result()) for path, future in batch]
+def _begin(paths, pool):
+    futures = [pool.submit(_read, path) for path in paths]
+    return lambda: [(path, *future.result()) for path, future in zip(paths, futures)]
 
 
 def _read(path):

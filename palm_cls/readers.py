@@ -118,13 +118,7 @@ class Reader:
         starts = range(batch * self.batch_size, self.images, self.batch_size)
         batches = [self.samples[start : start + self.batch_size] for start in starts]
         with self._decoding() as (pool, read):
-            begun = collections.deque()
-            for samples in batches:
-                begun.append(_begin(samples, pool, read))
-                if len(begun) > AHEAD:
-                    yield _finish(*begun.popleft())
-            while begun:
-                yield _finish(*begun.popleft())
+            yield from begun_ahead(_begin(samples, pool, read) for samples in batches)
 
     def drop_bad(self):
         """Leave out, for training only, the images that do not decode; their names and number are told."""
@@ -194,12 +188,26 @@ def _error_of(path, read):
     return ""
 
 
+def begun_ahead(batches):
+    """The batches of a generator that has threads begin each, finished, and AHEAD of them begun before their turn.
+
+    batches: of functions without arguments that wait for the threads and return the batch.
+    """
+    begun = collections.deque()
+    for finish in batches:
+        begun.append(finish)
+        if len(begun) > AHEAD:
+            yield begun.popleft()()
+    while begun:
+        yield begun.popleft()()
+
+
 def _begin(samples, pool, read):
-    """Have threads fill the batch of these samples."""
+    """Have threads fill the batch of these samples; returns the function that waits for it, see `begun_ahead`."""
     imgs = np.empty((len(samples), 3, IMAGE_SIZE, IMAGE_SIZE), "float32")
     labels = np.array([[label] for _, label in samples], "float32")
     futures = [pool.submit(_fill, out, path, read) for out, (path, _) in zip(imgs, samples)]
-    return imgs, labels, futures
+    return functools.partial(_finish, imgs, labels, futures)
 
 
 def _fill(out, path, read):

@@ -15,6 +15,7 @@ from palm_cls.messages import InputError
 SETTINGS = "settings.json"
 LOG = "log.csv"
 SEEDS = "seeds.json"
+EVALUATION, PREDICTIONS = "evaluation.json", "predictions.csv"  # what tools/evaluate.py writes
 LOGGED = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")  # what a log must tell of every epoch
 
 

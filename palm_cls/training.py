@@ -114,16 +114,17 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10):
             runtime.seed_step(progress.seed, progress.step)
             logits = model(paddle.to_tensor(imgs))
             loss = cross_entropy(logits, paddle.to_tensor(labels))
-            _check_loss(loss.item(), "", loader, optimizer, progress)
+            value = loss.item()
+            _check_loss(value, "", loader, optimizer, progress)
             if progress.batch % log_every == 0:
-                tqdm.write(f"epoch: {progress.epoch}, batch_id: {progress.batch}, loss is: {loss.item():.8g}")
+                tqdm.write(f"epoch: {progress.epoch}, batch_id: {progress.batch}, loss is: {value:.8g}")
             loss.backward()
             optimizer.step()
             optimizer.clear_grad(set_to_zero=machine.is_stock())  # no zeros to write, and none to add to
 
             hits = int((predicted_classes(logits.detach()) == labels.flatten()).sum())
-            progress.end_step(len(imgs), hits, loss.item())
-            bar.set_postfix_str(f"loss {loss.item():.4f}", refresh=False)
+            progress.end_step(len(imgs), hits, value)
+            bar.set_postfix_str(f"loss {value:.4f}", refresh=False)
             bar.update(len(imgs))
             yield
 

@@ -53,11 +53,13 @@ def main():
 
 def files_to_write(args, weights):
     """The JSON and the CSV: as asked for, else beside the weights, with their name unless it is a run's best."""
+    from palm_cls.records import EVALUATION, PREDICTIONS
+
     folder, name = os.path.split(weights)
     prefix = "" if name == "best.pdparams" else f"{name.partition('.')[0]}."
     return (
-        args.json or os.path.join(folder, f"{prefix}evaluation.json"),
-        args.csv or os.path.join(folder, f"{prefix}predictions.csv"),
+        args.json or os.path.join(folder, prefix + EVALUATION),
+        args.csv or os.path.join(folder, prefix + PREDICTIONS),
     )
 
 

@@ -37,6 +37,8 @@ _HOME = {
     "assess": "assessment",
     "binary_measures": "metrics",
     "logits_function": "inference",
+    "report_run": "report",
+    "write_report": "report",
     "find_images": "prediction",
     "trained_network": "prediction",
     "predictions": "prediction",

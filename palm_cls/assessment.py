@@ -23,9 +23,9 @@ from palm_cls.zoo import build_model
 
 CAVEAT = "This is a teaching model, not a medical device."
 
-# name: of the recipe; weights: Path; dataset: the Dataset; listed: number of images in its table;
-# predictions: Predictions; measures: dict
-Assessment = namedtuple("Assessment", ("name", "weights", "dataset", "listed", "predictions", "measures"))
+# model: name of the recipe, or None; weights: Path; data: directory of the images; demo: whether they are drawn;
+# listed: number of images in their table; predictions: Predictions; measures: dict
+Assessment = namedtuple("Assessment", ("model", "weights", "data", "demo", "listed", "predictions", "measures"))
 
 
 def assess(weights, name=None, data=None, batch_size=10, device=None, cache=True, threshold=0.5):
@@ -45,10 +45,18 @@ def assess(weights, name=None, data=None, batch_size=10, device=None, cache=True
     model = build_model(name)
     load(weights, model)
     print("start evaluation .......")
-    predictions = predict_all(model, loader)
-    lesson = measures(predictions.logits, predictions.labels)
+    found = assess_network(model, loader, weights, name, threshold)
+    lesson = measures(found.predictions.logits, found.predictions.labels)
     print(f"loss={lesson['loss']}, acc={lesson['accuracy']} {dataset.remark}".rstrip())
-    return Assessment(name, weights, dataset, loader.images, predictions, all_measures(predictions, threshold))
+    return found
+
+
+def assess_network(model, loader, weights, name=None, threshold=0.5):
+    """The Assessment of a network that has its weights already, on the images of a reader. weights: their file."""
+    predictions = predict_all(model, loader)
+    demo = loader.about["demo"]
+    found = all_measures(predictions, threshold)
+    return Assessment(name, weights, loader.directory, demo, loader.images, predictions, found)
 
 
 def all_measures(predictions, threshold=0.5):
@@ -63,10 +71,10 @@ def write_assessment(assessment, json_file, csv_file):
     """Write an Assessment: measures, settings and images as JSON, and the images as CSV; each whole or not at all."""
     rows = image_rows(assessment)
     content = {
-        "model": assessment.name,
+        "model": assessment.model,
         "weights": str(assessment.weights),
-        "data": str(assessment.dataset.root),
-        "demo": assessment.dataset.is_demo,
+        "data": str(assessment.data),
+        "demo": assessment.demo,
         "caveat": CAVEAT,
         "versions": runs.versions(),
         "listed": assessment.listed,

@@ -23,7 +23,7 @@ import numpy as np
 from palm_cls import machine
 from palm_cls.cache import ImageCache
 from palm_cls.dataset import image_names, lies_in_demo_set
-from palm_cls.images import IMAGE_SIZE, INPUT, read_image, resize, scale
+from palm_cls.images import IMAGE_SIZE, INPUT, read_image, resize, scale, transform_img
 from palm_cls.labels import read_labels
 from palm_cls.messages import InputError, notice
 
@@ -174,6 +174,19 @@ class Reader:
     def names(self, batch):
         """Names of the images in batch number `batch` of the present order."""
         return self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+    @property
+    def labels(self):
+        """Labels of the images in the present order: a list of int."""
+        return [label for _, label in self.samples]
+
+    def photo(self, name):
+        """The image of that name as it is on the disk: uint8 BGR [height, width, 3]."""
+        return read_image(Path(self.directory, name))
+
+    def img(self, name):
+        """The image of that name as the network takes it: float32 [3, 224, 224]."""
+        return transform_img(self.photo(name))
 
 
 def _read_resized(path):

@@ -16,6 +16,7 @@ SETTINGS = "settings.json"
 LOG = "log.csv"
 SEEDS = "seeds.json"
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.csv"  # what tools/evaluate.py writes
+REPORT, FIGURES = "report.html", "figures"
 LOGGED = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")  # what a log must tell of every epoch
 
 

@@ -7,6 +7,7 @@
                               images, and names and checksums of
     last-EPOCH-STEP.pdparams  the weights and
     last-EPOCH-STEP.pdopt     the optimizer's state that belong to it; the last two checkpoints are kept
+    report.html, figures, evaluation.json, predictions.csv     what `palm_cls.report` writes in the end
 
 A checkpoint counts only as a whole: its .json is written last, and no file that a .json names is ever written again.
 """
@@ -36,7 +37,8 @@ ABOUT = ("model", "input", "classes", "demo")  # settings without which weights 
 LOCK = ".lock"
 CHECKPOINT = re.compile(r"last-\d{4}-\d{8}\.(json|pdparams|pdopt)")
 LEFT_OVER = re.compile(
-    rf"\.({CHECKPOINT.pattern}|best\.pdparams|log\.csv|settings\.json|seeds\.json)\.\d+\.tmp"
+    rf"\.({CHECKPOINT.pattern}|best\.pdparams|log\.csv|(settings|seeds|evaluation)\.json|predictions\.csv|report\.html)"
+    r"\.\d+\.tmp"
 )  # by a kill
 KEPT = 2  # checkpoints: the last one, and the one before in case the disk damages it
 

@@ -39,6 +39,7 @@ def train_seeds(
     output=None,
     save_every=None,
     cache=True,
+    report=True,
     **changes,
 ):
     """Train the recipe `name` once with each of the `seeds` (int), one after another, and return a TrainedSeeds.
@@ -64,7 +65,7 @@ def train_seeds(
         "momentum": recipe.momentum,
     }
     with runs.start_seeds(output, content):
-        return _train_missing(output, content, {"device": device, "cache": cache})
+        return _train_missing(output, content, {"device": device, "cache": cache, "report": report})
 
 
 def _check(name, seeds, data, train_csv, skip_bad, weights, device, output, cache, batch_size):
@@ -81,7 +82,7 @@ def _check(name, seeds, data, train_csv, skip_bad, weights, device, output, cach
     return dataset
 
 
-def resume_seeds(output, seeds=None, device=None, cache=True, **changes):
+def resume_seeds(output, seeds=None, device=None, cache=True, report=True, **changes):
     """Finish the runs in a directory of `train_seeds` and make those that are missing; returns a TrainedSeeds.
 
     seeds: those that were given, and more; `changes` may be epochs (more of them, for every seed), data (the same
@@ -106,7 +107,7 @@ def resume_seeds(output, seeds=None, device=None, cache=True, **changes):
     with runs.lock_run(output):
         content = {**content, **changes, "seeds": seeds}
         write_json(content, Path(output, SEEDS))
-        return _train_missing(Path(output), content, {"device": device, "cache": cache})
+        return _train_missing(Path(output), content, {"device": device, "cache": cache, "report": report})
 
 
 def _train_missing(output, content, passing):

@@ -24,8 +24,8 @@ FIXED = ("train_csv", "skip_bad", "seed", "weights", "batch_size", "momentum")
 RESUMED = (*FIXED, "data", "epochs", "learning_rate", "save_every")
 
 # output: Path of the run's directory; history: what `train` returns; recipe: the Recipe; dataset: the Dataset;
-# model: the trained network
-TrainedRun = namedtuple("TrainedRun", ("output", "history", "recipe", "dataset", "model"))
+# model: the trained network; report: Path of the report, or None
+TrainedRun = namedtuple("TrainedRun", ("output", "history", "recipe", "dataset", "model", "report"))
 
 
 def train(
@@ -162,6 +162,7 @@ def train_recipe(
     save_every=None,
     resume=False,
     cache=True,
+    report=True,
     **changes,
 ):
     """Train the recipe `name` (see `palm_cls.zoo`) as `tools/train.py` does, and return a TrainedRun.
@@ -169,8 +170,8 @@ def train_recipe(
     data: directory of the data set, as `find_dataset` takes it; train_csv: table of the training labels; skip_bad:
     leave out training images that do not decode; weights: where to start from, as `load` takes it; device: as
     `choose_device` takes it; output: default output/`name`; save_every, resume: as `train` takes them; cache: keep
-    the resized images on disk. `changes` override entries of the recipe: epochs, batch_size, learning_rate, momentum.
-    Raises InputError for what is missing.
+    the resized images on disk; report: write one in the end (see `palm_cls.report`). `changes` override entries of the
+    recipe: epochs, batch_size, learning_rate, momentum. Raises InputError for what is missing.
     """
     recipe = find_recipe(name)._replace(**changes)
     output = Path(output or Path("output", name))
@@ -214,15 +215,29 @@ def train_recipe(
         settings=settings,
         remark=dataset.remark,
     )
-    return TrainedRun(output, history, recipe, dataset, model)
+    written = _write_report(output, name, train_loader, valid_loader, len(history)) if report else None
+    return TrainedRun(output, history, recipe, dataset, model, written)
+
+
+def _write_report(output, name, train_loader, valid_loader, epochs):
+    """The Path of the run's report; None, and a notice, where it cannot be written, for the run itself is safe."""
+    from palm_cls.report import REPORT, tells, write_report  # a second later than the first step
+
+    try:
+        if tells(output, epochs):  # a run that was finished already
+            return Path(output, REPORT)
+        return write_report(output, build_model(name), train_loader, valid_loader)
+    except (InputError, OSError, ImportError) as error:
+        notice(f"The run in {output} is finished, but its report could not be written: {error}")
+        return None
 
 
 def resume_recipe(output, **changes):
     """Go on with the run in the directory `output`, as if it had never stopped, and return a TrainedRun.
 
     `changes` may be epochs (more of them), learning_rate (from here on), data (the same images in another place),
-    save_every, device and cache; the run's settings hold for the rest. Raises InputError, naming it, for a change of
-    anything else, and where there is no run.
+    save_every, device, cache and report; the run's settings hold for the rest. Raises InputError, naming it, for a
+    change of anything else, and where there is no run.
     """
     settings = _settings_of(output)
     if not {"model", *RESUMED} <= set(settings):

@@ -53,9 +53,14 @@ def real_palm():
 
 @pytest.fixture(scope="session")
 def tool():
-    """Run a tool as a user would: tool("train", "--epochs", 1) -> CompletedProcess with text output."""
+    """Run a tool as a user would: tool("train", "--epochs", 1) -> CompletedProcess with text output.
 
-    def run(name, *args, cwd=None, **env):
+    Training writes no report, which takes seconds, unless asked to: tool("train", report=True).
+    """
+
+    def run(name, *args, cwd=None, report=False, **env):
+        if name == "train" and not report:
+            args = (*args, "--no-report")
         command = [sys.executable, str(PROJECT / "tools" / f"{name}.py"), *map(str, args)]
         environment = {**os.environ, "PYTHONIOENCODING": "utf-8", **env}
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, encoding="utf-8", timeout=600)

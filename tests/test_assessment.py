@@ -90,7 +90,7 @@ def test_ten_classes():
     predictions = Predictions(list("abcde"), np.array([[3], [1], [4], [1], [0]]), logits)
     measures = all_measures(predictions)
     assert measures["accuracy"]["value"] == 0.8
-    rows = image_rows(Assessment("lenet-mnist", None, None, 5, predictions, measures))
+    rows = image_rows(Assessment("lenet-mnist", None, None, False, 5, predictions, measures))
     assert [row["predicted"] for row in rows] == [3, 1, 4, 1, 5]
     assert rows[4] == {
         "imgName": "e",

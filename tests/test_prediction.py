@@ -50,7 +50,8 @@ DEMO_WEIGHTS = {
 def run(small_demo, tmp_path_factory):
     """Directory of a run: an epoch of lenet-relu on the small demo set."""
     directory = tmp_path_factory.mktemp("trained") / "run"
-    train_recipe("lenet-relu", data=small_demo, epochs=1, output=directory, device="cpu", cache=False)
+    options = {"epochs": 1, "device": "cpu", "cache": False, "report": False}
+    train_recipe("lenet-relu", data=small_demo, output=directory, **options)
     return directory
 
 

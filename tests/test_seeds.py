@@ -19,7 +19,7 @@ from palm_cls.seeds import resume_seeds, train_seeds
 from palm_cls.training import train_recipe
 
 
-TRAIN = [sys.executable, "-W", "ignore", str(TESTS / "tiny.py"), "--model", "tiny"]  # tools/train.py that knows it
+TRAIN = [sys.executable, "-W", "ignore", str(TESTS / "tiny.py"), "--model", "tiny", "--no-report"]  # as tools/train.py
 
 
 def train(*args, cwd=None, **env):
@@ -42,7 +42,7 @@ def copy(several, tmp_path):
 
 
 def test_each_run_is_as_if_made_alone(several, small_demo, tmp_path):
-    train_recipe("tiny", data=small_demo, seed=2, output=tmp_path / "alone")
+    train_recipe("tiny", data=small_demo, seed=2, output=tmp_path / "alone", report=False)
     alone, second = contents(tmp_path / "alone"), contents(several[1] / "seed-2")
     assert list(alone) == list(second)
     assert alone == second
@@ -113,7 +113,7 @@ def test_ctrl_c_in_the_second_run_and_going_on(several, small_demo, tmp_path):
 
 
 def test_more_epochs_and_more_seeds(copy, several, capsys):
-    trained = resume_seeds(copy, seeds=[0, 2, 1], epochs=2)
+    trained = resume_seeds(copy, seeds=[0, 2, 1], epochs=2, report=False)
     assert list(trained.histories) == [0, 2, 1]
     assert [len(read_log(copy / f"seed-{seed}")) for seed in trained.histories] == [2, 2, 2]
     assert read_log(copy / "seed-2")[0] == read_log(several[1] / "seed-2")[0]

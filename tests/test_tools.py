@@ -16,7 +16,18 @@ from test_dataset import archives
 
 from palm_cls.dataset import DEMO_REMARK
 
-TOOLS = ["train", "evaluate", "xlsx2csv", "prepare_data", "show_images", "check_data", "bench", "compare", "predict"]
+TOOLS = [
+    "train",
+    "evaluate",
+    "xlsx2csv",
+    "prepare_data",
+    "show_images",
+    "check_data",
+    "bench",
+    "compare",
+    "predict",
+    "report",
+]
 HEAVY = {"paddle", "cv2", "pandas", "torch"}  # to import
 # how lines begin that are no errors
 NOTICES = ("Running on ", "Resized images are kept", "No images found", "This is the demo set")

@@ -36,14 +36,15 @@ def main():
     settle_runtime(vars(args))
 
     from palm_cls.assessment import CAVEAT, assess, threshold_from, write_assessment
+    from palm_cls.dataset import DEMO_REMARK
     from palm_cls.metrics import format_measures
 
     threshold = 0.5 if args.threshold is None else args.threshold
     if args.threshold_from:
         threshold = threshold_from(args.threshold_from, args.sensitivity)
     found = assess(args.weights, args.model, args.data, args.batch_size, args.device, args.cache, threshold)
-    remark = found.dataset.remark
-    print(f"{found.name}, {found.weights}: {len(found.predictions.labels)} of {found.listed} images {remark}".rstrip())
+    remark = DEMO_REMARK if found.demo else ""
+    print(f"{found.model}, {found.weights}: {len(found.predictions.labels)} of {found.listed} images {remark}".rstrip())
     print(format_measures(found.measures))
     files = files_to_write(args, found.weights)
     write_assessment(found, *files)

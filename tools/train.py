@@ -62,6 +62,7 @@ def parse_args():
         metavar="DIR",
         help="go on with the run in DIR (default: where a new one goes)",
     )
+    add("--no-report", dest="report", action="store_false", help="do not write report.html at the end")
     add("--summary", action="store_true", default=False, help="print the table of layers, and stop")
     return parser, vars(parser.parse_args())
 
@@ -130,6 +131,8 @@ def tell_one(trained, with_data):
         f"on {last['valid_images']} validation images {trained.dataset.remark}".rstrip()
     )
     data = ("--data", trained.dataset.root) if with_data else ()
+    if trained.report:
+        print(f"Its report, for a browser: {trained.report}")
     print(f"The run lies in {trained.output}. Evaluate its best epoch:")
     print(f"    {tool_command('evaluate', '--weights', trained.output, *data)}")
 

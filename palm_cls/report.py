@@ -1,0 +1,407 @@
+"""The report of a run: `report.html`, one file that tells what was trained, how good it is and where it fails.
+
+It needs no network and no script, and is written for people: what each part means stands beside it. The same figures
+lie in the run's `figures` as PNG, and the numbers in its `evaluation.json` and `predictions.csv`.
+"""
+
+import base64
+import datetime
+import io
+import re
+from collections import Counter, namedtuple
+from html import escape
+from pathlib import Path
+
+from palm_cls import runtime  # before anything that imports paddle
+import cv2
+
+from palm_cls import metrics, plots
+from palm_cls.assessment import CAVEAT, assess_network, image_rows, write_assessment
+from palm_cls.cam import grad_cam, overlay
+from palm_cls.checkpoint import load, weights_file
+from palm_cls.dataset import DEMO_REMARK, find_dataset
+from palm_cls.files import replacing
+from palm_cls.messages import InputError
+from palm_cls.readers import dataset_readers
+from palm_cls.records import EVALUATION, FIGURES, PREDICTIONS, REPORT, best_record, read_log, read_settings
+from palm_cls.zoo import build_model
+
+EXAMPLES = 3  # images shown of each class
+MISTAKES = 8  # at most, of those shown
+THUMBNAIL = 320  # pixels, the longer side
+OPTIMISTIC = (
+    "Its weights are those of the best epoch, chosen on the very images that it is measured on: an optimistic choice."
+)
+
+# settings, log: of the run; train, valid: its readers; found: the Assessment of its best epoch; classes: their names
+Facts = namedtuple("Facts", ("directory", "settings", "log", "train", "valid", "model", "found", "classes"))
+
+
+def report_run(directory, data=None, device=None, cache=True, threshold=0.5):
+    """Write the report of a run of a recipe, as `tools/report.py` does; returns its Path.
+
+    data: where the images are now, if no longer where they were; device, cache: as for `train_recipe`; threshold: of
+    the probability, above which an image counts as positive. Raises InputError for what is missing.
+    """
+    settings = read_settings(directory) if Path(directory).is_dir() else {}
+    if not {"model", "data", "batch_size"} <= set(settings):
+        raise InputError(f"{directory}: no run of a recipe there; train one, or give the directory of one")
+    weights_file(directory)  # raises where no epoch is finished
+    runtime.choose_device(device)
+    data = data or settings["data"]
+    dataset = find_dataset(data)
+    options = (settings["batch_size"], settings.get("train_csv"), settings.get("skip_bad", False), cache)
+    return write_report(directory, build_model(settings["model"]), *dataset_readers(dataset, *options), threshold)
+
+
+def write_report(directory, model, train_loader, valid_loader, threshold=0.5):
+    """Evaluate the best epoch of the run in `directory` on all images of a reader, and write everything about it.
+
+    model: a network as the run trained it, which takes the weights of the best epoch here; train_loader, valid_loader:
+    the run's readers. Writes report.html, figures/*.png, evaluation.json and predictions.csv into the run, each whole
+    or not at all, and returns the Path of the first. Raises InputError where no epoch is finished.
+    """
+    directory = Path(directory)
+    weights = weights_file(directory)
+    log, settings = read_log(directory), read_settings(directory)
+    if not log:
+        raise InputError(f"{directory}: no epoch finished yet, so there is nothing to report")
+    load(weights, model)
+    found = assess_network(model, valid_loader, weights, settings.get("model"), threshold)
+    write_assessment(found, directory / EVALUATION, directory / PREDICTIONS)
+    count = max(2, found.predictions.logits.shape[1])
+    classes = settings.get("classes") or valid_loader.about.get("classes") or list(range(count))
+    facts = Facts(directory, settings, log, train_loader, valid_loader, model, found, classes)
+    page = _page(facts)
+    with replacing(directory / REPORT) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return directory / REPORT
+
+
+def tells(directory, epochs):
+    """Whether the report in a run's directory is there, and of this many epochs."""
+    try:
+        head = Path(directory, REPORT).read_text(encoding="utf-8", errors="replace")[:1000]
+    except OSError:
+        return False
+    return _epochs_mark(epochs) in head
+
+
+def _epochs_mark(epochs):
+    return f'<meta name="palm_cls:epochs" content="{epochs}">'
+
+
+def _page(facts):
+    name = escape(str(facts.settings.get("model", facts.directory.name)))
+    parts = [_head(facts, name), _curves(facts), _measures(facts), _mistakes(facts), _data(facts), _settings(facts)]
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    now = datetime.datetime.now().astimezone().isoformat(" ", "minutes")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{name}: what the network learned</title>
+{_epochs_mark(len(facts.log))}
+<style>
+{style}</style>
+</head>
+<body>
+{"".join(parts)}
+<footer>Written {now} by <code>tools/report.py</code>, which writes it again. {CAVEAT}</footer>
+</body>
+</html>
+"""
+
+
+def _head(facts, name):
+    found, measures = facts.found, facts.found.measures
+    best = best_record(facts.log)["epoch"]
+    remark = f" {DEMO_REMARK[1:-1].capitalize()}." if found.demo else ""
+    tiles = [(key, measures.get(key)) for key in ("accuracy", "auc", "sensitivity", "specificity")]
+    shown = "".join(
+        f"<div>{_label(key)}<b>{value['value']:.3f}</b><span class=soft>{_interval(value)}</span></div>\n"
+        for key, value in tiles
+        if value
+    )
+    return f"""<h1>{name}: what the network learned</h1>
+<p class=soft>{len(facts.log)} epochs of training; epoch {best} was the best, and everything below is measured with its
+weights on {measures["images"]} of {found.listed} validation images.</p>
+<p class=plain><strong>{CAVEAT}</strong>{remark}</p>
+<div class=tiles>
+{shown}</div>
+<p class=soft>Below each number stands its 95% interval: where it might as well lie, with so few images.
+{OPTIMISTIC}</p>
+"""
+
+
+def _curves(facts):
+    best = best_record(facts.log)["epoch"]
+    figures = [
+        _figure(facts, "loss", *plots.loss_curve(facts.log, best), "The loss after each epoch (epochs count from 0)."),
+        _figure(
+            facts,
+            "accuracy",
+            *plots.accuracy_curve(facts.log, best),
+            "The share of right answers. Training far above validation: the network learns the images by heart.",
+        ),
+    ]
+    return f"<h2>How it learned</h2>\n<div class=figures>\n{''.join(figures)}</div>\n"
+
+
+def _measures(facts):
+    found, measures = facts.found, facts.found.measures
+    several = "classes" in measures
+    matrix = _figure(
+        facts,
+        "confusion",
+        *plots.confusion(measures, facts.classes),
+        "A row for each true class, a column for each answer: what lies off the diagonal is wrong.",
+        wide=several,
+    )
+    if several:
+        figures, table = [matrix], _class_table(measures, facts.classes)
+    else:
+        labels = found.predictions.labels.flatten().astype("int64")
+        probabilities = metrics.probabilities_of(found.predictions.logits.flatten())
+        figures = [*_binary_figures(facts, labels, probabilities, measures), matrix]
+        table = ""
+    return f"""<h2>How good it is</h2>
+{_measure_table(measures)}{table}<div class=figures>
+{"".join(figures)}</div>
+"""
+
+
+def _binary_figures(facts, labels, probabilities, measures):
+    reliability = _figure(
+        facts,
+        "calibration",
+        *plots.calibration(labels, probabilities, measures),
+        "Of the images called positive with 80%, are 80% positive? On the dotted line: yes. The numbers are images; "
+        "a point of few tells little.",
+    )
+    if measures["auc"] is None:
+        lacking = "<p>Without images of both classes there is neither a ROC nor a precision-recall curve.</p>\n"
+        return [lacking, reliability]
+    ranking = _figure(
+        facts,
+        "roc",
+        *plots.roc(labels, probabilities, measures),
+        "Sensitivity against false alarms, for every threshold: the further to the upper left, the better.",
+    )
+    finding = _figure(
+        facts,
+        "precision_recall",
+        *plots.precision_recall(labels, probabilities, measures),
+        "How many alarms are right (precision), against how many of the positives are found (recall).",
+    )
+    return [ranking, finding, reliability]
+
+
+LABELS = {
+    "auc": "AUC",
+    "ppv": "positive predictive value",
+    "npv": "negative predictive value",
+    "brier": "Brier score",
+}
+MEANING = {
+    "accuracy": "right answers, of all",
+    "loss": "mean cross-entropy, in nats",
+    "auc": "how often a positive image ranks above a negative one",
+    "average_precision": "area under the precision-recall curve",
+    "sensitivity": "of the positives, those found",
+    "specificity": "of the negatives, those left in peace",
+    "ppv": "of those called positive, the positives",
+    "npv": "of those called negative, the negatives",
+    "brier": "mean squared error of the probability; 0 is best",
+    "calibration_error": "how far probabilities are from shares of positives, on average",
+}
+GROUPS = {"N": "normal eyes", "H": "high myopia without pathology"}
+
+
+def _label(key):
+    return LABELS.get(key, key.replace("_", " "))
+
+
+def _measure_table(measures):
+    rows = [(_label(key), measures[key], meaning) for key, meaning in MEANING.items() if key in measures]
+    for letter, value in measures.get("negatives", {}).items():
+        rows.append((f"specificity on {letter}", value, GROUPS[letter]))
+    body = "".join(
+        f"<tr><th scope=row>{label}<small>{meaning}</small></th>"
+        f"<td class=number>{_value(value)}</td><td class=number>{_interval(value)}</td></tr>\n"
+        for label, value, meaning in rows
+    )
+    head = "<th scope=col>measure</th><th scope=col class=number>value</th><th scope=col class=number>95% interval</th>"
+    at, bootstrap = "", ""
+    if "threshold" in measures:
+        at = f"<p>An image counts as positive where its probability is above {measures['threshold']:.6g}.</p>\n"
+        bootstrap = ", that of the AUC comes from a stratified bootstrap"
+    return (
+        f"{at}<div class=scroll><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
+        f"<p class=soft>Intervals of shares are Wilson's{bootstrap}.</p>\n"
+    )
+
+
+def _class_table(measures, classes):
+    columns = ("precision", "recall", "f1")
+    body = "".join(
+        f"<tr><th scope=row>{escape(str(name))}</th>"
+        + "".join(f"<td class=number>{row[column]:.3f}</td>" for column in columns)
+        + f"<td class=number>{row['support']}</td></tr>\n"
+        for name, row in zip(classes, measures["classes"])
+    )
+    head = "".join(f"<th scope=col class=number>{column}</th>" for column in (*columns, "images"))
+    return (
+        f"<div class=scroll><table>\n<thead><tr><th scope=col>class</th>{head}</tr></thead>\n"
+        f"<tbody>\n{body}</tbody></table></div>\n"
+    )
+
+
+def _value(value):
+    value = value["value"] if isinstance(value, dict) else value
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def _interval(value):
+    return f"{value['low']:.3f} to {value['high']:.3f}" if isinstance(value, dict) else ""
+
+
+def _mistakes(facts):
+    rows = [row for row in image_rows(facts.found) if row["Label"] != row["predicted"]]
+    if not rows:
+        return "<h2>Where it is wrong</h2>\n<p>On none of these images.</p>\n"
+    rows.sort(key=_confidence, reverse=True)
+    shown = "".join(_mistake(facts, row) for row in rows[:MISTAKES])
+    which = f"The {MISTAKES} of them" if len(rows) > MISTAKES else "All of them, those"
+    return f"""<h2>Where it is wrong</h2>
+<p>On {len(rows)} of {facts.found.measures["images"]} images. {which} of which it was most sure come first; beside each
+photograph the same with its heat map (Grad-CAM): red is where the network found what speaks for its wrong answer.</p>
+<div class=pairs>
+{shown}</div>
+"""
+
+
+def _confidence(row):
+    return abs(row["logit"]) if "logit" in row else row["probability"]
+
+
+def _mistake(facts, row):
+    name, label, predicted = row["imgName"], row["Label"], row["predicted"]
+    photo = _thumbnail(facts.valid.photo(name))
+    what = f"{escape(str(name))}: labelled {_class(facts, label)}, called {_class(facts, predicted)}"
+    pictures = _image(photo, f"The photograph {escape(str(name))}.")
+    try:
+        heat = grad_cam(facts.model, facts.valid.img(name), label=predicted)
+        pictures += _image(
+            overlay(photo, heat), f"The same with the heat map of the answer {_class(facts, predicted)}."
+        )
+    except InputError:  # a network without convolutions
+        pass
+    chance = f"probability {row['probability']:.4f}" + (" of being positive" if "logit" in row else "")
+    return f"<figure><div class=pair>{pictures}</div><figcaption>{what}; {chance}.</figcaption></figure>\n"
+
+
+def _class(facts, number):
+    return escape(str(facts.classes[number]))
+
+
+def _data(facts):
+    counts = [Counter(loader.labels) for loader in (facts.train, facts.valid)]
+    body = "".join(
+        f"<tr><th scope=row>{_class(facts, number)}</th>"
+        + "".join(f"<td class=number>{count[number]}</td>" for count in counts)
+        + "</tr>\n"
+        for number in range(len(facts.classes))
+    )
+    head = "".join(f"<th scope=col class=number>{name}</th>" for name in ("training", "validation"))
+    total = "".join(f"<td class=number>{sum(count.values())}</td>" for count in counts)
+    examples = "".join(_examples(facts, number) for number in range(len(facts.classes)))
+    return f"""<h2>The data</h2>
+<div class=scroll><table>
+<thead><tr><th scope=col>images</th>{head}</tr></thead>
+<tbody>
+{body}<tr><th scope=row>together</th>{total}</tr>
+</tbody></table></div>
+<p>Some training images of each class:</p>
+<div class=photos>
+{examples}</div>
+"""
+
+
+def _examples(facts, number):
+    names = sorted(name for name, label in zip(facts.train.order, facts.train.labels) if label == number)
+    return "".join(
+        f"<figure>{_image(_thumbnail(facts.train.photo(name)), f'A training image: {_class(facts, number)}.')}"
+        f"<figcaption>{escape(str(name))}: {_class(facts, number)}</figcaption></figure>\n"
+        for name in names[:: max(1, len(names) // EXAMPLES)][:EXAMPLES]  # from all over the list of names
+    )
+
+
+def _settings(facts):
+    settings = dict(facts.settings)
+    versions = settings.pop("versions", {})
+    settings.pop("classes", None)
+    rows = {**settings, **{f"version of {name}": version for name, version in versions.items()}}
+    body = "".join(
+        f"<tr><th scope=row>{escape(key.replace('_', ' '))}</th><td>{escape(_plain(value))}</td></tr>\n"
+        for key, value in rows.items()
+        if value is not None
+    )
+    return f"<h2>How it was made</h2>\n<table>\n<tbody>\n{body}</tbody></table>\n"
+
+
+def _plain(value):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return " to ".join(map(str, value))
+    return str(value)
+
+
+def _thumbnail(photo):
+    """uint8 BGR, its longer side THUMBNAIL pixels; a small image is enlarged by whole pixels, not blurred."""
+    height, width = photo.shape[:2]
+    factor = THUMBNAIL / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return cv2.resize(photo, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_NEAREST)
+
+
+def _image(img, text):
+    """An <img> that holds its file. img: uint8 BGR; text: for those who cannot see it, escaped."""
+    content = cv2.imencode(".jpg", img, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+    height, width = img.shape[:2]
+    source = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+    return f'<img src="{source}" width={width} height={height} alt="{text}">'
+
+
+def _figure(facts, name, figure, text, caption, wide=False):
+    """A <figure> of a matplotlib Figure, which also goes to figures/NAME.png."""
+    path = facts.directory / FIGURES / f"{name}.png"
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150, facecolor="white")
+    drawing = _svg(figure, name, text)
+    return f"<figure{' class=wide' if wide else ''}>\n{drawing}<figcaption>{escape(caption)}</figcaption></figure>\n"
+
+
+def _svg(figure, name, text):
+    """The figure as an <svg> within the page: in its colours and type, every id its own."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    drawing = buffer.getvalue()
+    drawing = drawing[drawing.index("<svg") :]
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
+    drawing = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", drawing)
+    for colour, variable in ((plots.INK, "ink"), (plots.FIRST, "first"), (plots.SECOND, "second")):
+        drawing = drawing.replace(colour, f"var(--{variable})")
+    head, _, rest = drawing.partition(">")
+    view = re.search(r'viewBox="[^"]+"', head)[0]
+    return f'<svg role="img" aria-label="{escape(text)}" {view}>{rest}'

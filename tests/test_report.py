@@ -1,0 +1,262 @@
+"""The report of a run, as a file; tests/test_browser.py looks at it in a browser."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tiny  # noqa: F401  the recipe
+from test_comparison import made_up_run
+from test_tools import assert_refused
+
+from palm_cls import report
+from palm_cls.assessment import CAVEAT
+from palm_cls.checkpoint import save
+from palm_cls.dataset import find_dataset
+from palm_cls.evaluation import predict_all
+from palm_cls.messages import InputError
+from palm_cls.models import LeNet
+from palm_cls.readers import Reader, dataset_readers
+from palm_cls.report import report_run, tells, write_report
+from palm_cls.runtime import set_seed
+from palm_cls.seeds import train_seeds
+from palm_cls.training import resume_recipe, train_recipe
+from palm_cls.zoo import build_model
+
+BINARY = ["accuracy", "calibration", "confusion", "loss", "precision_recall", "roc"]
+LOADING = {"src", "srcset", "href", "xlink:href", "data", "action", "poster", "background"}  # attributes
+
+
+class Page(HTMLParser):
+    """What a page holds: tags [(name, attributes)], and its text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.words = [], []
+        self.source = Path(path).read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def trained(tool, small_demo, tmp_path_factory):
+    """The lesson's command in an empty directory: (CompletedProcess, directory of the run)."""
+    cwd = tmp_path_factory.mktemp("cwd")
+    done = tool("train", "--model", "lenet-relu", "--data", small_demo, "--epochs", 2, cwd=cwd, report=True)
+    assert done.returncode == 0, done.stderr
+    return done, cwd / "output" / "lenet-relu"
+
+
+def test_every_run_ends_with_its_report(trained):
+    done, run = trained
+    path = Path("output", "lenet-relu", "report.html")
+    assert f"Its report, for a browser: {path}" in done.stdout
+    page = Page(run / "report.html")
+    measures = json.loads((run / "evaluation.json").read_text())["measures"]
+    assert f"{measures['auc']['value']:.4f} {measures['auc']['low']:.3f} to {measures['auc']['high']:.3f}" in page.text
+    assert f"measured with its weights on {measures['images']} of 10 validation images" in page.text
+    assert CAVEAT in page.text
+    assert "Demo set: drawn images, tells nothing about eyes." in page.text
+    assert sorted(file.stem for file in (run / "figures").iterdir()) == BINARY
+    assert all(min(cv2.imread(str(file)).shape[:2]) > 300 for file in (run / "figures").iterdir())
+    assert (run / "predictions.csv").is_file()
+
+
+def test_it_needs_nothing_but_itself(trained):
+    page = Page(trained[1] / "report.html")
+    outside = [
+        value
+        for _, attributes in page.tags
+        for name, value in attributes.items()
+        if name in LOADING and not value.startswith(("#", "data:"))
+    ]
+    assert outside == []
+    assert re.findall(r"url\((?!#)|@import", page.source) == []
+    assert page.all("script") == page.all("link") == []
+    policy = next(tag["content"] for tag in page.all("meta") if tag.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none';")
+
+
+def test_who_cannot_see_is_told(trained):
+    page = Page(trained[1] / "report.html")
+    drawings = page.all("svg")
+    assert len(drawings) == len(BINARY)
+    assert all(drawing["role"] == "img" and drawing["aria-label"].endswith(".") for drawing in drawings)
+    assert all(len(image["alt"]) > 10 for image in page.all("img"))
+    identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(set(identifiers)) == len(identifiers) > 100  # of six drawings in one page
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', page.source))
+    assert used <= set(identifiers)
+
+
+def test_the_colours_are_those_of_the_page(trained):
+    """Nothing in the drawings is black, which nobody would see on a dark page."""
+    page = Page(trained[1] / "report.html")
+    drawings = "".join(re.findall(r"<svg.*?</svg>", page.source, re.DOTALL))
+    assert re.findall(r"#[0-9a-fA-F]{6}\b", re.sub(r'(href|url\()="?#[^")]+', "", drawings)) == []
+    assert "var(--ink)" in drawings
+    assert "var(--first)" in drawings
+
+
+@pytest.fixture
+def made_up(tmp_path, small_demo):
+    """A function of a network and labels (10 numbers): the page of a made-up run with them on the demo's images."""
+    images = find_dataset(small_demo).valid_images
+    names = sorted(path.name for path in images.glob("*.jpg"))
+
+    def make(network, labels, classes=None, **settings):
+        run = made_up_run(tmp_path / "run", [0.5, 0.7], **({"classes": classes} if classes else {}), **settings)
+        save(run / "best", network)
+        samples = [(images / name, label) for name, label in zip(names, labels)]
+        readers = [Reader(images, samples, 5, mode, cache=False) for mode in ("train", "valid")]
+        return Page(write_report(run, network, *readers))
+
+    return make
+
+
+def logits_of(model, small_demo):
+    reader = dataset_readers(find_dataset(small_demo), 10, cache=False)[1]
+    return predict_all(model, reader).logits.flatten()
+
+
+@pytest.fixture
+def network(small_demo):
+    """An untrained LeNet with ReLU that calls half of the demo's images positive."""
+    set_seed(1)
+    model = build_model("lenet-relu")
+    middle = np.median(logits_of(model, small_demo))
+    model.fc2.bias.set_value(model.fc2.bias - float(middle))
+    return model
+
+
+def test_the_most_confident_mistakes_come_first(made_up, network, small_demo, monkeypatch):
+    logits = logits_of(network, small_demo)
+    wrong = (logits <= 0).astype(int)
+    right = 1 - wrong
+    surest = np.argsort(-np.abs(logits))
+    labels = right.copy()
+    labels[surest[[1, 4, 6]]] = wrong[surest[[1, 4, 6]]]
+    monkeypatch.setattr(report, "MISTAKES", 2)
+    page = made_up(network, labels.tolist())
+    assert "On 3 of 10 images. The 2 of them of which it was most sure" in page.text
+    shown = re.findall(r"(V\d+\.jpg): labelled", page.text)
+    assert shown == [f"V{surest[k] + 1:04d}.jpg" for k in (1, 4)]
+    heat_maps = [image for image in page.all("img") if "heat map" in image["alt"]]
+    assert len(heat_maps) == 2
+
+
+def test_without_a_mistake(made_up, network, small_demo):
+    labels = (logits_of(network, small_demo) > 0).astype(int).tolist()
+    page = made_up(network, labels)
+    assert "On none of these images." in page.text
+    assert len(page.all("svg")) == len(BINARY)
+
+
+def test_with_one_class_only(made_up, network):
+    page = made_up(network, [0] * 10)
+    assert "neither a ROC nor a precision-recall curve" in page.text
+    assert "AUC undefined" in page.text.replace("how often a positive image ranks above a negative one ", "")
+    assert len(page.all("svg")) == len(BINARY) - 2
+
+
+def test_without_a_convolution_there_is_no_heat_map(made_up, network):
+    page = made_up(build_model("tiny"), [1, 0] * 5)
+    assert "labelled" in page.text
+    assert not any("heat map" in image["alt"] for image in page.all("img"))
+
+
+def test_ten_classes(made_up):
+    set_seed(0)
+    classes = [f"<digit {number}>" for number in range(10)]
+    page = made_up(LeNet(num_classes=10, activation="relu"), list(range(10)), classes)
+    assert len(page.all("svg")) == 3  # loss, accuracy, confusion matrix
+    assert "<digit 7> " in page.text
+    assert "precision recall f1 images" in page.text
+    assert "ROC" not in page.text
+    assert "positive" not in page.text
+
+
+def test_names_are_text(made_up, network, small_demo):
+    """Whatever a class or a model is called, it is no part of the page's markup."""
+    evil = '<script>alert("1")</script>&amp;'
+    page = made_up(network, [0, 1] * 5, [evil, "b"], model=evil)
+    assert page.all("script") == []
+    assert f"{evil}: what the network learned" in page.text
+
+
+def test_the_examples_are_from_all_over_the_list(made_up, network):
+    page = made_up(network, [0] * 7 + [1] * 3)
+    shown = re.findall(r"(V\d+\.jpg): no pathological", page.text)
+    assert shown == ["V0001.jpg", "V0003.jpg", "V0005.jpg"]
+
+
+def test_it_is_written_again_and_when_it_is_not(tmp_path, small_demo, monkeypatch):
+    options = {"data": small_demo, "output": tmp_path / "run", "device": "cpu"}
+    assert train_recipe("tiny", report=False, **options).report is None
+    assert not tells(tmp_path / "run", 1)
+    path = resume_recipe(tmp_path / "run").report
+    assert tells(tmp_path / "run", 1)
+    before = path.stat()
+    assert resume_recipe(tmp_path / "run").report == path
+    assert path.stat().st_mtime_ns == before.st_mtime_ns  # finished before, and reported
+    resume_recipe(tmp_path / "run", epochs=2)
+    assert tells(tmp_path / "run", 2)
+
+    measured = json.loads((tmp_path / "run" / "evaluation.json").read_text())["measures"]
+    report_run(tmp_path / "run", threshold=0.999999)
+    again = json.loads((tmp_path / "run" / "evaluation.json").read_text())["measures"]
+    assert (measured["threshold"], again["threshold"]) == (0.5, 0.999999)
+    assert again["sensitivity"]["value"] == 0
+
+
+def test_a_report_that_fails_costs_no_run(tmp_path, small_demo, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device", "report.html")
+
+    monkeypatch.setattr(report, "_page", full)
+    trained = train_recipe("tiny", data=small_demo, output=tmp_path / "run", device="cpu")
+    assert trained.report is None
+    assert len(trained.history) == 1
+    told = capsys.readouterr().err
+    assert f"The run in {tmp_path / 'run'} is finished, but its report could not be written" in told
+    assert not list((tmp_path / "run").glob(".*.tmp"))
+
+
+def test_each_run_of_several_seeds_has_its_own(tmp_path, small_demo):
+    train_seeds("tiny", [0, 3], data=small_demo, output=tmp_path / "runs", device="cpu")
+    pages = [Page(tmp_path / "runs" / f"seed-{seed}" / "report.html").text for seed in (0, 3)]
+    assert [re.search(r"seed (\d)", page)[1] for page in pages] == ["0", "3"]
+
+
+def test_what_is_no_run_is_refused(tmp_path, small_demo):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no run of a recipe there"):
+        report_run(tmp_path / "empty")
+    with pytest.raises(InputError, match="no run of a recipe there"):
+        report_run(tmp_path / "nowhere")
+    begun = made_up_run(tmp_path / "begun", [], data=str(small_demo), batch_size=10)
+    with pytest.raises(InputError, match="begun"):
+        report_run(begun)
+
+
+def test_the_tool(tool, trained, tmp_path, small_demo):
+    run = shutil.copytree(trained[1], tmp_path / "run")
+    (run / "report.html").unlink()
+    done = tool("report", run, "--threshold", 0.25)
+    assert (done.returncode, done.stdout) == (0, f"written: {run / 'report.html'}\n")
+    assert "probability is above 0.25" in Page(run / "report.html").text
+    assert_refused(tool("report", tmp_path), "no run of a recipe there")
+    assert_refused(tool("report", run, "--data", tmp_path / "nowhere"), "nowhere")

@@ -1,0 +1,36 @@
+"""Write the report of a run again: its report.html, figures, evaluation.json and predictions.csv.
+
+python tools/report.py output/alexnet
+"""
+
+from _cli import Parser, add_data_option, add_runtime_options, fraction, path, run, settle_runtime
+
+
+def parse_args():
+    parser = Parser(description="Write the report of a run again: report.html, figures and measures.")
+    add = parser.add_argument
+    add("run", type=path, metavar="RUN", help="the directory of a run")
+    add_data_option(parser)
+    add(
+        "--threshold",
+        type=fraction,
+        default=0.5,
+        metavar="T",
+        help="positive is a probability above this (default: 0.5)",
+    )
+    add_runtime_options(parser)
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    settle_runtime(vars(args))
+
+    from palm_cls.report import report_run
+
+    print(f"written: {report_run(args.run, args.data, args.device, args.cache, args.threshold)}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -17,7 +17,7 @@ from palm_cls import machine, metrics
 from palm_cls.cam import grad_cam, overlay
 from palm_cls.checkpoint import load, weights_file
 from palm_cls.dataset import image_names, is_image
-from palm_cls.files import replacing
+from palm_cls.files import append_whole, replacing
 from palm_cls.images import INPUT, read_image, transform_img
 from palm_cls.inference import logits_function
 from palm_cls.messages import CAVEAT, InputError, excerpt
@@ -256,13 +256,4 @@ def row_writer(output=None, note=CAVEAT):
 
 
 def _append(file, row):
-    """Write a row in one piece; where the disk is full, take back what there was room for."""
-    content = row.encode("utf-8", "backslashreplace")  # names of files need not be text
-    position = file.tell()
-    try:
-        while content:
-            content = content[file.write(content) :]
-    except OSError as error:
-        file.truncate(position)
-        error.filename = file.name
-        raise
+    append_whole(file, row.encode("utf-8", "backslashreplace"))  # names of files need not be text

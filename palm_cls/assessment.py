@@ -16,12 +16,10 @@ from palm_cls.checkpoint import load, weights_file
 from palm_cls.dataset import find_dataset
 from palm_cls.evaluation import measures, predict_all
 from palm_cls.files import replacing
-from palm_cls.messages import InputError
+from palm_cls.messages import CAVEAT, InputError
 from palm_cls.readers import valid_reader
 from palm_cls.records import EVALUATION
 from palm_cls.zoo import build_model
-
-CAVEAT = "This is a teaching model, not a medical device."
 
 # model: name of the recipe, or None; weights: Path; data: directory of the images; demo: whether they are drawn;
 # listed: number of images in their table; predictions: Predictions; measures: dict

@@ -37,6 +37,21 @@ def _flush_to_disk(path):
         os.fsync(file.fileno())
 
 
+def append_whole(file, content):
+    """Write bytes to the end of an unbuffered file, all or nothing.
+
+    Where the disk is full, what there was room for is taken back, and the OSError names the file.
+    """
+    position = file.tell()
+    try:
+        while content:
+            content = content[file.write(content) :]
+    except OSError as error:
+        file.truncate(position)
+        error.filename = file.name
+        raise
+
+
 def file_digest(path, without=0):
     """sha256 of a file, as hexadecimal digits; `without` that many bytes at its end."""
     left = os.path.getsize(path) - without

@@ -19,6 +19,7 @@ class RunError(RuntimeError):
     """
 
 
+CAVEAT = "This is a teaching model, not a medical device."  # with every result that somebody might take for advice
 SHOWN = 300  # characters of a file's own words that a message repeats
 
 

@@ -134,6 +134,19 @@ def _auc_interval(labels, scores, seed):
     return {"value": float(statistic(*everything)[0]), "low": float(low), "high": float(high)}
 
 
+def auc(labels, scores):
+    """The area under the ROC curve alone, exact and without its interval; None where a class is missing.
+
+    labels: 0 or 1, [N] or [N, 1]; scores: float [N] or [N, 1], finite.
+    """
+    labels, scores = _binary_labels(labels), _scores(scores)
+    _same_length(labels, scores)
+    classes = [scores[labels == label] for label in (1, 0)]
+    if not all(map(len, classes)):
+        return None
+    return float(_auc_of_draws(*classes)(*(np.ones((1, len(members)), "int64") for members in classes))[0])
+
+
 def _auc_of_draws(positives, negatives):
     """The function from draws, int [draws, P] and [draws, N] (how often each image was drawn), to AUCs, float [draws].
 

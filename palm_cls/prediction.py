@@ -17,16 +17,16 @@ from palm_cls import machine, metrics
 from palm_cls.cam import grad_cam, overlay
 from palm_cls.checkpoint import load, weights_file
 from palm_cls.dataset import image_names, is_image
-from palm_cls.files import replacing
+from palm_cls.files import append_whole, replacing
 from palm_cls.images import INPUT, read_image, transform_img
 from palm_cls.inference import logits_function
-from palm_cls.messages import InputError, excerpt
+from palm_cls.messages import CAVEAT, InputError, excerpt
 from palm_cls.readers import begun_ahead
 from palm_cls.runs import describe
 from palm_cls.zoo import RECIPES, build_model
 
 OVERLAY = ".cam.jpg"  # how the names of overlays end
-COLUMNS = ("imgName", "probability", "label", "error")
+COLUMNS = ("imgName", "probability", "label", "error", "note")
 DEMO_WARNING = "Its weights were trained on the demo set (drawn images): its predictions tell nothing about eyes."
 
 # path: Path; probability: of class 1, float 0..1; label: 0 or 1; error: None, or why there is neither (str)
@@ -210,6 +210,14 @@ def refuse_existing(paths):
             raise InputError(f"{path}: already there, and not overwritten; remove it, or give another name")
 
 
+def note_about(about):
+    """The line that goes with every row, wherever it is copied to: what the predictions are not.
+
+    about: what is known about the weights, see `palm_cls.runs.describe`.
+    """
+    return f"{CAVEAT} {DEMO_WARNING}" if about.get("demo") else CAVEAT
+
+
 def csv_row(values):
     """Values as a line of CSV; None is an empty field."""
     text = io.StringIO()
@@ -217,43 +225,35 @@ def csv_row(values):
     return text.getvalue()
 
 
-def json_row(name, prediction):
+def json_row(name, prediction, note):
     """A Prediction as a line of JSON; there is an "error" only where there is one."""
-    row = dict(zip(COLUMNS, (name, *prediction[1:])))
+    row = dict(zip(COLUMNS, (name, *prediction[1:], note)))
     if prediction.error is None:
         del row["error"]
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 @contextlib.contextmanager
-def row_writer(output=None):
+def row_writer(output=None, note=CAVEAT):
     """A function (name, Prediction) that writes a row at once: CSV or, for `output` *.jsonl, JSON lines.
 
-    Without `output` it prints CSV. The file must be new; whoever follows it reads whole rows only.
+    Without `output` it prints CSV. The file must be new; whoever follows it reads whole rows only. note: what every row
+    says last, of `note_about`.
     """
     if output is None:
         print(csv_row(COLUMNS), end="")
-        yield lambda name, prediction: print(csv_row((name, *prediction[1:])), end="")
+        yield lambda name, prediction: print(csv_row((name, *prediction[1:], note)), end="")
         return
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     refuse_existing([output])
     with open(output, "xb", buffering=0) as file:
         if output.suffix.lower() == ".jsonl":
-            yield lambda name, prediction: _append(file, json_row(name, prediction))
+            yield lambda name, prediction: _append(file, json_row(name, prediction, note))
         else:
             _append(file, csv_row(COLUMNS))
-            yield lambda name, prediction: _append(file, csv_row((name, *prediction[1:])))
+            yield lambda name, prediction: _append(file, csv_row((name, *prediction[1:], note)))
 
 
 def _append(file, row):
-    """Write a row in one piece; where the disk is full, take back what there was room for."""
-    content = row.encode("utf-8", "backslashreplace")  # names of files need not be text
-    position = file.tell()
-    try:
-        while content:
-            content = content[file.write(content) :]
-    except OSError as error:
-        file.truncate(position)
-        error.filename = file.name
-        raise
+    append_whole(file, row.encode("utf-8", "backslashreplace"))  # names of files need not be text

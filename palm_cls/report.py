@@ -16,12 +16,12 @@ from palm_cls import runtime  # before anything that imports paddle
 import cv2
 
 from palm_cls import metrics, plots
-from palm_cls.assessment import CAVEAT, assess_network, image_rows, write_assessment
+from palm_cls.assessment import assess_network, image_rows, write_assessment
 from palm_cls.cam import grad_cam, overlay
 from palm_cls.checkpoint import load, weights_file
 from palm_cls.dataset import DEMO_REMARK, find_dataset
 from palm_cls.files import replacing
-from palm_cls.messages import InputError
+from palm_cls.messages import CAVEAT, InputError
 from palm_cls.readers import dataset_readers
 from palm_cls.records import EVALUATION, FIGURES, PREDICTIONS, REPORT, best_record, read_log, read_settings
 from palm_cls.zoo import build_model

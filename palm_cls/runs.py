@@ -8,6 +8,7 @@
     last-EPOCH-STEP.pdparams  the weights and
     last-EPOCH-STEP.pdopt     the optimizer's state that belong to it; the last two checkpoints are kept
     report.html, figures, evaluation.json, predictions.csv     what `palm_cls.report` writes in the end
+    visualdl/                 its curves, where they were asked for: see `palm_cls.scalars`
 
 A checkpoint counts only as a whole: its .json is written last, and no file that a .json names is ever written again.
 """

@@ -17,6 +17,7 @@ from palm_cls.dataset import find_dataset
 from palm_cls.messages import InputError
 from palm_cls.readers import dataset_readers
 from palm_cls.records import SEEDS, read_seeds, read_settings, seed_directory, write_json
+from palm_cls.scalars import scalars_wanted
 from palm_cls.training import absolute, refuse_changes, resume_recipe, train_recipe
 from palm_cls.zoo import build_model, find_recipe
 
@@ -40,6 +41,7 @@ def train_seeds(
     save_every=None,
     cache=True,
     report=True,
+    visualdl=None,
     **changes,
 ):
     """Train the recipe `name` once with each of the `seeds` (int), one after another, and return a TrainedSeeds.
@@ -50,6 +52,7 @@ def train_seeds(
     """
     output = Path(output or Path("output", name))
     recipe = find_recipe(name)._replace(**changes)
+    visualdl = scalars_wanted(visualdl)
     dataset = _check(name, seeds, data, train_csv, skip_bad, weights, device, output, cache, recipe.batch_size)
     content = {
         "seeds": list(seeds),
@@ -65,7 +68,8 @@ def train_seeds(
         "momentum": recipe.momentum,
     }
     with runs.start_seeds(output, content):
-        return _train_missing(output, content, {"device": device, "cache": cache, "report": report})
+        passing = {"device": device, "cache": cache, "report": report, "visualdl": visualdl}
+        return _train_missing(output, content, passing)
 
 
 def _check(name, seeds, data, train_csv, skip_bad, weights, device, output, cache, batch_size):
@@ -82,11 +86,12 @@ def _check(name, seeds, data, train_csv, skip_bad, weights, device, output, cach
     return dataset
 
 
-def resume_seeds(output, seeds=None, device=None, cache=True, report=True, **changes):
+def resume_seeds(output, seeds=None, device=None, cache=True, report=True, visualdl=None, **changes):
     """Finish the runs in a directory of `train_seeds` and make those that are missing; returns a TrainedSeeds.
 
     seeds: those that were given, and more; `changes` may be epochs (more of them, for every seed), data (the same
-    images in another place) and save_every. Raises InputError, naming it, for a change of anything else.
+    images in another place) and save_every. visualdl: write scalars, too; None: where one of the runs did. Raises
+    InputError, naming it, for a change of anything else.
     """
     content = read_seeds(output)
     if not {"seeds", *TAKEN} <= set(content):
@@ -103,11 +108,13 @@ def resume_seeds(output, seeds=None, device=None, cache=True, report=True, **cha
     refuse_changes(output, content, changes, FIXED)
     if changes.get("epochs", content["epochs"]) < content["epochs"]:
         raise InputError(f"{output}: its runs have {content['epochs']} epochs; --epochs can only be more of them")
+    visualdl = scalars_wanted(visualdl, [seed_directory(output, seed) for seed in seeds])
     changes = {**changes, "data": absolute(changes.get("data", content["data"]))}
     with runs.lock_run(output):
         content = {**content, **changes, "seeds": seeds}
         write_json(content, Path(output, SEEDS))
-        return _train_missing(Path(output), content, {"device": device, "cache": cache, "report": report})
+        passing = {"device": device, "cache": cache, "report": report, "visualdl": visualdl}
+        return _train_missing(Path(output), content, passing)
 
 
 def _train_missing(output, content, passing):

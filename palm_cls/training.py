@@ -14,9 +14,10 @@ import paddle
 from palm_cls import machine, runs
 from palm_cls.checkpoint import load
 from palm_cls.dataset import find_dataset
-from palm_cls.evaluation import cross_entropy, evaluate, predicted_classes
+from palm_cls.evaluation import cross_entropy, measures, predict_all, predicted_classes
 from palm_cls.messages import InputError, RunError, notice
 from palm_cls.readers import dataset_readers
+from palm_cls.scalars import Scalars, scalars_wanted
 from palm_cls.zoo import build_model, find_recipe
 
 # What a run that goes on must not change, and all that it takes from its settings.
@@ -41,6 +42,7 @@ def train(
     resume=False,
     settings=None,
     remark="",
+    visualdl=None,
 ):
     """Train `model` with the lesson's loop and print the lesson's lines; the defaults are the lesson's.
 
@@ -48,13 +50,18 @@ def train(
     one line of loss to the next. output: directory for checkpoints and log (see `palm_cls.runs`); without it nothing is
     written. save_every: steps from one checkpoint to the next, besides those after every epoch. resume: go on with the
     run in `output`, as if it had never stopped; `model` then takes its weights from there. settings: what else
-    settings.json should tell, {name: value}. remark: text after every result. A
-    parameter that has no part in a step is left as it is by it.
+    settings.json should tell, {name: value}. remark: text after every result. visualdl: write scalars, too (see
+    `palm_cls.scalars`); None: where a run that goes on did. A parameter that has no part in a step is left as it is by
+    it.
 
     Returns a list with one dict an epoch: "epoch" from 0, "learning_rate", "train_loss" and "train_accuracy" (while
     training, over the epoch), "valid_loss" and "valid_accuracy" (after it), "valid_images"; all weighted by sample.
-    Raises RunError for a loss that is not finite, or another process in `output`. Ctrl-C finishes the step and saves.
+    Raises RunError for a loss that is not finite, or another process in `output`; InputError for scalars without an
+    output or VisualDL. Ctrl-C finishes the step and saves.
     """
+    if visualdl and not output:
+        raise InputError("the scalars for VisualDL go into the directory of the run; give its output, too")
+    visualdl = scalars_wanted(visualdl, [output] if resume and output else [])
     settings = {**getattr(train_loader, "about", {}), **(settings or {})}
     settings.update({"epochs": epochs, "learning_rate": learning_rate, "momentum": momentum})
     optimizer = paddle.optimizer.Momentum(learning_rate, momentum, parameters=model.parameters())
@@ -75,18 +82,22 @@ def train(
             stack.enter_context(runs.start_run(output, settings))
         if output and not runs.checkpoints(output):
             save(runs.save_checkpoint)  # from which it can begin again, whatever becomes of the weights it began from
+        scalars = stack.enter_context(contextlib.closing(Scalars(output, progress))) if visualdl else None
         interrupt = stack.enter_context(runtime.DeferredInterrupt(bool(output)))
         print("start training ... ")
         while progress.epoch < epochs:
-            for _ in train_one_epoch(model, train_loader, optimizer, progress, log_every):
+            for _ in train_one_epoch(model, train_loader, optimizer, progress, log_every, scalars):
                 due = interrupt.requested or (save_every and progress.step % save_every == 0)
                 if due and hasattr(train_loader, "rest"):  # or the epoch could not be gone on with
                     save(runs.save_checkpoint)
                 interrupt.raise_if_requested()
-            valid = evaluate(model, valid_loader)
+            predictions = predict_all(model, valid_loader)
+            valid = measures(predictions.logits, predictions.labels)
             tqdm.write(f"[validation] accuracy/loss: {valid['accuracy']}/{valid['loss']} {remark}".rstrip())
             _check_loss(valid["loss"], "validation ", train_loader, optimizer, progress)
             progress.end_epoch(valid, optimizer.get_lr())
+            if scalars:  # before the checkpoint, from which a killed run would not come back to this AUC
+                scalars.epoch(progress.history[-1], predictions)
             save(runs.save_epoch)
             interrupt.raise_if_requested()
     return progress.history
@@ -105,8 +116,11 @@ def _resumed(output, progress, epochs):
     return f"{output}: going on in epoch {progress.epoch} of {epochs}, after step {progress.step}."
 
 
-def train_one_epoch(model, loader, optimizer, progress, log_every=10):
-    """Train on what `progress` leaves of its epoch: a generator that yields after each step, `progress` brought on."""
+def train_one_epoch(model, loader, optimizer, progress, log_every=10, scalars=None):
+    """Train on what `progress` leaves of its epoch: a generator that yields after each step, `progress` brought on.
+
+    scalars: the Scalars that are told of each step whose loss is printed, or None.
+    """
     model.train()
     batches = loader.rest(progress.batch) if progress.batch else loader()
     with _progress_bar(loader, progress) as bar:
@@ -118,6 +132,8 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10):
             _check_loss(value, "", loader, optimizer, progress)
             if progress.batch % log_every == 0:
                 tqdm.write(f"epoch: {progress.epoch}, batch_id: {progress.batch}, loss is: {value:.8g}")
+                if scalars:
+                    scalars.step(progress, value, optimizer.get_lr())
             loss.backward()
             optimizer.step()
             optimizer.clear_grad(set_to_zero=machine.is_stock())  # no zeros to write, and none to add to
@@ -163,18 +179,20 @@ def train_recipe(
     resume=False,
     cache=True,
     report=True,
+    visualdl=None,
     **changes,
 ):
     """Train the recipe `name` (see `palm_cls.zoo`) as `tools/train.py` does, and return a TrainedRun.
 
     data: directory of the data set, as `find_dataset` takes it; train_csv: table of the training labels; skip_bad:
     leave out training images that do not decode; weights: where to start from, as `load` takes it; device: as
-    `choose_device` takes it; output: default output/`name`; save_every, resume: as `train` takes them; cache: keep
-    the resized images on disk; report: write one in the end (see `palm_cls.report`). `changes` override entries of the
-    recipe: epochs, batch_size, learning_rate, momentum. Raises InputError for what is missing.
+    `choose_device` takes it; output: default output/`name`; save_every, resume, visualdl: as `train` takes them; cache:
+    keep the resized images on disk; report: write one in the end (see `palm_cls.report`). `changes` override entries of
+    the recipe: epochs, batch_size, learning_rate, momentum. Raises InputError for what is missing.
     """
     recipe = find_recipe(name)._replace(**changes)
     output = Path(output or Path("output", name))
+    visualdl = scalars_wanted(visualdl, [output] if resume else [])
     device = runtime.choose_device(device)
     dataset = find_dataset(data)
     train_loader, valid_loader = dataset_readers(dataset, recipe.batch_size, train_csv, skip_bad, cache)
@@ -214,6 +232,7 @@ def train_recipe(
         resume=resume,
         settings=settings,
         remark=dataset.remark,
+        visualdl=visualdl,
     )
     written = _write_report(output, name, train_loader, valid_loader, len(history)) if report else None
     return TrainedRun(output, history, recipe, dataset, model, written)
@@ -236,8 +255,8 @@ def resume_recipe(output, **changes):
     """Go on with the run in the directory `output`, as if it had never stopped, and return a TrainedRun.
 
     `changes` may be epochs (more of them), learning_rate (from here on), data (the same images in another place),
-    save_every, device, cache and report; the run's settings hold for the rest. Raises InputError, naming it, for a
-    change of anything else, and where there is no run.
+    save_every, device, cache, report and visualdl; the run's settings hold for the rest. Raises InputError, naming it,
+    for a change of anything else, and where there is no run.
     """
     settings = _settings_of(output)
     if not {"model", *RESUMED} <= set(settings):

@@ -100,6 +100,14 @@ def test_intervals_contain_their_values(images):
             assert 0 <= found[name]["low"] <= found[name]["value"] <= found[name]["high"] <= 1
 
 
+@settings(max_examples=30, deadline=None)
+@given(tied)
+def test_the_auc_alone_is_that_of_the_measures(images):
+    labels, logits = columns(images)
+    measured = binary_measures(labels, logits)["auc"]
+    assert metrics.auc(labels[:, None], logits[:, None]) == (measured and measured["value"])
+
+
 @settings(max_examples=20, deadline=None)
 @given(tied, st.randoms(use_true_random=True))
 def test_the_order_of_the_images_does_not_matter(images, random):

@@ -12,6 +12,7 @@ import threading
 import cv2
 import numpy as np
 import paddle
+import pandas as pd
 import pytest
 from conftest import PROJECT
 from test_tools import assert_refused, posix
@@ -37,6 +38,7 @@ from palm_cls.runs import describe
 from palm_cls.training import train, train_recipe
 from palm_cls.zoo import build_model
 
+CAVEAT = "This is a teaching model, not a medical device."
 DEMO_LINE = "Its weights were trained on the demo set (drawn images): its predictions tell nothing about eyes."
 DEMO_WEIGHTS = {
     "model": "lenet-relu",
@@ -296,10 +298,22 @@ ROWS = [
 
 @pytest.mark.parametrize("name", ["new/a.csv", "a.jsonl"])
 def test_rows_are_there_as_soon_as_they_are_written(tmp_path, name):
-    with row_writer(tmp_path / name) as write_row:
+    with row_writer(tmp_path / name, "no, advice") as write_row:
         for done, row in enumerate(ROWS, 1):
             write_row(*row)
             assert read_rows(tmp_path / name) == [expected_row(name, row) for row in ROWS[:done]]
+
+
+def test_the_note_is_one_line_that_pandas_reads_without_options(tmp_path):
+    with row_writer(tmp_path / "a.csv") as write_row:  # with the caveat at least, whoever calls it
+        for row in ROWS:
+            write_row(*row)
+    table = pd.read_csv(tmp_path / "a.csv")
+    assert list(table.columns) == ["imgName", "probability", "label", "error", "note"]
+    assert table["note"].tolist() == [CAVEAT] * len(ROWS)
+    for about in ({}, {"demo": False}):  # weights of before do not tell
+        assert prediction.note_about(about) == CAVEAT
+    assert prediction.note_about({"demo": True}) == f"{CAVEAT} {DEMO_LINE}"
 
 
 def read_rows(path):
@@ -311,7 +325,7 @@ def read_rows(path):
 
 
 def expected_row(file, row):
-    values = dict(zip(("imgName", "probability", "label", "error"), (row[0], *row[1][1:])))
+    values = dict(zip(("imgName", "probability", "label", "error", "note"), (row[0], *row[1][1:], "no, advice")))
     if file.endswith(".csv"):
         return {name: "" if value is None else str(value) for name, value in values.items()}
     return values if values["error"] else {name: value for name, value in values.items() if name != "error"}
@@ -348,6 +362,7 @@ def test_the_tool_predicts_prints_and_draws(tool, weights, photos, tmp_path):
     assert done.returncode == 1
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["imgName"] for row in rows] == [*(f"{name}.jpg" for name in "abcdefg"), "gone.jpg"]
+    assert {row["note"] for row in rows} == {f"{CAVEAT} {DEMO_LINE}"}
     for row in rows:
         if row["error"]:
             assert (row["probability"], row["label"]) == ("", "")
@@ -360,7 +375,7 @@ def test_the_tool_predicts_prints_and_draws(tool, weights, photos, tmp_path):
     assert drawn.shape == photo.shape
     assert np.abs(drawn.astype(int) - photo).max() > 50
     lines = done.stderr.splitlines()
-    assert "This is a teaching model, not a medical device." in lines
+    assert CAVEAT in lines
     assert DEMO_LINE in lines
     assert lines[-1] == "predict.py: 3 of 8 images could not be predicted; their rows tell why"
     assert "%" not in done.stderr  # no bar but on a terminal
@@ -374,9 +389,10 @@ def test_the_tool_writes_files_and_overwrites_none(tool, weights, photos, tmp_pa
     done = tool(*predict, "--output", output, "--threshold", 0.999, "--batch-size", 1)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert "demo" not in done.stderr  # for all it knows, real images
-    assert "This is a teaching model, not a medical device." in done.stderr
+    assert CAVEAT in done.stderr
     rows = read_rows(output)
-    assert [sorted(row) for row in rows] == [["imgName", "label", "probability"]] * 2
+    assert [sorted(row) for row in rows] == [["imgName", "label", "note", "probability"]] * 2
+    assert [row["note"] for row in rows] == [CAVEAT] * 2
     assert [row["label"] for row in rows] == [0, 0]
     before = output.read_bytes()
     assert_refused(tool(*predict, "--output", output), "out.jsonl: already there, and not overwritten")
@@ -419,7 +435,7 @@ def test_a_reader_can_follow_the_rows(weights, photos):
     timer = threading.Timer(60, process.kill)
     timer.start()
     try:
-        assert process.stdout.readline() == "imgName,probability,label,error\n"
+        assert process.stdout.readline() == "imgName,probability,label,error,note\n"
         assert process.stdout.readline().startswith("a.jpg,0.")
         (photos / "slow.jpg").write_bytes((photos / "f.jpg").read_bytes())
         assert [line[:5] for line in process.stdout.read().splitlines()] == ["b.jpg", "d.jpg", "slow."]

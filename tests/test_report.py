@@ -14,11 +14,10 @@ from test_comparison import made_up_run
 from test_tools import assert_refused
 
 from palm_cls import report
-from palm_cls.assessment import CAVEAT
 from palm_cls.checkpoint import save
 from palm_cls.dataset import find_dataset
 from palm_cls.evaluation import predict_all
-from palm_cls.messages import InputError
+from palm_cls.messages import CAVEAT, InputError
 from palm_cls.models import LeNet
 from palm_cls.readers import Reader, dataset_readers
 from palm_cls.report import report_run, tells, write_report

@@ -35,8 +35,9 @@ def main():
     args = parse_args()
     settle_runtime(vars(args))
 
-    from palm_cls.assessment import CAVEAT, assess, threshold_from, write_assessment
+    from palm_cls.assessment import assess, threshold_from, write_assessment
     from palm_cls.dataset import DEMO_REMARK
+    from palm_cls.messages import CAVEAT
     from palm_cls.metrics import format_measures
 
     threshold = 0.5 if args.threshold is None else args.threshold

@@ -38,8 +38,7 @@ def main():
     settle_runtime(vars(args))
 
     from palm_cls import prediction, runtime
-    from palm_cls.assessment import CAVEAT
-    from palm_cls.messages import RunError, notice
+    from palm_cls.messages import CAVEAT, RunError, notice
 
     images = prediction.find_images(args.images)
     overlays = prediction.overlay_paths(args.cam, images) if args.cam else []
@@ -52,20 +51,20 @@ def main():
     found = prediction.predictions(model, images, args.batch_size, args.threshold)
     if args.cam:
         found = prediction.with_overlays(model, found, overlays)
-    errors = write(found, images, args.output)
+    errors = write(found, images, args.output, prediction.note_about(about))
     if errors:
         raise RunError(f"{errors} of {len(images)} images could not be predicted; their rows tell why")
     return 0
 
 
-def write(found, images, output):
-    """Write the rows as they come; returns how many of them are errors."""
+def write(found, images, output, note):
+    """Write the rows as they come, each with the note; returns how many of them are errors."""
     from tqdm import tqdm
 
     from palm_cls.prediction import row_writer, shown_names
 
     rows_show = output is None and sys.stdout.isatty()  # and a bar would be in their way
-    with row_writer(output) as write_row:
+    with row_writer(output, note) as write_row:
         bar = tqdm(found, "predicted", len(images), unit="image", leave=False, disable=rows_show or None)
         errors = 0
         for name, prediction in zip(shown_names(images), bar):

@@ -63,6 +63,7 @@ def parse_args():
         help="go on with the run in DIR (default: where a new one goes)",
     )
     add("--no-report", dest="report", action="store_false", help="do not write report.html at the end")
+    add("--visualdl", action="store_true", help="write the curves for VisualDL, too, which must be installed")
     add("--summary", action="store_true", default=False, help="print the table of layers, and stop")
     return parser, vars(parser.parse_args())
 

@@ -13,33 +13,33 @@ import numpy as np
 
 from palm_cls import metrics, runs
 from palm_cls.checkpoint import load, weights_file
-from palm_cls.dataset import find_dataset
 from palm_cls.evaluation import measures, predict_all
 from palm_cls.files import replacing
 from palm_cls.messages import CAVEAT, InputError
-from palm_cls.readers import valid_reader
+from palm_cls.readers import valid_reader_of
 from palm_cls.records import EVALUATION
-from palm_cls.zoo import build_model
+from palm_cls.zoo import RECIPES, build_model, find_recipe
 
 # model: name of the recipe, or None; weights: Path; data: directory of the images; demo: whether they are drawn;
 # listed: number of images in their table; predictions: Predictions; measures: dict
 Assessment = namedtuple("Assessment", ("model", "weights", "data", "demo", "listed", "predictions", "measures"))
 
 
-def assess(weights, name=None, data=None, batch_size=10, device=None, cache=True, threshold=0.5):
+def assess(weights, name=None, data=None, batch_size=10, device=None, cache=True, threshold=0.5, download=False):
     """Evaluate weights on the validation images, print the lesson's lines, and return an Assessment.
 
     weights: a run's directory (its best epoch) or a `.pdparams` file; name: the recipe, if the weights do not tell it;
-    data, device: as for `train_recipe`; threshold: of the probability, above which an image counts as positive.
-    Raises InputError for what is missing or does not fit.
+    data, device, cache, download: as for `train_recipe`; threshold: of the probability, above which an image counts as
+    positive, where there are two classes. Raises InputError for what is missing or does not fit.
     """
     weights = weights_file(weights)
     name = name or runs.describe(weights).get("model")
     if not isinstance(name, str):
         raise InputError(f"{weights} does not tell its network; say which it is (--model)")
+    recipe = find_recipe(name)
+    refuse_threshold(name, threshold)
     runtime.choose_device(device)
-    dataset = find_dataset(data)
-    loader = valid_reader(dataset, batch_size, cache)
+    loader, dataset = valid_reader_of(recipe, data, batch_size, cache, download)
     model = build_model(name)
     load(weights, model)
     print("start evaluation .......")
@@ -52,16 +52,30 @@ def assess(weights, name=None, data=None, batch_size=10, device=None, cache=True
 def assess_network(model, loader, weights, name=None, threshold=0.5):
     """The Assessment of a network that has its weights already, on the images of a reader. weights: their file."""
     predictions = predict_all(model, loader)
-    demo = loader.about["demo"]
-    found = all_measures(predictions, threshold)
-    return Assessment(name, weights, loader.directory, demo, loader.images, predictions, found)
+    about = loader.about
+    found = all_measures(predictions, threshold, about.get("classes"))
+    return Assessment(name, weights, loader.directory, about["demo"], loader.images, predictions, found)
 
 
-def all_measures(predictions, threshold=0.5):
-    """The measures of Predictions: `metrics.binary_measures`, or `metrics.class_measures` for more than one logit."""
+def caveat_of(name):
+    """CAVEAT, but "" for a recipe on digits or garments."""
+    return "" if name in RECIPES and RECIPES[name].data != "palm" else CAVEAT
+
+
+def refuse_threshold(name, threshold):
+    """Raise InputError for a threshold where there are ten classes. name: of the recipe."""
+    if threshold != 0.5 and find_recipe(name).data != "palm":
+        raise InputError(f"a threshold parts two classes; {name} has ten, and predicts the most probable one")
+
+
+def all_measures(predictions, threshold=0.5, classes=None):
+    """The measures of Predictions: `metrics.binary_measures`, or `metrics.class_measures` for more than one logit.
+
+    classes: names of the labels, a list of str.
+    """
     labels, logits = predictions.labels.flatten().astype("int64"), predictions.logits
     if logits.shape[1] > 1:
-        return metrics.class_measures(labels, logits)
+        return metrics.class_measures(labels, logits, classes)
     return metrics.binary_measures(labels, logits.flatten(), predictions.names, threshold)
 
 
@@ -73,7 +87,7 @@ def write_assessment(assessment, json_file, csv_file):
         "weights": str(assessment.weights),
         "data": str(assessment.data),
         "demo": assessment.demo,
-        "caveat": CAVEAT,
+        "caveat": caveat_of(assessment.model),
         "versions": runs.versions(),
         "listed": assessment.listed,
         "measures": assessment.measures,

@@ -11,6 +11,7 @@ find its velocities again.
 
 import json
 import os
+import warnings
 from pathlib import Path
 
 from palm_cls import runtime  # noqa: F401  settles the threads before paddle is imported
@@ -54,7 +55,9 @@ def _write(path, state, about):
     Unpickling ends where the state does, and does not come to the rest.
     """
     with replacing(path) as temporary:
-        paddle.save(state, str(temporary))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The input state dict is empty")  # that of plain SGD
+            paddle.save(state, str(temporary))
         with temporary.open("ab") as file:
             file.write(about)
         sha256 = file_digest(temporary)
@@ -201,7 +204,7 @@ def _load_optimizer(path, model, optimizer):
 
 def _ensure_slots(model, optimizer):
     """Velocities, zero, where no step has been made yet: paddle makes them in the first, and sets no others."""
-    if _slots(model, optimizer.state_dict()):
+    if isinstance(optimizer, paddle.optimizer.SGD) or _slots(model, optimizer.state_dict()):
         return
     paddle.add_n([(parameter * 0).sum() for parameter in model.parameters()]).backward()
     optimizer.step()

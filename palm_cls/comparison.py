@@ -22,7 +22,7 @@ from palm_cls.messages import InputError
 from palm_cls.metrics import mcnemar, mean_and_range, paired_auc_difference
 from palm_cls.records import PREDICTIONS, SETTINGS, best_record, read_log, read_seeds, read_settings, seed_directory
 
-PREDICTED = ("imgName", "Label", "logit", "predicted")  # its columns that are read here
+PREDICTED = ("imgName", "Label", "predicted")  # its columns that are read here, and "logit" where there is one class
 HEADER = ("run", "model", "seed", "epochs", "last accuracy", "loss", "best accuracy", "loss")
 OPTIMISTIC = "The best epoch is optimistic: it is chosen on the very images that it is measured on."
 
@@ -130,9 +130,9 @@ def _demo_remark(runs):
 def compare_predictions(first, second):
     """Which of two runs is right more often, and ranks better, on the same images: lines for people.
 
-    first, second: Run with predictions.csv in its directory. McNemar's test of the predicted classes, and the
-    difference of the AUCs with an interval from the paired bootstrap. Where the images or labels are not the same, the
-    lines say so instead.
+    first, second: Run with predictions.csv in its directory. McNemar's test of the predicted classes, and, where both
+    networks have one logit, the difference of the AUCs with an interval from the paired bootstrap. Where the images or
+    labels are not the same, the lines say so instead.
     """
     tables = [read_predictions(run.path) for run in (first, second)]
     if differing := _difference(first, second, *tables):
@@ -148,8 +148,10 @@ def compare_predictions(first, second):
     lines = [
         f"The two runs on the same {len(names)} images ({PREDICTIONS} of each):",
         f"    McNemar's test: {only}: p = {test['p']:.3g}",
-        f"    AUC of {first.path} less AUC of {second.path}: {_interval(paired_auc_difference(labels[0], *logits))}",
     ]
+    if all(column.dtype.kind == "f" for column in logits):
+        difference = _interval(paired_auc_difference(labels[0], *logits))
+        lines.append(f"    AUC of {first.path} less AUC of {second.path}: {difference}")
     return "\n".join(lines + list(filter(None, map(_not_of_the_best_epoch, (first, second), tables))))
 
 
@@ -167,7 +169,8 @@ def has_predictions(run):
 def read_predictions(directory):
     """The predictions.csv that tools/evaluate.py wrote into a run: {image: (label, logit, predicted class)}.
 
-    label, predicted: int; logit: float. Raises InputError, naming the line, for what is none.
+    label, predicted: int; logit: float, or None of a network with several. Raises InputError, naming the line, for what
+    is no such table.
     """
     file = Path(directory, PREDICTIONS)
     predictions = {}
@@ -190,11 +193,12 @@ def read_predictions(directory):
 
 def _prediction(row):
     try:
-        name, label, logit, predicted = (row[column] for column in PREDICTED)
-        values = int(label), float(logit), int(predicted)
+        name, label, predicted = (row[column] for column in PREDICTED)
+        logit = float(row["logit"]) if "logit" in row else None
+        values = int(label), logit, int(predicted)
     except (KeyError, TypeError, ValueError):
         return None, None
-    return name, values if math.isfinite(values[1]) else None
+    return name, values if logit is None or math.isfinite(logit) else None
 
 
 def _difference(first, second, predictions, others):

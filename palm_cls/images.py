@@ -17,8 +17,9 @@ machine.keep_freed_memory()  # a decoded photograph takes 13 MB, and the next on
 
 MOST_SCANS = 1000  # of one JPEG; progressive ones have about 10, and a few bytes for each cost a pass over all pixels
 IMAGE_SIZE = 224  # pixels, height and width that the lesson's networks take
+PIXEL_RANGE = (-1.0, 1.0)  # what the bytes 0 and 255 become in the lesson
 # What `transform_img` makes, as checkpoints tell it: height and width in pixels, order of the channels, range of values
-INPUT = {"size": IMAGE_SIZE, "channels": "BGR", "range": [-1.0, 1.0]}
+INPUT = {"size": IMAGE_SIZE, "channels": "BGR", "range": list(PIXEL_RANGE)}
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # how these files begin
 START_OF_SCAN, END_OF_IMAGE = 0xDA, b"\xff\xd9"  # markers of JPEG: the pixels follow; nothing follows
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # of a segment: ff 00, ff ff and ff d0..d7 are none
@@ -98,18 +99,33 @@ def resize(img, side=IMAGE_SIZE):
     return cv2.resize(img, (side, side))
 
 
-SCALED = (np.arange(256).astype("float32") / 255.0 * 2.0 - 1.0).reshape(1, 256)  # the lesson's formula
+def scale_table(pixel_range):
+    """What each byte becomes in a range (low, high): float32 [1, 256]; in -1..1 by the lesson's formula, bit for bit.
+
+    A byte has only 256 values: looking them up gives the same bits as computing them, in half the time.
+    """
+    low, high = pixel_range
+    return (np.arange(256).astype("float32") / 255.0 * (high - low) + low).reshape(1, 256)
 
 
-def scale(img, out=None):
+SCALED = scale_table(PIXEL_RANGE)
+
+
+def scale(img, out=None, table=SCALED):
     """uint8 [height, width, 3] -> float32 [3, height, width] in -1..1, the lesson's formula; written to `out` if given.
 
-    A byte has only 256 values: looking them up gives the same bits in half the time. Raises ValueError for other types.
+    table: a `scale_table` for another range. Raises ValueError for images of other types.
     """
     if img.dtype != np.uint8:
         raise ValueError(f"an image of uint8 is expected, this one is of {img.dtype}")
     if out is None:
         out = np.empty((img.shape[2], *img.shape[:2]), "float32")
     for plane, scaled in zip(cv2.split(img), out):
-        cv2.LUT(plane, SCALED, dst=scaled)
+        cv2.LUT(plane, table, dst=scaled)
     return out
+
+
+def scale_grey(pixels, table):
+    """uint8 [N, height, width] -> float32 [N, 1, height, width] by a `scale_table`."""
+    count, height, width = pixels.shape
+    return cv2.LUT(pixels.reshape(count * height, width), table).reshape(count, 1, height, width)

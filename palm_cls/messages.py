@@ -1,4 +1,4 @@
-"""What the user is told besides results: errors that can be mended, and notices."""
+"""What the user is told: errors that can be mended, notices, tables."""
 
 import functools
 import os
@@ -38,6 +38,12 @@ def notice(text):
 def notice_once(text):
     """Say `text` the first time only, however often it comes up in this process."""
     notice(text)
+
+
+def aligned(rows):
+    """Rows of cells (str) as lines in which the columns stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
 
 def command_line(*words):

@@ -229,13 +229,14 @@ def threshold_for_sensitivity(labels, probabilities, sensitivity):
     return float(np.nextafter(last, -np.inf, dtype=last.dtype))
 
 
-def class_measures(labels, logits):
+def class_measures(labels, logits, names=None):
     """The measures of a network with a logit for each class.
 
-    labels: class numbers, [N] or [N, 1]; logits: float [N, C], finite. Returns a dictionary: images; loss, the mean
-    softmax cross-entropy in nats; accuracy with Wilson's interval; classes, a list of {"class", "precision", "recall",
-    "f1", "support"} with 0 for what is undefined, as is usual for tables of this kind; and confusion, a list of lists:
-    a row for each true class, a column for each predicted one.
+    labels: class numbers, [N] or [N, 1]; logits: float [N, C], finite; names: of the classes, C str, or None. Returns a
+    dictionary: images; loss, the mean softmax cross-entropy in nats; accuracy with Wilson's interval; classes, a list
+    of {"class", "precision", "recall", "f1", "support"} with 0 for what is undefined, as is usual for tables of this
+    kind, and "name" where that is not the number; and confusion, a list of lists: a row for each true class, a column
+    for each predicted one.
     """
     from scipy.special import log_softmax
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
@@ -249,14 +250,17 @@ def class_measures(labels, logits):
     predicted = logits.argmax(axis=1)
     losses = -log_softmax(logits.astype("float64"), axis=1)[np.arange(len(labels)), labels]
     table = precision_recall_fscore_support(labels, predicted, labels=range(count), zero_division=0)
+    classes = [
+        {"class": number, "precision": precision, "recall": recall, "f1": f1, "support": support}
+        for number, (precision, recall, f1, support) in enumerate(zip(*(column.tolist() for column in table)))
+    ]
+    if names is not None and list(names) != [str(number) for number in range(count)]:
+        classes = [{**row, "name": name} for row, name in zip(classes, names)]
     return {
         "images": len(labels),
         "loss": float(losses.mean()),
         "accuracy": _proportion(int((predicted == labels).sum()), len(labels)),
-        "classes": [
-            {"class": number, "precision": precision, "recall": recall, "f1": f1, "support": support}
-            for number, (precision, recall, f1, support) in enumerate(zip(*(column.tolist() for column in table)))
-        ],
+        "classes": classes,
         "confusion": confusion_matrix(labels, predicted, labels=range(count)).tolist(),
     }
 
@@ -336,8 +340,9 @@ def _table(name, rows):
     """A list of dictionaries (their keys become the heading) or of lists, under the name."""
     heading = [list(rows[0])] if isinstance(rows[0], dict) else []
     rows = [list(row.values()) if isinstance(row, dict) else row for row in rows]
-    cells = [[f"{_number(cell):>9}" for cell in row] for row in heading + rows]
-    return [name, *("  ".join(row) for row in cells)]
+    cells = [[_number(cell) for cell in row] for row in heading + rows]
+    widths = [max(9, *map(len, column)) for column in zip(*cells)]
+    return [name, *("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in cells)]
 
 
 def _number(value):

@@ -12,6 +12,8 @@ import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F
 
+from palm_cls.messages import aligned
+
 ACTIVATIONS = {"sigmoid": F.sigmoid, "relu": F.relu}
 
 
@@ -143,6 +145,4 @@ def format_summary(model):
     """The table of layers and the number of parameters, as text for people."""
     heads = ("layer", "output shape", "weight shape", "bias shape")
     rows = [heads, *([row.name, *("" if s is None else str(s) for s in row[1:])] for row in layer_table(model))]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, f"parameters: {parameter_count(model):,}"])
+    return "\n".join([*aligned(rows), f"parameters: {parameter_count(model):,}"])

@@ -23,7 +23,7 @@ from palm_cls.inference import logits_function
 from palm_cls.messages import CAVEAT, InputError, excerpt
 from palm_cls.readers import begun_ahead
 from palm_cls.runs import describe
-from palm_cls.zoo import RECIPES, build_model
+from palm_cls.zoo import RECIPES, build_model, find_recipe
 
 OVERLAY = ".cam.jpg"  # how the names of overlays end
 COLUMNS = ("imgName", "probability", "label", "error", "note")
@@ -82,7 +82,8 @@ def trained_network(weights, name=None):
     """A network with trained weights, and what is known about them: (model, about), see `palm_cls.runs.describe`.
 
     weights: as `palm_cls.load` takes them; name: the recipe, where the weights do not tell it. Raises InputError where
-    neither does, where they disagree, and for weights that are fed with other images than `transform_img` makes.
+    neither does, where they disagree, and for weights that are fed with other images than `transform_img` makes, such
+    as those of MNIST.
     """
     weights = weights_file(weights)
     about = describe(weights)
@@ -93,6 +94,11 @@ def trained_network(weights, name=None):
         raise InputError(f"{weights} does not tell its network; give --model ({', '.join(RECIPES)})")
     if name not in (None, told or name):
         raise InputError(f"{weights}: weights of {told}, not of {name}")
+    if find_recipe(name or told).data != "palm":  # these weights may tell nothing, as those of PaddlePaddle 1.6
+        raise InputError(
+            f"{weights}: {name or told} takes grey images of 28 x 28 pixels, and this predicts fundus photographs; "
+            "tools/evaluate.py predicts the test images that belong to it"
+        )
     if about.get("input", INPUT) != INPUT:
         raise InputError(f"{weights}: takes images as {excerpt(about['input'])}; here they are made as {INPUT}")
     model = build_model(name or told)

@@ -8,6 +8,8 @@
 Python's `random` shuffles, each epoch on top of the last, as in the lesson: after `random.seed(0)` the order repeats.
 Threads decode ahead of the batch that is asked for (OpenCV lets them run at once), and the resized images are kept in a
 cache on disk (`palm_cls.cache`); every value is what the lesson's reader gives, bit for bit.
+
+`readers_of` gives the readers that a recipe trains with, of fundus images or of MNIST's, which lie in memory.
 """
 
 import collections
@@ -22,8 +24,18 @@ import numpy as np
 
 from palm_cls import machine
 from palm_cls.cache import ImageCache
-from palm_cls.dataset import image_names, lies_in_demo_set
-from palm_cls.images import IMAGE_SIZE, INPUT, read_image, resize, scale, transform_img
+from palm_cls.dataset import find_dataset, image_names, lies_in_demo_set
+from palm_cls.digits import SIDE, find_digits
+from palm_cls.images import (
+    IMAGE_SIZE,
+    INPUT,
+    PIXEL_RANGE,
+    read_image,
+    resize,
+    scale,
+    scale_grey,
+    scale_table,
+)
 from palm_cls.labels import read_labels
 from palm_cls.messages import InputError, notice
 
@@ -84,21 +96,20 @@ def _reader(datadir, samples, batch_size, mode, skip_bad, cache):
     return reader
 
 
-class Reader:
-    """What the loaders return: calling it gives a generator of one epoch of batches, (imgs, labels).
+class BatchReader:
+    """What all readers have in common: calling one gives a generator of one epoch of batches, (imgs, labels).
 
-    images, batches: their numbers in an epoch. `order` and `rest` let a training go on in the middle of an epoch. An
-    epoch belongs to the process that began it: its threads do not live on in a fork.
+    images, batches: their numbers in an epoch; pixel_range: what the bytes 0 and 255 become. `order` and `rest` let a
+    training go on in the middle of an epoch. Each kind of reader has its own `rest`, and its own `name_of` a sample,
+    which is unique.
     """
 
-    def __init__(self, directory, samples, batch_size, mode, cache=True):
-        """directory: of the images; samples: [(path, label), ...] with all names different."""
-        if mode not in MODES:
-            raise ValueError(f"mode {mode!r} is none of {', '.join(MODES)}")
+    def __init__(self, samples, batch_size, shuffle):
+        """samples: a list of what stands for an image; shuffle: whether each epoch shuffles it on top of the last."""
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size} is not positive")
-        self.directory, self.samples = directory, samples
-        self.batch_size, self.mode, self.cache = batch_size, mode, cache
+        self.samples, self.batch_size, self.shuffle = samples, batch_size, shuffle
+        self.pixel_range = PIXEL_RANGE
 
     @property
     def images(self):
@@ -109,16 +120,52 @@ class Reader:
         return -(-self.images // self.batch_size)
 
     def __call__(self):
-        if self.mode == "train":
+        if self.shuffle:
             random.shuffle(self.samples)
         yield from self.rest(0)
 
+    @property
+    def order(self):
+        """Names of the images in the present order; can be set to another order of the same names."""
+        return [self.name_of(sample) for sample in self.samples]
+
+    @order.setter
+    def order(self, names):
+        sample_of = {self.name_of(sample): sample for sample in self.samples}
+        if sorted(names) != sorted(sample_of):
+            raise InputError("these are other images than those whose order is to be taken up again")
+        self.samples[:] = [sample_of[name] for name in names]
+
+    def names(self, batch):
+        """Names of the images in batch number `batch` of the present order."""
+        return [self.name_of(sample) for sample in self._batch(batch)]
+
+    def _batch(self, batch):
+        return self.samples[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+
+class Reader(BatchReader):
+    """What the loaders return: a reader of image files.
+
+    An epoch belongs to the process that began it: its threads do not live on in a fork.
+    """
+
+    def __init__(self, directory, samples, batch_size, mode, cache=True):
+        """directory: of the images; samples: [(path, label), ...] with all names different."""
+        if mode not in MODES:
+            raise ValueError(f"mode {mode!r} is none of {', '.join(MODES)}")
+        super().__init__(samples, batch_size, shuffle=mode == "train")
+        self.directory, self.mode, self.cache = directory, mode, cache
+
+    def name_of(self, sample):
+        return sample[0].name
+
     def rest(self, batch):
         """The batches of the present order from number `batch` on."""
-        starts = range(batch * self.batch_size, self.images, self.batch_size)
-        batches = [self.samples[start : start + self.batch_size] for start in starts]
+        batches = [self._batch(number) for number in range(batch, self.batches)]
+        table = scale_table(self.pixel_range)
         with self._decoding() as (pool, read):
-            yield from begun_ahead(_begin(samples, pool, read) for samples in batches)
+            yield from begun_ahead(_begin(samples, pool, read, table) for samples in batches)
 
     def drop_bad(self):
         """Leave out, for training only, the images that do not decode; their names and number are told."""
@@ -151,29 +198,14 @@ class Reader:
     @property
     def about(self):
         """What weights trained on these batches must be fed with, and what they tell: see `palm_cls.runs.describe`."""
-        return {"input": INPUT, "classes": CLASSES, "demo": lies_in_demo_set(self.directory)}
+        made = {**INPUT, "range": list(self.pixel_range)}
+        return {"input": made, "classes": CLASSES, "demo": lies_in_demo_set(self.directory)}
 
     @property
     def fingerprint(self):
         """sha256 of the names, labels and sizes in bytes of the images, whatever their order."""
         lines = sorted(f"{path.name},{label},{path.stat().st_size}\n" for path, label in self.samples)
         return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
-
-    @property
-    def order(self):
-        """Names of the images in the present order; can be set to another order of the same names."""
-        return [path.name for path, _ in self.samples]
-
-    @order.setter
-    def order(self, names):
-        sample_of = {path.name: (path, label) for path, label in self.samples}
-        if sorted(names) != sorted(sample_of):
-            raise InputError("these are other images than those whose order is to be taken up again")
-        self.samples[:] = [sample_of[name] for name in names]
-
-    def names(self, batch):
-        """Names of the images in batch number `batch` of the present order."""
-        return self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
     @property
     def labels(self):
@@ -186,7 +218,59 @@ class Reader:
 
     def img(self, name):
         """The image of that name as the network takes it: float32 [3, 224, 224]."""
-        return transform_img(self.photo(name))
+        return scale(resize(self.photo(name)), table=scale_table(self.pixel_range))
+
+
+class ArrayReader(BatchReader):
+    """A reader of grey images in memory: (imgs float32 [N, 1, height, width], labels int64 [N, 1]) in batches.
+
+    An image's name is its number, in five digits ("00017").
+    """
+
+    def __init__(self, directory, pixels, labels, batch_size, classes, shuffle=False):
+        """directory: where they are from; pixels: uint8 [images, height, width]; labels: int64 [images, 1].
+
+        classes: names of the labels, a list of str.
+        """
+        super().__init__(list(range(len(pixels))), batch_size, shuffle)
+        self.directory, self.classes = directory, classes
+        self._pixels, self._labels = pixels, labels
+
+    def name_of(self, sample):
+        return f"{sample:05d}"
+
+    def rest(self, batch):
+        """The batches of the present order from number `batch` on."""
+        order, table = np.array(self.samples), scale_table(self.pixel_range)
+        for start in range(batch * self.batch_size, len(order), self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            yield scale_grey(self._pixels[chosen], table), self._labels[chosen]
+
+    @property
+    def about(self):
+        """What weights trained on these batches must be fed with, and what they tell: see `palm_cls.runs.describe`."""
+        made = {"size": SIDE, "channels": "grey", "range": list(self.pixel_range)}
+        return {"input": made, "classes": self.classes, "demo": False}
+
+    @functools.cached_property
+    def fingerprint(self):
+        """sha256 of the pixels and labels, in the order of the file."""
+        digest = hashlib.sha256(self._pixels)
+        digest.update(self._labels)
+        return digest.hexdigest()
+
+    @property
+    def labels(self):
+        """Labels of the images in the present order: a list of int."""
+        return self._labels[self.samples].ravel().tolist()
+
+    def photo(self, name):
+        """The image of that name for people: uint8 BGR [height, width, 3]."""
+        return np.repeat(self._pixels[int(name), :, :, None], 3, axis=2)
+
+    def img(self, name):
+        """The image of that name as the network takes it: float32 [1, height, width]."""
+        return scale_grey(self._pixels[int(name)][None], scale_table(self.pixel_range))[0]
 
 
 def _read_resized(path):
@@ -215,16 +299,16 @@ def begun_ahead(batches):
         yield begun.popleft()()
 
 
-def _begin(samples, pool, read):
+def _begin(samples, pool, read, table):
     """Have threads fill the batch of these samples; returns the function that waits for it, see `begun_ahead`."""
     imgs = np.empty((len(samples), 3, IMAGE_SIZE, IMAGE_SIZE), "float32")
     labels = np.array([[label] for _, label in samples], "float32")
-    futures = [pool.submit(_fill, out, path, read) for out, (path, _) in zip(imgs, samples)]
+    futures = [pool.submit(_fill, out, path, read, table) for out, (path, _) in zip(imgs, samples)]
     return functools.partial(_finish, imgs, labels, futures)
 
 
-def _fill(out, path, read):
-    scale(read(path), out)
+def _fill(out, path, read, table):
+    scale(read(path), out, table)
 
 
 def _finish(imgs, labels, futures):
@@ -253,3 +337,47 @@ def train_reader(dataset, batch_size=10, train_csv=None, skip_bad=False, cache=T
 def valid_reader(dataset, batch_size=10, cache=True):
     """The reader of a Dataset's validation images, in the order of their table."""
     return valid_data_loader(dataset.valid_images, dataset.valid_labels, batch_size, cache=cache)
+
+
+def readers_of(recipe, data=None, train_csv=None, skip_bad=False, cache=True, download=False):
+    """The readers of a Recipe and where their images come from: (training, validation, Dataset or Digits).
+
+    All that trains a recipe has its batches from here; `valid_reader_of` gives those that only measure. data: directory
+    of the data set, else where that of the recipe usually lies. train_csv, skip_bad, cache: as `dataset_readers` takes
+    them, of fundus images. download: fetch the files of MNIST or Fashion-MNIST that are missing. Raises InputError for
+    what is missing, damaged, or not for the recipe's data.
+    """
+    found = _find_data(recipe, data, download)
+    if recipe.data == "palm":
+        train_loader = train_reader(found, recipe.batch_size, train_csv, skip_bad, cache)
+    elif train_csv or skip_bad:
+        raise InputError(f"{'--train-csv' if train_csv else '--skip-bad'} is for fundus images, not for {recipe.data}")
+    else:
+        train_loader = _array_reader(found, "train", recipe.batch_size)
+    train_loader.shuffle, train_loader.pixel_range = recipe.shuffle, recipe.pixel_range
+    return train_loader, _valid_reader(recipe, found, recipe.batch_size, cache), found
+
+
+def valid_reader_of(recipe, data=None, batch_size=10, cache=True, download=False):
+    """The reader of the images that a Recipe is measured on, and where they come from; see `readers_of`."""
+    found = _find_data(recipe, data, download)
+    return _valid_reader(recipe, found, batch_size, cache), found
+
+
+def _find_data(recipe, directory, download):
+    if recipe.data != "palm":
+        return find_digits(recipe.data, directory, download)
+    if download:
+        raise InputError("--download fetches MNIST and Fashion-MNIST; data/README.md says how to get the fundus images")
+    return find_dataset(directory)
+
+
+def _valid_reader(recipe, found, batch_size, cache):
+    palm = recipe.data == "palm"
+    loader = valid_reader(found, batch_size, cache) if palm else _array_reader(found, "test", batch_size)
+    loader.pixel_range = recipe.pixel_range
+    return loader
+
+
+def _array_reader(digits, part, batch_size):
+    return ArrayReader(digits.root, *digits.read(part), batch_size, digits.classes)

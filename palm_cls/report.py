@@ -16,15 +16,15 @@ from palm_cls import runtime  # before anything that imports paddle
 import cv2
 
 from palm_cls import metrics, plots
-from palm_cls.assessment import assess_network, image_rows, write_assessment
+from palm_cls.assessment import assess_network, caveat_of, image_rows, refuse_threshold, write_assessment
 from palm_cls.cam import grad_cam, overlay
 from palm_cls.checkpoint import load, weights_file
-from palm_cls.dataset import DEMO_REMARK, find_dataset
+from palm_cls.dataset import DEMO_REMARK
 from palm_cls.files import replacing
-from palm_cls.messages import CAVEAT, InputError
-from palm_cls.readers import dataset_readers
+from palm_cls.messages import InputError
+from palm_cls.readers import readers_of
 from palm_cls.records import EVALUATION, FIGURES, PREDICTIONS, REPORT, best_record, read_log, read_settings
-from palm_cls.zoo import build_model
+from palm_cls.zoo import build_model, find_recipe
 
 EXAMPLES = 3  # images shown of each class
 MISTAKES = 8  # at most, of those shown
@@ -47,11 +47,13 @@ def report_run(directory, data=None, device=None, cache=True, threshold=0.5):
     if not {"model", "data", "batch_size"} <= set(settings):
         raise InputError(f"{directory}: no run of a recipe there; train one, or give the directory of one")
     weights_file(directory)  # raises where no epoch is finished
+    name = settings["model"]
+    recipe = find_recipe(name, batch_size=settings["batch_size"])
+    refuse_threshold(name, threshold)
     runtime.choose_device(device)
-    data = data or settings["data"]
-    dataset = find_dataset(data)
-    options = (settings["batch_size"], settings.get("train_csv"), settings.get("skip_bad", False), cache)
-    return write_report(directory, build_model(settings["model"]), *dataset_readers(dataset, *options), threshold)
+    options = (settings.get("train_csv"), settings.get("skip_bad", False), cache)
+    *loaders, _ = readers_of(recipe, data or settings["data"], *options)
+    return write_report(directory, build_model(name), *loaders, threshold)
 
 
 def write_report(directory, model, train_loader, valid_loader, threshold=0.5):
@@ -109,7 +111,7 @@ def _page(facts):
 </head>
 <body>
 {"".join(parts)}
-<footer>Written {now} by <code>tools/report.py</code>, which writes it again. {CAVEAT}</footer>
+<footer>Written {now} by <code>tools/report.py</code>, which writes it again. {caveat_of(facts.found.model)}</footer>
 </body>
 </html>
 """
@@ -119,6 +121,8 @@ def _head(facts, name):
     found, measures = facts.found, facts.found.measures
     best = best_record(facts.log)["epoch"]
     remark = f" {DEMO_REMARK[1:-1].capitalize()}." if found.demo else ""
+    caveat = caveat_of(found.model)
+    warning = f"<p class=plain><strong>{caveat}</strong>{remark}</p>\n" if caveat else ""
     tiles = [(key, measures.get(key)) for key in ("accuracy", "auc", "sensitivity", "specificity")]
     shown = "".join(
         f"<div>{_label(key)}<b>{value['value']:.3f}</b><span class=soft>{_interval(value)}</span></div>\n"
@@ -128,10 +132,9 @@ def _head(facts, name):
     return f"""<h1>{name}: what the network learned</h1>
 <p class=soft>{len(facts.log)} epochs of training; epoch {best} was the best, and everything below is measured with its
 weights on {measures["images"]} of {found.listed} validation images.</p>
-<p class=plain><strong>{CAVEAT}</strong>{remark}</p>
-<div class=tiles>
+{warning}<div class=tiles>
 {shown}</div>
-<p class=soft>Below each number stands its 95% interval: where it might as well lie, with so few images.
+<p class=soft>Below each number stands its 95% interval: where it might as well lie, with no more images than these.
 {OPTIMISTIC}</p>
 """
 
@@ -277,7 +280,7 @@ def _mistakes(facts):
     which = f"The {MISTAKES} of them" if len(rows) > MISTAKES else "All of them, those"
     return f"""<h2>Where it is wrong</h2>
 <p>On {len(rows)} of {facts.found.measures["images"]} images. {which} of which it was most sure come first; beside each
-photograph the same with its heat map (Grad-CAM): red is where the network found what speaks for its wrong answer.</p>
+of them the same with its heat map (Grad-CAM): red is where the network found what speaks for its wrong answer.</p>
 <div class=pairs>
 {shown}</div>
 """
@@ -291,7 +294,7 @@ def _mistake(facts, row):
     name, label, predicted = row["imgName"], row["Label"], row["predicted"]
     photo = _thumbnail(facts.valid.photo(name))
     what = f"{escape(str(name))}: labelled {_class(facts, label)}, called {_class(facts, predicted)}"
-    pictures = _image(photo, f"The photograph {escape(str(name))}.")
+    pictures = _image(photo, f"The image {escape(str(name))}.")
     try:
         heat = grad_cam(facts.model, facts.valid.img(name), label=predicted)
         pictures += _image(

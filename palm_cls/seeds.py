@@ -13,19 +13,19 @@ from pathlib import Path
 
 from palm_cls import runs, runtime
 from palm_cls.checkpoint import load
-from palm_cls.dataset import find_dataset
 from palm_cls.messages import InputError
-from palm_cls.readers import dataset_readers
+from palm_cls.readers import readers_of
 from palm_cls.records import SEEDS, read_seeds, read_settings, seed_directory, write_json
 from palm_cls.scalars import scalars_wanted
-from palm_cls.training import absolute, refuse_changes, resume_recipe, train_recipe
+from palm_cls.training import BEFORE, absolute, refuse_changes, resume_recipe, train_recipe
 from palm_cls.zoo import build_model, find_recipe
 
 # What a directory goes on with as it began; another learning rate would hold for some seeds and not for others.
-FIXED = ("name", "train_csv", "skip_bad", "weights", "batch_size", "learning_rate", "momentum")
+FIXED = ("name", "train_csv", "skip_bad", "weights", "batch_size", "learning_rate", "momentum", "shuffle")
 TAKEN = (*FIXED, "data", "epochs", "save_every")
 
-# output: Path of the directory; histories: {seed: what `train` returns}; recipe: the Recipe; dataset: the Dataset
+# output: Path of the directory; histories: {seed: what `train` returns}; recipe: the Recipe; dataset: the Dataset or
+# Digits
 TrainedSeeds = namedtuple("TrainedSeeds", ("output", "histories", "recipe", "dataset"))
 
 
@@ -40,6 +40,7 @@ def train_seeds(
     output=None,
     save_every=None,
     cache=True,
+    download=False,
     report=True,
     visualdl=None,
     **changes,
@@ -51,9 +52,13 @@ def train_seeds(
     what is missing, before anything is moved or written.
     """
     output = Path(output or Path("output", name))
-    recipe = find_recipe(name)._replace(**changes)
+    recipe = find_recipe(name, **changes)
+    _check_seeds(seeds)
     visualdl = scalars_wanted(visualdl)
-    dataset = _check(name, seeds, data, train_csv, skip_bad, weights, device, output, cache, recipe.batch_size)
+    runtime.choose_device(device)
+    # Told of the images as each run will tell, and therefore once.
+    *_, dataset = readers_of(recipe, absolute(data), train_csv, skip_bad, cache, download)
+    _check_weights(weights, name, output)
     content = {
         "seeds": list(seeds),
         "name": name,
@@ -66,34 +71,35 @@ def train_seeds(
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
         "momentum": recipe.momentum,
+        "shuffle": recipe.shuffle,
     }
     with runs.start_seeds(output, content):
-        passing = {"device": device, "cache": cache, "report": report, "visualdl": visualdl}
+        passing = {"device": device, "cache": cache, "download": download, "report": report, "visualdl": visualdl}
         return _train_missing(output, content, passing)
 
 
-def _check(name, seeds, data, train_csv, skip_bad, weights, device, output, cache, batch_size):
-    """Raise InputError for all that would end the first run before its first step; returns the Dataset."""
+def _check_seeds(seeds):
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds {list(seeds)}: expected one or more, each once")
-    runtime.choose_device(device)
-    dataset = find_dataset(absolute(data))  # so told as each run will tell it, and therefore once
-    dataset_readers(dataset, batch_size, train_csv, skip_bad, cache)
-    if weights is not None:
-        if Path(absolute(weights)).is_relative_to(absolute(output)):
-            raise InputError(f"{weights}: would be moved aside with {output}, and missing then; give another --output")
-        load(weights, build_model(name))
-    return dataset
 
 
-def resume_seeds(output, seeds=None, device=None, cache=True, report=True, visualdl=None, **changes):
+def _check_weights(weights, name, output):
+    """Raise InputError where the runs could not start from these weights."""
+    if weights is None:
+        return
+    if Path(absolute(weights)).is_relative_to(absolute(output)):
+        raise InputError(f"{weights}: would be moved aside with {output}, and missing then; give another --output")
+    load(weights, build_model(name))
+
+
+def resume_seeds(output, seeds=None, device=None, cache=True, download=False, report=True, visualdl=None, **changes):
     """Finish the runs in a directory of `train_seeds` and make those that are missing; returns a TrainedSeeds.
 
     seeds: those that were given, and more; `changes` may be epochs (more of them, for every seed), data (the same
     images in another place) and save_every. visualdl: write scalars, too; None: where one of the runs did. Raises
     InputError, naming it, for a change of anything else.
     """
-    content = read_seeds(output)
+    content = {**BEFORE, **read_seeds(output)}
     if not {"seeds", *TAKEN} <= set(content):
         raise InputError(f"{output}: no runs with several seeds there to resume (no {SEEDS} of them in it)")
     seeds = content["seeds"] if seeds is None else list(seeds)
@@ -113,7 +119,7 @@ def resume_seeds(output, seeds=None, device=None, cache=True, report=True, visua
     with runs.lock_run(output):
         content = {**content, **changes, "seeds": seeds}
         write_json(content, Path(output, SEEDS))
-        passing = {"device": device, "cache": cache, "report": report, "visualdl": visualdl}
+        passing = {"device": device, "cache": cache, "download": download, "report": report, "visualdl": visualdl}
         return _train_missing(Path(output), content, passing)
 
 

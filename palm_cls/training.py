@@ -13,19 +13,19 @@ import paddle
 
 from palm_cls import machine, runs
 from palm_cls.checkpoint import load
-from palm_cls.dataset import find_dataset
 from palm_cls.evaluation import cross_entropy, measures, predict_all, predicted_classes
 from palm_cls.messages import InputError, RunError, notice
-from palm_cls.readers import dataset_readers
+from palm_cls.readers import readers_of
 from palm_cls.scalars import Scalars, scalars_wanted
 from palm_cls.zoo import build_model, find_recipe
 
 # What a run that goes on must not change, and all that it takes from its settings.
-FIXED = ("train_csv", "skip_bad", "seed", "weights", "batch_size", "momentum")
+FIXED = ("train_csv", "skip_bad", "seed", "weights", "batch_size", "momentum", "shuffle")
 RESUMED = (*FIXED, "data", "epochs", "learning_rate", "save_every")
+BEFORE = {"shuffle": True}  # what held for runs whose settings do not tell it yet
 
-# output: Path of the run's directory; history: what `train` returns; recipe: the Recipe; dataset: the Dataset;
-# model: the trained network; report: Path of the report, or None
+# output: Path of the run's directory; history: what `train` returns; recipe: the Recipe; dataset: the Dataset or
+# Digits; model: the trained network; report: Path of the report, or None
 TrainedRun = namedtuple("TrainedRun", ("output", "history", "recipe", "dataset", "model", "report"))
 
 
@@ -46,13 +46,13 @@ def train(
 ):
     """Train `model` with the lesson's loop and print the lesson's lines; the defaults are the lesson's.
 
-    train_loader, valid_loader: readers, as `data_loader` and `valid_data_loader` return them. log_every: batches from
-    one line of loss to the next. output: directory for checkpoints and log (see `palm_cls.runs`); without it nothing is
-    written. save_every: steps from one checkpoint to the next, besides those after every epoch. resume: go on with the
-    run in `output`, as if it had never stopped; `model` then takes its weights from there. settings: what else
-    settings.json should tell, {name: value}. remark: text after every result. visualdl: write scalars, too (see
-    `palm_cls.scalars`); None: where a run that goes on did. A parameter that has no part in a step is left as it is by
-    it.
+    train_loader, valid_loader: readers, as `data_loader` and `valid_data_loader` return them. momentum: 0 is plain SGD.
+    log_every: batches from one line of loss to the next. output: directory for checkpoints and log (see
+    `palm_cls.runs`); without it nothing is written. save_every: steps from one checkpoint to the next, besides those
+    after every epoch. resume: go on with the run in `output`, as if it had never stopped; `model` then takes its
+    weights from there. settings: what else settings.json should tell, {name: value}. remark: text after every result.
+    visualdl: write scalars, too (see `palm_cls.scalars`); None: where a run that goes on did. A parameter that has no
+    part in a step is left as it is by it.
 
     Returns a list with one dict an epoch: "epoch" from 0, "learning_rate", "train_loss" and "train_accuracy" (while
     training, over the epoch), "valid_loss" and "valid_accuracy" (after it), "valid_images"; all weighted by sample.
@@ -64,7 +64,7 @@ def train(
     visualdl = scalars_wanted(visualdl, [output] if resume and output else [])
     settings = {**getattr(train_loader, "about", {}), **(settings or {})}
     settings.update({"epochs": epochs, "learning_rate": learning_rate, "momentum": momentum})
-    optimizer = paddle.optimizer.Momentum(learning_rate, momentum, parameters=model.parameters())
+    optimizer = _optimizer(model, learning_rate, momentum)
     progress = runs.Progress(seed=runtime.current_seed())
 
     def save(save_function):
@@ -101,6 +101,13 @@ def train(
             save(runs.save_epoch)
             interrupt.raise_if_requested()
     return progress.history
+
+
+def _optimizer(model, learning_rate, momentum):
+    if momentum:
+        return paddle.optimizer.Momentum(learning_rate, momentum, parameters=model.parameters())
+    # Not Momentum(learning_rate, 0): that differs in the last bit, and keeps velocities.
+    return paddle.optimizer.SGD(learning_rate, parameters=model.parameters())
 
 
 def _settings_of(output):
@@ -178,24 +185,23 @@ def train_recipe(
     save_every=None,
     resume=False,
     cache=True,
+    download=False,
     report=True,
     visualdl=None,
     **changes,
 ):
     """Train the recipe `name` (see `palm_cls.zoo`) as `tools/train.py` does, and return a TrainedRun.
 
-    data: directory of the data set, as `find_dataset` takes it; train_csv: table of the training labels; skip_bad:
-    leave out training images that do not decode; weights: where to start from, as `load` takes it; device: as
-    `choose_device` takes it; output: default output/`name`; save_every, resume, visualdl: as `train` takes them; cache:
-    keep the resized images on disk; report: write one in the end (see `palm_cls.report`). `changes` override entries of
-    the recipe: epochs, batch_size, learning_rate, momentum. Raises InputError for what is missing.
+    data, train_csv, skip_bad, cache, download: as `readers_of` takes them; weights: where to start from, as `load`
+    takes it; device: as `choose_device` takes it; output: default output/`name`; save_every, resume, visualdl: as
+    `train` takes them; report: write one in the end (see `palm_cls.report`). `changes` override entries of the recipe:
+    epochs, batch_size, learning_rate, momentum, shuffle. Raises InputError for what is missing.
     """
-    recipe = find_recipe(name)._replace(**changes)
+    recipe = find_recipe(name, **changes)
     output = Path(output or Path("output", name))
     visualdl = scalars_wanted(visualdl, [output] if resume else [])
     device = runtime.choose_device(device)
-    dataset = find_dataset(data)
-    train_loader, valid_loader = dataset_readers(dataset, recipe.batch_size, train_csv, skip_bad, cache)
+    train_loader, valid_loader, dataset = readers_of(recipe, data, train_csv, skip_bad, cache, download)
     runtime.set_seed(seed)
     model = build_model(name)
     if weights is not None and not (resume and runs.checkpoints(output)):
@@ -211,6 +217,7 @@ def train_recipe(
         "train_sha256": train_loader.fingerprint,
         "valid_sha256": valid_loader.fingerprint,
         "batch_size": recipe.batch_size,
+        "shuffle": recipe.shuffle,
         "seed": seed,
         "weights": absolute(weights),
         "save_every": save_every,
@@ -227,6 +234,7 @@ def train_recipe(
         epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         momentum=recipe.momentum,
+        log_every=recipe.log_every,
         output=output,
         save_every=save_every,
         resume=resume,
@@ -255,10 +263,10 @@ def resume_recipe(output, **changes):
     """Go on with the run in the directory `output`, as if it had never stopped, and return a TrainedRun.
 
     `changes` may be epochs (more of them), learning_rate (from here on), data (the same images in another place),
-    save_every, device, cache, report and visualdl; the run's settings hold for the rest. Raises InputError, naming it,
-    for a change of anything else, and where there is no run.
+    save_every, device, cache, download, report and visualdl; the run's settings hold for the rest. Raises InputError,
+    naming it, for a change of anything else, and where there is no run.
     """
-    settings = _settings_of(output)
+    settings = {**BEFORE, **_settings_of(output)}
     if not {"model", *RESUMED} <= set(settings):
         raise InputError(
             f"{output}: not a run of a recipe; palm_cls.train(..., resume=True) resumes what `train` began"

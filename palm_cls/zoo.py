@@ -1,39 +1,114 @@
-"""The recipes that `tools/train.py --model NAME` knows, in full, and `build_model(NAME)`."""
+"""The recipes that `tools/train.py --model NAME` knows, in full (`--list` prints them), and `build_model(NAME)`."""
 
+import importlib
 from collections import namedtuple
 
-from palm_cls.messages import InputError
+from palm_cls.messages import InputError, aligned
 
-# A network and how it is trained. network: class in palm_cls.models; arguments: of that class; advice: what to do after
-# a run, where that is not plain. The defaults are the lesson's.
+# A network and how it is trained. The defaults are those of the lesson on fundus images. What follows from these
+# entries is not one of them: see `loss_of` and `optimizer_of`.
 Recipe = namedtuple(
     "Recipe",
-    ("network", "arguments", "epochs", "batch_size", "learning_rate", "momentum", "advice"),
-    defaults=(5, 10, 0.001, 0.9, ""),
+    (
+        "network",  # module and class in palm_cls
+        "arguments",  # of that class
+        "data",  # "palm": the fundus images, one logit; "mnist", "fashion-mnist": see palm_cls.digits, ten logits
+        "pixel_range",  # what the network is fed with for the bytes 0 and 255
+        "augmentation",  # of the training images; no recipe has one yet
+        "learning_rate",
+        "momentum",  # 0: plain SGD
+        "batch_size",
+        "epochs",
+        "shuffle",  # the training images, anew each epoch; else they come in the order of names or file
+        "log_every",  # batches from one line of loss to the next
+        "advice",  # what to do after a run, where that is not plain
+    ),
+    defaults=("palm", (-1.0, 1.0), None, 0.001, 0.9, 10, 5, True, 10, ""),
 )
+CHANGEABLE = ("learning_rate", "momentum", "batch_size", "epochs", "shuffle")  # for one run, by whoever starts it
 
 RECIPES = {
     "lenet": Recipe(
-        network="LeNet",
+        network="models.LeNet",
         arguments={"num_classes": 1},
         advice="LeNet with sigmoid is not meant to converge on these images: that is the lesson's point.\n"
         "Try the same network with ReLU (--model lenet-relu), or AlexNet (--model alexnet).",
     ),
-    "lenet-relu": Recipe(network="LeNet", arguments={"num_classes": 1, "activation": "relu"}),
-    "alexnet": Recipe(network="AlexNet", arguments={"num_classes": 1}),
+    "lenet-relu": Recipe(network="models.LeNet", arguments={"num_classes": 1, "activation": "relu"}),
+    "alexnet": Recipe(network="models.AlexNet", arguments={"num_classes": 1}),
+    "lenet-mnist": Recipe(  # as in the lesson, whose reader of digits does not shuffle
+        network="models.LeNet",
+        arguments={"num_classes": 10, "in_channels": 1, "image_size": 28},
+        data="mnist",
+        shuffle=False,
+        log_every=1000,
+    ),
+    "cnn-mnist": Recipe(
+        network="small_nets.CNNMnist",
+        arguments={},
+        data="mnist",
+        momentum=0.95,
+        batch_size=128,
+        epochs=10,
+        log_every=100,
+    ),
+    "lenet-fashion": Recipe(
+        network="small_nets.LeNetFashion",
+        arguments={},
+        data="fashion-mnist",
+        pixel_range=(0.0, 1.0),
+        learning_rate=0.9,
+        momentum=0,
+        batch_size=256,
+        epochs=10,
+        log_every=100,
+    ),
 }
 
 
-def find_recipe(name):
-    """The Recipe called `name`; raises InputError, listing the names, where there is none."""
+def find_recipe(name, **changes):
+    """The Recipe called `name`, with other values for some of its CHANGEABLE entries.
+
+    Raises InputError, listing the names, where there is none; TypeError for a change of anything else.
+    """
     if name not in RECIPES:
         raise InputError(f"model {name!r} is none of {', '.join(RECIPES)}")
-    return RECIPES[name]
+    if unknown := sorted(set(changes) - set(CHANGEABLE)):
+        raise TypeError(f"of a recipe {', '.join(CHANGEABLE)} can be changed, not {', '.join(unknown)}")
+    return RECIPES[name]._replace(**changes)
 
 
 def build_model(name):
     """A fresh network for the recipe `name`, its weights drawn from paddle's random state."""
-    from palm_cls import models
-
     recipe = find_recipe(name)
-    return getattr(models, recipe.network)(**recipe.arguments)
+    module, _, network = recipe.network.partition(".")
+    return getattr(importlib.import_module(f"palm_cls.{module}"), network)(**recipe.arguments)
+
+
+def loss_of(recipe):
+    """Name of a recipe's loss, which `palm_cls.evaluation.cross_entropy` chooses by the number of logits."""
+    return f"{'sigmoid' if recipe.data == 'palm' else 'softmax'} cross-entropy"
+
+
+def optimizer_of(recipe):
+    """Name of a recipe's optimizer in paddle.optimizer, as `train` chooses it."""
+    return "Momentum" if recipe.momentum else "SGD"
+
+
+def format_recipes():
+    """All recipes in full, as text for people: what is trained on what, and how; two tables with a row a recipe."""
+    what = [("model", "network", "data", "pixels", "loss")]
+    how = [("model", "optimizer", "learning rate", "momentum", "batch", "epochs", "order", "loss line", "augmentation")]
+    for name, recipe in RECIPES.items():
+        low, high = recipe.pixel_range
+        what.append((name, _network_call(recipe), recipe.data, f"{low:g}..{high:g}", loss_of(recipe)))
+        numbers = (recipe.learning_rate, recipe.momentum or "-", recipe.batch_size, recipe.epochs)
+        order = "shuffled" if recipe.shuffle else "file order"
+        rest = (order, f"every {recipe.log_every}", recipe.augmentation or "none")
+        how.append((name, optimizer_of(recipe), *map(str, numbers), *rest))
+    return "\n".join([*aligned(what), "", *aligned(how)])
+
+
+def _network_call(recipe):
+    arguments = ", ".join(f"{name}={value}" for name, value in recipe.arguments.items())
+    return f"{recipe.network.rpartition('.')[2]}({arguments})"

@@ -27,8 +27,9 @@ def test_converted_networks_give_the_same_logits(name):
     model = build_model(name)
     model.eval()
     with paddle.no_grad():
-        model.parameters()[-1].set_value(paddle.to_tensor([0.5]))
-    imgs = random_images(5)
+        bias = model.parameters()[-1]
+        bias.set_value(paddle.full_like(bias, 0.5))
+    imgs = random_images(5, model.input_shape)
     engine = convert(model, imgs)
     for part in (imgs, imgs[:1], imgs[::-1]):  # another size of batch; memory that is not contiguous
         np.testing.assert_allclose(engine(part), predict(model, part), rtol=0, atol=5e-5)

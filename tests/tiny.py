@@ -24,6 +24,8 @@ STEPS = itertools.count(1)
 class Tiny(nn.Layer):
     """Logits [N, 1] of images [N, 3, 224, 224], with dropout, so that paddle's random numbers matter."""
 
+    input_shape = (3, 224, 224)
+
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(
@@ -37,7 +39,7 @@ class Tiny(nn.Layer):
 
 
 models.Tiny = Tiny
-zoo.RECIPES["tiny"] = zoo.Recipe(network="Tiny", arguments={}, epochs=1)
+zoo.RECIPES["tiny"] = zoo.Recipe(network="models.Tiny", arguments={}, epochs=1)
 
 if __name__ == "__main__":
     sys.argv[0] = str(PROJECT / "tools" / "train.py")

@@ -71,10 +71,14 @@ def tool_command(name, *args):
     return command_line("python", os.path.join(os.path.dirname(sys.argv[0]), f"{name}.py"), *args)
 
 
-def add_data_option(parser):
-    """The option --data, the same everywhere."""
+def add_data_option(parser, download=False):
+    """The option --data, the same everywhere. download: whether the tool takes any recipe, and so --download."""
+    add = parser.add_argument
     found = "else $PALM_DATA, data/palm, /home/aistudio/work/palm, or the demo set"
-    parser.add_argument("--data", type=path, metavar="DIR", help=f"directory of the data set ({found})")
+    other = "; for their recipes data/mnist, data/fashion-mnist" if download else ""
+    add("--data", type=path, metavar="DIR", help=f"directory of the data set ({found}{other})")
+    if download:
+        add("--download", action="store_true", help="fetch MNIST or Fashion-MNIST to there, where files are missing")
 
 
 def add_runtime_options(parser, cache=True):

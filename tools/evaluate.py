@@ -15,7 +15,7 @@ def parse_args():
     add = parser.add_argument
     add("--weights", type=path, required=True, metavar="PATH", help="a run (its best epoch), or a .pdparams file")
     add("--model", choices=RECIPES, help="the network (default: the one that the weights tell)")
-    add_data_option(parser)
+    add_data_option(parser, download=True)
     add("--batch-size", type=positive_int, default=10, metavar="N", help="images at a time (default: %(default)s)")
     add("--threshold", type=fraction, metavar="T", help="positive is a probability above this (default: 0.5)")
     add("--sensitivity", type=share, metavar="S", help="take the threshold that reaches this, with --threshold-from")
@@ -35,21 +35,22 @@ def main():
     args = parse_args()
     settle_runtime(vars(args))
 
-    from palm_cls.assessment import assess, threshold_from, write_assessment
+    from palm_cls.assessment import assess, caveat_of, threshold_from, write_assessment
     from palm_cls.dataset import DEMO_REMARK
-    from palm_cls.messages import CAVEAT
     from palm_cls.metrics import format_measures
 
     threshold = 0.5 if args.threshold is None else args.threshold
     if args.threshold_from:
         threshold = threshold_from(args.threshold_from, args.sensitivity)
-    found = assess(args.weights, args.model, args.data, args.batch_size, args.device, args.cache, threshold)
+    found = assess(
+        args.weights, args.model, args.data, args.batch_size, args.device, args.cache, threshold, args.download
+    )
     remark = DEMO_REMARK if found.demo else ""
     print(f"{found.model}, {found.weights}: {len(found.predictions.labels)} of {found.listed} images {remark}".rstrip())
     print(format_measures(found.measures))
     files = files_to_write(args, found.weights)
     write_assessment(found, *files)
-    print(f"written: {', '.join(files)}\n{CAVEAT}")
+    print(f"written: {', '.join(files)}\n{caveat_of(found.model)}".rstrip())
     return 0
 
 

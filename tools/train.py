@@ -1,4 +1,4 @@
-"""Train a network on the fundus images, as the lesson does.
+"""Train a network as the lesson does: on the fundus images, or on MNIST or Fashion-MNIST.
 
 python tools/train.py --model lenet
 """
@@ -22,20 +22,20 @@ from _cli import (
     tool_command,
 )
 
-from palm_cls.zoo import RECIPES
+from palm_cls.zoo import RECIPES, format_recipes
 
 DEFAULT = "lenet"
 
 
 def parse_args():
     parser = Parser(
-        description="Train a network on the fundus images, as the lesson does.",
+        description="Train a network as the lesson does: on the fundus images, or on MNIST or Fashion-MNIST.",
         argument_default=argparse.SUPPRESS,  # what is not given is left to train_recipe
     )
     add = parser.add_argument
-    lesson = RECIPES[DEFAULT]
-    add("--model", dest="name", choices=RECIPES, help=f"the network (default: {DEFAULT})")
-    add_data_option(parser)
+    add("--list", action="store_true", default=False, help="print all recipes in full, and stop")
+    add("--model", dest="name", choices=RECIPES, help=f"the recipe, a network and its training (default: {DEFAULT})")
+    add_data_option(parser, download=True)
     add(
         "--train-csv",
         type=path,
@@ -43,11 +43,15 @@ def parse_args():
         help="labels of the training images, .csv or .xlsx (else: their names)",
     )
     add("--skip-bad", action="store_true", help="pass over training images that do not decode, and tell their names")
-    add("--epochs", type=positive_int, metavar="N", help=f"passes over the training images (default: {lesson.epochs})")
-    add("--batch-size", type=positive_int, metavar="N", help=f"images in a step (default: {lesson.batch_size})")
-    rate = f"learning rate (default: {lesson.learning_rate})"
+    add("--epochs", type=positive_int, metavar="N", help="passes over the training images (default: the recipe's)")
+    add("--batch-size", type=positive_int, metavar="N", help="images in a step (default: the recipe's)")
+    rate = "learning rate (default: the recipe's)"
     add("--lr", dest="learning_rate", type=positive_float, metavar="X", help=rate)
-    add("--momentum", type=fraction, metavar="X", help=f"of the optimizer (default: {lesson.momentum})")
+    add("--momentum", type=fraction, metavar="X", help="of the optimizer; 0 is plain SGD (default: the recipe's)")
+    order = parser.add_mutually_exclusive_group()
+    order.add_argument("--shuffle", action="store_true", help="shuffle the training images, anew each epoch")
+    unshuffled = "take them in the order of their names or file (default: the recipe's way)"
+    order.add_argument("--no-shuffle", dest="shuffle", action="store_false", help=unshuffled)
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--seed", type=seed, metavar="N", help="of all random numbers (default: 0)")
     either.add_argument("--seeds", type=seeds, metavar="LIST", help="a run with each, as 0-4 or 0,3,7, in DIR/seed-N")
@@ -71,6 +75,9 @@ def parse_args():
 def main():
     parser, options = parse_args()
     settle_runtime(options)
+    if options.pop("list"):
+        print(format_recipes())
+        return 0
     if options.pop("summary"):
         from palm_cls.models import format_summary
         from palm_cls.zoo import build_model

@@ -25,12 +25,23 @@ from palm_cls.zoo import RECIPES, build_model, find_recipe
 Assessment = namedtuple("Assessment", ("model", "weights", "data", "demo", "listed", "predictions", "measures"))
 
 
-def assess(weights, name=None, data=None, batch_size=10, device=None, cache=True, threshold=0.5, download=False):
+def assess(
+    weights,
+    name=None,
+    data=None,
+    batch_size=10,
+    device=None,
+    cache=True,
+    threshold=0.5,
+    download=False,
+    ten_crop=False,
+):
     """Evaluate weights on the validation images, print the lesson's lines, and return an Assessment.
 
     weights: a run's directory (its best epoch) or a `.pdparams` file; name: the recipe, if the weights do not tell it;
     data, device, cache, download: as for `train_recipe`; threshold: of the probability, above which an image counts as
-    positive, where there are two classes. Raises InputError for what is missing or does not fit.
+    positive, where there are two classes; ten_crop: average over ten views of each image (see `Reader`). Raises
+    InputError for what is missing or does not fit.
     """
     weights = weights_file(weights)
     name = name or runs.describe(weights).get("model")
@@ -39,7 +50,7 @@ def assess(weights, name=None, data=None, batch_size=10, device=None, cache=True
     recipe = find_recipe(name)
     refuse_threshold(name, threshold)
     runtime.choose_device(device)
-    loader, dataset = valid_reader_of(recipe, data, batch_size, cache, download)
+    loader, dataset = valid_reader_of(recipe, data, batch_size, cache, download, ten_crop)
     model = build_model(name)
     load(weights, model)
     print("start evaluation .......")

@@ -10,13 +10,13 @@ All that is random follows from (seed, epoch, name of the image) alone: it is th
 or the order of the images, and after an interruption.
 """
 
+import functools
 import zlib
-from collections import namedtuple
 
 import cv2
 import numpy as np
 
-from palm_cls.images import IMAGE_SIZE, scale
+from palm_cls.images import IMAGE_SIZE, SCALED, scale
 
 TURN, SHIFT, ZOOM = 15, 0.1, 0.1  # degrees, share of the side, and share of the size, at most to either way
 SMALLEST_CROP = 0.85  # share of the side
@@ -24,10 +24,17 @@ BRIGHTNESS = 0.2  # at most so much brighter or darker, as a share
 PAPER_SIZE = 256  # pixels, of which AlexNet saw IMAGE_SIZE
 COLOUR_DEVIATION = 0.1  # of the paper's Gaussian
 
-# side: pixels, to which images are resized before; vary: function (img uint8 [side, side, 3] BGR, rng, a numpy
-# Generator) -> uint8 [224, 224, 3]
-Augmentation = namedtuple("Augmentation", ("side", "vary"))
-NAMES = ("lesson", "paper")
+SIDES = {"lesson": IMAGE_SIZE, "paper": PAPER_SIZE}  # {name: pixels to which images are resized before}
+
+
+def variation(name, images):
+    """The function (img uint8 [side, side, 3], rng) -> uint8 [224, 224, 3] of a way, "lesson" or "paper".
+
+    images: a function that gives the training images one after another, resized to SIDES[name]; called for "paper".
+    """
+    if name == "lesson":
+        return vary_as_lesson
+    return functools.partial(vary_as_paper, components=principal_colours(images()))
 
 
 def generator(seed, epoch, name):
@@ -37,6 +44,7 @@ def generator(seed, epoch, name):
 
 def vary_as_lesson(img, rng):
     """A variant of an image, uint8 [side, side, 3]: turned, shifted, scaled, cropped, mirrored, brighter or darker."""
+    from palm_cls import runtime  # noqa: F401  settles the threads before paddle is imported
     from paddle.vision.transforms import functional as F
 
     img = _moved(img, rng.uniform(-TURN, TURN), rng.uniform(-SHIFT, SHIFT, 2), rng.uniform(1 - ZOOM, 1 + ZOOM))
@@ -93,12 +101,14 @@ def principal_colours(images):
     return eigenvectors * signs * eigenvalues
 
 
-def ten_crops(img):
+def ten_crops(img, table=SCALED):
     """An image as AlexNet was tested on it: four corners and centre, and these mirrored; float32 [10, 3, 224, 224].
 
-    img: uint8 [side, side, 3], side from 224 on (256 in the paper).
+    img: uint8 [side, side, 3], side from 224 on (256 in the paper); table: as `scale` takes it.
     """
     far = len(img) - IMAGE_SIZE
     corners = ((0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2))
     crops = [img[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE] for top, left in corners]
-    return np.stack([scale(np.ascontiguousarray(crop)) for crop in (*crops, *(crop[:, ::-1] for crop in crops))])
+    return np.stack(
+        [scale(np.ascontiguousarray(crop), table=table) for crop in (*crops, *(crop[:, ::-1] for crop in crops))]
+    )

@@ -56,9 +56,21 @@ def predict_all(model, loader):
     """The Predictions of a network, in evaluation mode, for all images of a reader; its mode is put back afterwards."""
     batches = tqdm(loader(), "validation", getattr(loader, "batches", None), leave=False, disable=None)
     with logits_function(model, getattr(loader, "images", 0)) as logits_of:
-        results = [(logits_of(imgs), labels) for imgs, labels in batches]
+        results = [
+            (_averaged(logits_of, imgs) if imgs.ndim == 5 else logits_of(imgs), labels) for imgs, labels in batches
+        ]
     logits, labels = zip(*results)
     return Predictions(getattr(loader, "order", None), np.concatenate(labels), np.concatenate(logits))
+
+
+def _averaged(logits_of, imgs):
+    """The logits [N, num_classes] of the mean probabilities of the views of images, float32 [N, views, C, H, W]."""
+    from scipy.special import log_expit, log_softmax, logsumexp
+
+    logits = logits_of(imgs.reshape(-1, *imgs.shape[2:])).reshape(*imgs.shape[:2], -1).astype("float64")
+    if logits.shape[2] > 1:
+        return logsumexp(log_softmax(logits, axis=2), axis=1).astype("float32")
+    return (logsumexp(log_expit(logits), axis=1) - logsumexp(log_expit(-logits), axis=1)).astype("float32")
 
 
 def evaluation(model, params_file_path, loader, remark=""):

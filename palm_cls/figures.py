@@ -7,7 +7,7 @@ from palm_cls.files import replacing
 from palm_cls.images import read_image
 from palm_cls.labels import read_labels
 from palm_cls.messages import InputError
-from palm_cls.readers import LABEL_OF_LETTER
+from palm_cls.readers import LABEL_OF_LETTER, train_reader
 
 LESSON_EXAMPLES = ("N0012.jpg", "P0095.jpg")
 
@@ -53,6 +53,46 @@ def lesson_figure(dataset):
     if dataset.is_demo:
         figure.text(0.5, 0.14, dataset.remark, ha="center", fontsize=12)
     return figure, shapes
+
+
+def variants_figure(dataset, augmentation):
+    """A pathological training image, and what an augmentation ("lesson" or "paper") makes of it in eleven epochs."""
+    import matplotlib.pyplot as plt
+
+    reader = train_reader(dataset)
+    reader.augmentation = augmentation
+    name = lesson_examples(dataset)[1].name
+    titles = [name, *(f"epoch {epoch}" for epoch in range(11))]
+    pictures = [reader.photo(name), *reader.variants(name, range(11))]
+    figure, axes = plt.subplots(3, 4, figsize=(11, 9), layout="constrained")
+    for axis, title, img in zip(axes.flat, titles, pictures):
+        axis.imshow(img[:, :, ::-1])  # BGR -> RGB
+        axis.set_title(title)
+        axis.axis("off")
+    figure.suptitle(f"--augment {augmentation} {dataset.remark}".rstrip())
+    return figure
+
+
+def digits_figure(reader, model=None):
+    """The first nine images of an ArrayReader, titled with their labels, and beside them what a network calls them."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    names, labels, classes = reader.order[:9], reader.labels[:9], reader.about["classes"]
+    titles, right = [classes[label] for label in labels], [True] * 9
+    if model is not None:
+        from palm_cls.inference import predict  # and with it paddle
+
+        model.eval()
+        called = predict(model, np.stack([reader.img(name) for name in names])).argmax(axis=1)
+        titles = [f"{title}, called {classes[number]}" for title, number in zip(titles, called)]
+        right = called == labels
+    figure, axes = plt.subplots(3, 3, figsize=(9, 9), layout="constrained")
+    for axis, name, title, is_right in zip(axes.flat, names, titles, right):
+        axis.imshow(reader.photo(name))
+        axis.set_title(title, color="black" if is_right else "#d55e00")
+        axis.axis("off")
+    return figure
 
 
 def show_or_write(figure, path=None):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from palm_cls import machine
+from palm_cls import augment, machine
 from palm_cls.cache import ImageCache
 from palm_cls.dataset import find_dataset, image_names, lies_in_demo_set
 from palm_cls.digits import SIDE, find_digits
@@ -41,6 +41,8 @@ from palm_cls.messages import InputError, notice
 
 MODES = ("train", "valid", "eval")
 AHEAD = 2  # batches being decoded while one is in use
+CHUNK = 64  # images in memory where all are gone through
+IMAGE_SHAPE = (3, IMAGE_SIZE, IMAGE_SIZE)
 CLASSES = ["no pathological myopia", "pathological myopia"]  # labels 0 and 1
 LABEL_OF_LETTER = {"H": 0, "N": 0, "P": 1}  # high myopia and normal: not pathological; P: pathological
 
@@ -99,9 +101,9 @@ def _reader(datadir, samples, batch_size, mode, skip_bad, cache):
 class BatchReader:
     """What all readers have in common: calling one gives a generator of one epoch of batches, (imgs, labels).
 
-    images, batches: their numbers in an epoch; pixel_range: what the bytes 0 and 255 become. `order` and `rest` let a
-    training go on in the middle of an epoch. Each kind of reader has its own `rest`, and its own `name_of` a sample,
-    which is unique.
+    images, batches: their numbers in an epoch; pixel_range: what the bytes 0 and 255 become; epoch: the number of those
+    that were gone through. `order`, `epoch` and `rest` let a training go on in the middle of an epoch. Each kind of
+    reader has its own `rest`, and its own `name_of` a sample, which is unique.
     """
 
     def __init__(self, samples, batch_size, shuffle):
@@ -109,7 +111,7 @@ class BatchReader:
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size} is not positive")
         self.samples, self.batch_size, self.shuffle = samples, batch_size, shuffle
-        self.pixel_range = PIXEL_RANGE
+        self.pixel_range, self.epoch = PIXEL_RANGE, 0
 
     @property
     def images(self):
@@ -123,6 +125,7 @@ class BatchReader:
         if self.shuffle:
             random.shuffle(self.samples)
         yield from self.rest(0)
+        self.epoch += 1
 
     @property
     def order(self):
@@ -147,8 +150,12 @@ class BatchReader:
 class Reader(BatchReader):
     """What the loaders return: a reader of image files.
 
-    An epoch belongs to the process that began it: its threads do not live on in a fork.
+    An epoch belongs to the process that began it: its threads do not live on in a fork. augmentation: None, or "lesson"
+    or "paper": the images are varied as `palm_cls.augment` says, from `seed` and `epoch`. ten_crop: batches are of ten
+    views of each image, float32 [N, 10, 3, 224, 224].
     """
+
+    augmentation, seed, ten_crop = None, 0, False
 
     def __init__(self, directory, samples, batch_size, mode, cache=True):
         """directory: of the images; samples: [(path, label), ...] with all names different."""
@@ -156,6 +163,7 @@ class Reader(BatchReader):
             raise ValueError(f"mode {mode!r} is none of {', '.join(MODES)}")
         super().__init__(samples, batch_size, shuffle=mode == "train")
         self.directory, self.mode, self.cache = directory, mode, cache
+        self._variation = None  # made when first needed
 
     def name_of(self, sample):
         return sample[0].name
@@ -163,15 +171,48 @@ class Reader(BatchReader):
     def rest(self, batch):
         """The batches of the present order from number `batch` on."""
         batches = [self._batch(number) for number in range(batch, self.batches)]
+        shape = (10, *IMAGE_SHAPE) if self.ten_crop else IMAGE_SHAPE
+        with self._decoding(self._side) as (pool, read):
+            fill = self._filler(pool, read)
+            yield from begun_ahead(_begin(samples, pool, fill, shape) for samples in batches)
+
+    @property
+    def _side(self):
+        """Pixels to which the images are resized first."""
+        return augment.PAPER_SIZE if self.ten_crop else augment.SIDES.get(self.augmentation, IMAGE_SIZE)
+
+    def _filler(self, pool, read):
+        """The function (out, path) that fills in what the network takes of an image."""
         table = scale_table(self.pixel_range)
-        with self._decoding() as (pool, read):
-            yield from begun_ahead(_begin(samples, pool, read, table) for samples in batches)
+        if self.ten_crop:
+            return lambda out, path: np.copyto(out, augment.ten_crops(read(path), table))
+        if self.augmentation is None:
+            return lambda out, path: scale(read(path), out, table)
+        vary, seed, epoch = self._vary(pool, read), self.seed, self.epoch
+        return lambda out, path: scale(vary(read(path), augment.generator(seed, epoch, path.name)), out, table)
+
+    def _vary(self, pool, read):
+        if self._variation is None:
+            self._variation = augment.variation(self.augmentation, lambda: self._all(pool, read))
+        return self._variation
+
+    def variants(self, name, epochs):
+        """The image of that name as its augmentation varies it in these epochs: a list of uint8 [224, 224, 3] BGR."""
+        with self._decoding(self._side) as (pool, read):
+            vary, img = self._vary(pool, read), read(Path(self.directory, name))
+            return [vary(img, augment.generator(self.seed, epoch, name)) for epoch in epochs]
+
+    def _all(self, pool, read):
+        """All resized images, sorted by name; no more than CHUNK of them in memory at once."""
+        paths = sorted(path for path, _ in self.samples)
+        for start in range(0, len(paths), CHUNK):
+            yield from pool.map(read, paths[start : start + CHUNK])
 
     def drop_bad(self):
         """Leave out, for training only, the images that do not decode; their names and number are told."""
         if self.mode != "train":
             raise ValueError(f"skip_bad is for training only: a measure must not depend on it (mode {self.mode!r})")
-        with self._decoding() as (pool, read):
+        with self._decoding(IMAGE_SIZE) as (pool, read):
             errors = list(pool.map(lambda sample: _error_of(sample[0], read), self.samples))
         for error in filter(None, errors):
             notice(f"Skipped: {error}.")
@@ -183,14 +224,14 @@ class Reader(BatchReader):
         self.samples = good
 
     @contextlib.contextmanager
-    def _decoding(self):
+    def _decoding(self, side):
         """A pool of threads, and the function path -> resized image, from the cache if there is one."""
         with contextlib.ExitStack() as stack:
-            read = _read_resized
+            read = functools.partial(_read_resized, side=side)
             if self.cache:
-                cache = stack.enter_context(ImageCache(self.directory, IMAGE_SIZE))
+                cache = stack.enter_context(ImageCache(self.directory, side))
                 cache.tell(self.images)
-                read = functools.partial(cache.image, make=_read_resized)
+                read = functools.partial(cache.image, make=read)
             pool = ThreadPoolExecutor(machine.available_cores())
             stack.callback(pool.shutdown, cancel_futures=True)  # not left running by whoever leaves an epoch early
             yield pool, read
@@ -273,8 +314,8 @@ class ArrayReader(BatchReader):
         return scale_grey(self._pixels[int(name)][None], scale_table(self.pixel_range))[0]
 
 
-def _read_resized(path):
-    return resize(read_image(path))
+def _read_resized(path, side):
+    return resize(read_image(path), side)
 
 
 def _error_of(path, read):
@@ -299,16 +340,12 @@ def begun_ahead(batches):
         yield begun.popleft()()
 
 
-def _begin(samples, pool, read, table):
+def _begin(samples, pool, fill, shape):
     """Have threads fill the batch of these samples; returns the function that waits for it, see `begun_ahead`."""
-    imgs = np.empty((len(samples), 3, IMAGE_SIZE, IMAGE_SIZE), "float32")
+    imgs = np.empty((len(samples), *shape), "float32")
     labels = np.array([[label] for _, label in samples], "float32")
-    futures = [pool.submit(_fill, out, path, read, table) for out, (path, _) in zip(imgs, samples)]
+    futures = [pool.submit(fill, out, path) for out, (path, _) in zip(imgs, samples)]
     return functools.partial(_finish, imgs, labels, futures)
-
-
-def _fill(out, path, read, table):
-    scale(read(path), out, table)
 
 
 def _finish(imgs, labels, futures):
@@ -354,14 +391,24 @@ def readers_of(recipe, data=None, train_csv=None, skip_bad=False, cache=True, do
         raise InputError(f"{'--train-csv' if train_csv else '--skip-bad'} is for fundus images, not for {recipe.data}")
     else:
         train_loader = _array_reader(found, "train", recipe.batch_size)
+    if recipe.augmentation and recipe.data != "palm":
+        raise InputError(f"--augment is for fundus images, not for {recipe.data}")
     train_loader.shuffle, train_loader.pixel_range = recipe.shuffle, recipe.pixel_range
+    train_loader.augmentation = recipe.augmentation
     return train_loader, _valid_reader(recipe, found, recipe.batch_size, cache), found
 
 
-def valid_reader_of(recipe, data=None, batch_size=10, cache=True, download=False):
-    """The reader of the images that a Recipe is measured on, and where they come from; see `readers_of`."""
+def valid_reader_of(recipe, data=None, batch_size=10, cache=True, download=False, ten_crop=False):
+    """The reader of the images that a Recipe is measured on, and where they come from; see `readers_of`.
+
+    ten_crop: of ten views of each fundus image, see `Reader`.
+    """
     found = _find_data(recipe, data, download)
-    return _valid_reader(recipe, found, batch_size, cache), found
+    if ten_crop and recipe.data != "palm":
+        raise InputError(f"--ten-crop is for fundus images, not for {recipe.data}")
+    loader = _valid_reader(recipe, found, batch_size, cache)
+    loader.ten_crop = ten_crop
+    return loader, found
 
 
 def _find_data(recipe, directory, download):

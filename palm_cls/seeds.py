@@ -21,7 +21,17 @@ from palm_cls.training import BEFORE, absolute, refuse_changes, resume_recipe, t
 from palm_cls.zoo import build_model, find_recipe
 
 # What a directory goes on with as it began; another learning rate would hold for some seeds and not for others.
-FIXED = ("name", "train_csv", "skip_bad", "weights", "batch_size", "learning_rate", "momentum", "shuffle")
+FIXED = (
+    "name",
+    "train_csv",
+    "skip_bad",
+    "weights",
+    "batch_size",
+    "learning_rate",
+    "momentum",
+    "shuffle",
+    "augmentation",
+)
 TAKEN = (*FIXED, "data", "epochs", "save_every")
 
 # output: Path of the directory; histories: {seed: what `train` returns}; recipe: the Recipe; dataset: the Dataset or
@@ -72,6 +82,7 @@ def train_seeds(
         "learning_rate": recipe.learning_rate,
         "momentum": recipe.momentum,
         "shuffle": recipe.shuffle,
+        "augmentation": recipe.augmentation,
     }
     with runs.start_seeds(output, content):
         passing = {"device": device, "cache": cache, "download": download, "report": report, "visualdl": visualdl}

@@ -20,9 +20,9 @@ from palm_cls.scalars import Scalars, scalars_wanted
 from palm_cls.zoo import build_model, find_recipe
 
 # What a run that goes on must not change, and all that it takes from its settings.
-FIXED = ("train_csv", "skip_bad", "seed", "weights", "batch_size", "momentum", "shuffle")
+FIXED = ("train_csv", "skip_bad", "seed", "weights", "batch_size", "momentum", "shuffle", "augmentation")
 RESUMED = (*FIXED, "data", "epochs", "learning_rate", "save_every")
-BEFORE = {"shuffle": True}  # what held for runs whose settings do not tell it yet
+BEFORE = {"shuffle": True, "augmentation": None}  # what held for runs whose settings do not tell it yet
 
 # output: Path of the run's directory; history: what `train` returns; recipe: the Recipe; dataset: the Dataset or
 # Digits; model: the trained network; report: Path of the report, or None
@@ -129,6 +129,8 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10, scalars=No
     scalars: the Scalars that are told of each step whose loss is printed, or None.
     """
     model.train()
+    if hasattr(loader, "epoch"):  # from which, and the seed, varied images follow
+        loader.seed, loader.epoch = progress.seed, progress.epoch
     batches = loader.rest(progress.batch) if progress.batch else loader()
     with _progress_bar(loader, progress) as bar:
         for imgs, labels in batches:
@@ -195,7 +197,7 @@ def train_recipe(
     data, train_csv, skip_bad, cache, download: as `readers_of` takes them; weights: where to start from, as `load`
     takes it; device: as `choose_device` takes it; output: default output/`name`; save_every, resume, visualdl: as
     `train` takes them; report: write one in the end (see `palm_cls.report`). `changes` override entries of the recipe:
-    epochs, batch_size, learning_rate, momentum, shuffle. Raises InputError for what is missing.
+    epochs, batch_size, learning_rate, momentum, shuffle, augmentation. Raises InputError for what is missing.
     """
     recipe = find_recipe(name, **changes)
     output = Path(output or Path("output", name))
@@ -218,6 +220,7 @@ def train_recipe(
         "valid_sha256": valid_loader.fingerprint,
         "batch_size": recipe.batch_size,
         "shuffle": recipe.shuffle,
+        "augmentation": recipe.augmentation,
         "seed": seed,
         "weights": absolute(weights),
         "save_every": save_every,

@@ -14,7 +14,7 @@ Recipe = namedtuple(
         "arguments",  # of that class
         "data",  # "palm": the fundus images, one logit; "mnist", "fashion-mnist": see palm_cls.digits, ten logits
         "pixel_range",  # what the network is fed with for the bytes 0 and 255
-        "augmentation",  # of the training images; no recipe has one yet
+        "augmentation",  # of the training images: None, "lesson" or "paper", see palm_cls.augment
         "learning_rate",
         "momentum",  # 0: plain SGD
         "batch_size",
@@ -25,7 +25,14 @@ Recipe = namedtuple(
     ),
     defaults=("palm", (-1.0, 1.0), None, 0.001, 0.9, 10, 5, True, 10, ""),
 )
-CHANGEABLE = ("learning_rate", "momentum", "batch_size", "epochs", "shuffle")  # for one run, by whoever starts it
+CHANGEABLE = (
+    "learning_rate",
+    "momentum",
+    "batch_size",
+    "epochs",
+    "shuffle",
+    "augmentation",
+)  # for one run, by whoever starts it
 
 RECIPES = {
     "lenet": Recipe(

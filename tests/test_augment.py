@@ -4,9 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_cls import augment
+import tiny  # noqa: F401  the recipe
+from test_digits import write_set
+from test_tools import assert_refused
+
+from palm_cls import augment, machine
 from palm_cls.augment import generator, principal_colours, ten_crops, vary_as_lesson, vary_as_paper
-from palm_cls.images import scale
+from palm_cls.checkpoint import save
+from palm_cls.dataset import find_dataset
+from palm_cls.evaluation import predict_all
+from palm_cls.figures import digits_figure
+from palm_cls.images import resize, scale
+from palm_cls.inference import predict
+from palm_cls.messages import InputError
+from palm_cls.readers import train_reader, valid_reader_of
+from palm_cls.training import resume_recipe, train_recipe
+from palm_cls.zoo import build_model, find_recipe
 
 
 def picture(side, seed=0):
@@ -127,3 +140,95 @@ def test_ten_crops():
     assert (crops[3] == scale(img[32:, 32:].copy())).all()
     assert (crops[4] == scale(img[16:240, 16:240].copy())).all()
     assert (crops[5:] == crops[:5, :, :, ::-1]).all()
+
+
+@pytest.fixture
+def reader(small_demo):
+    """A reader of the demo's training images that varies them in the lesson's way."""
+    reader = train_reader(find_dataset(small_demo), batch_size=6, cache=False)
+    reader.augmentation = "lesson"
+    return reader
+
+
+def pictures(reader, batch=0):
+    """{name: image} of the rest of an epoch."""
+    names = reader.order[batch * reader.batch_size :]
+    return dict(zip(names, np.concatenate([imgs for imgs, _ in reader.rest(batch)])))
+
+
+@pytest.mark.parametrize("augmentation", ["lesson", "paper"])
+def test_readers_vary_images_by_seed_and_epoch_whatever_the_order(reader, augmentation, monkeypatch):
+    reader.augmentation = augmentation
+    first = pictures(reader)
+    assert all(img.shape == (3, 224, 224) for img in first.values())
+    reader.order = reader.order[::-1]
+    monkeypatch.setattr(machine, "available_cores", lambda: 1)
+    again = pictures(reader)
+    assert all((again[name] == img).all() for name, img in first.items())
+    for what in ("seed", "epoch"):
+        setattr(reader, what, getattr(reader, what) + 1)
+        other = pictures(reader)
+        assert not any((other[name] == img).all() for name, img in first.items())
+    (shown,) = reader.variants(reader.order[3], [reader.epoch])
+    assert (scale(shown) == other[reader.order[3]]).all()
+
+
+def test_each_epoch_is_another_and_the_rest_of_one_is_its_own(reader):
+    whole = [np.concatenate([imgs for imgs, _ in reader()]) for _ in range(2)]
+    assert reader.epoch == 2
+    reader.epoch = 1
+    assert (np.concatenate([imgs for imgs, _ in reader.rest(2)]) == whole[1][12:]).all()
+
+
+def test_a_resumed_run_sees_the_same_variants(small_demo, tmp_path, monkeypatch):
+    options = {"data": small_demo, "augmentation": "lesson", "report": False, "device": "cpu"}
+    whole = train_recipe("tiny", epochs=3, output=tmp_path / "whole", **options)
+    train_recipe("tiny", epochs=1, output=tmp_path / "part", **options)
+    part = resume_recipe(tmp_path / "part", epochs=3, report=False)
+    assert part.history == whole.history
+    assert (
+        train_recipe("tiny", epochs=1, output=tmp_path / "plain", **{**options, "augmentation": None}).history
+        != (whole.history[:1])
+    )
+    with pytest.raises(InputError, match="its augmentation is lesson, not paper"):
+        resume_recipe(tmp_path / "part", augmentation="paper")
+
+
+def test_the_probabilities_of_ten_views_are_averaged(small_demo):
+    model = build_model("lenet-relu")
+    loader, _ = valid_reader_of(find_recipe("lenet-relu"), small_demo, cache=False, ten_crop=True)
+    found = predict_all(model, loader)
+    views = ten_crops(resize(loader.photo(loader.order[7]), 256))
+    probabilities = 1 / (1 + np.exp(-predict(model, views).astype("float64")))
+    assert 1 / (1 + np.exp(-found.logits[7, 0])) == pytest.approx(probabilities.mean(), abs=1e-6)
+    assert found.logits.shape == (10, 1)
+
+
+def test_the_tools(tool, small_demo, tmp_path):
+    done = tool("show_images", "--augment", "lesson", "--data", small_demo, "--output", tmp_path / "a.png")
+    assert (done.returncode, done.stdout) == (0, f"figure: {tmp_path / 'a.png'}\n")
+    assert cv2.imread(str(tmp_path / "a.png")).std() > 30
+    save(tmp_path / "relu", build_model("lenet-relu"))
+    weights = ("--weights", tmp_path / "relu.pdparams", "--model", "lenet-relu")
+    done = tool("evaluate", *weights, "--data", small_demo, "--ten-crop")
+    assert done.returncode == 0, done.stderr
+    assert "10 of 10 images" in done.stdout
+
+
+def test_digits_have_neither(tool, tmp_path):
+    write_set(tmp_path)
+    with pytest.raises(InputError, match="--ten-crop is for fundus images, not for mnist"):
+        valid_reader_of(find_recipe("lenet-mnist"), tmp_path, ten_crop=True)
+    done = tool("train", "--model", "lenet-mnist", "--data", tmp_path, "--augment", "lesson", cwd=tmp_path)
+    assert_refused(done, "--augment is for fundus images, not for mnist")
+
+
+def test_digits_with_their_labels(tmp_path):
+    write_set(tmp_path)
+    model = build_model("lenet-mnist")
+    reader, _ = valid_reader_of(find_recipe("lenet-mnist"), tmp_path)
+    figure = digits_figure(reader, model)
+    called = predict_all(model, reader).logits.argmax(axis=1)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == [f"{label}, called {number}" for label, number in zip(reader.labels[:9], called)]
+    assert [axis.get_title() for axis in digits_figure(reader).axes] == [str(label) for label in reader.labels[:9]]

@@ -17,6 +17,7 @@ def parse_args():
     add("--model", choices=RECIPES, help="the network (default: the one that the weights tell)")
     add_data_option(parser, download=True)
     add("--batch-size", type=positive_int, default=10, metavar="N", help="images at a time (default: %(default)s)")
+    add("--ten-crop", action="store_true", help="average over corners and centre of 256 pixels, and these mirrored")
     add("--threshold", type=fraction, metavar="T", help="positive is a probability above this (default: 0.5)")
     add("--sensitivity", type=share, metavar="S", help="take the threshold that reaches this, with --threshold-from")
     add("--threshold-from", type=path, metavar="FILE", help="the evaluation.json, of other images, to take it from")
@@ -43,7 +44,15 @@ def main():
     if args.threshold_from:
         threshold = threshold_from(args.threshold_from, args.sensitivity)
     found = assess(
-        args.weights, args.model, args.data, args.batch_size, args.device, args.cache, threshold, args.download
+        args.weights,
+        args.model,
+        args.data,
+        args.batch_size,
+        args.device,
+        args.cache,
+        threshold,
+        args.download,
+        args.ten_crop,
     )
     remark = DEMO_REMARK if found.demo else ""
     print(f"{found.model}, {found.weights}: {len(found.predictions.labels)} of {found.listed} images {remark}".rstrip())

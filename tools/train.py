@@ -25,6 +25,7 @@ from _cli import (
 from palm_cls.zoo import RECIPES, format_recipes
 
 DEFAULT = "lenet"
+WAYS = ("none", "lesson", "paper")  # to vary the training images: see palm_cls.augment
 
 
 def parse_args():
@@ -52,6 +53,7 @@ def parse_args():
     order.add_argument("--shuffle", action="store_true", help="shuffle the training images, anew each epoch")
     unshuffled = "take them in the order of their names or file (default: the recipe's way)"
     order.add_argument("--no-shuffle", dest="shuffle", action="store_false", help=unshuffled)
+    add("--augment", dest="augmentation", choices=WAYS, help="vary the training images (default: the recipe's way)")
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--seed", type=seed, metavar="N", help="of all random numbers (default: 0)")
     either.add_argument("--seeds", type=seeds, metavar="LIST", help="a run with each, as 0-4 or 0,3,7, in DIR/seed-N")
@@ -85,6 +87,8 @@ def main():
         print(format_summary(build_model(options.get("name", DEFAULT))))
         return 0
 
+    if options.get("augmentation") == "none":
+        options["augmentation"] = None
     resume = "resume" in options
     if resume and options["resume"] and "output" in options:
         parser.error("--resume DIR or --output DIR, not both")

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_fuzz import read_or_refused
 from test_resume import contents
-from test_tools import HEAVY, assert_refused, imported
+from test_tools import HEAVY, imported
 
 from palm_cls import digits, runs, zoo
 from palm_cls.assessment import assess
@@ -505,9 +505,10 @@ def test_fundus_photographs_are_not_fed_to_it(trained):
             trained_network(weights, name)
 
 
-def test_missing_files_are_told_in_two_lines(tool, tmp_path):
-    done = tool("train", "--model", "lenet-mnist", "--data", tmp_path, "--output", tmp_path / "run")
-    assert_refused(done, f"{tmp_path}: train-images-idx3-ubyte is not there", "--download")
+def test_without_files_nothing_is_begun(tmp_path):
+    for start in (train_recipe, lambda name, **options: train_seeds(name, [0], **options)):
+        with pytest.raises(InputError, match="train-images-idx3-ubyte is not there"):
+            start("lenet-mnist", data=tmp_path, output=tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 
 

@@ -338,7 +338,7 @@ def test_the_table_of_recipes():
 
 def test_only_what_makes_sense_of_a_recipe_can_be_changed():
     assert zoo.find_recipe("lenet-mnist", shuffle=True, epochs=1).shuffle
-    with pytest.raises(TypeError, match="epochs, shuffle can be changed, not network"):
+    with pytest.raises(TypeError, match="epochs, .* can be changed, not network"):
         zoo.find_recipe("lenet", network="models.AlexNet")
 
 

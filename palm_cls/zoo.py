@@ -43,6 +43,9 @@ RECIPES = {
     ),
     "lenet-relu": Recipe(network="models.LeNet", arguments={"num_classes": 1, "activation": "relu"}),
     "alexnet": Recipe(network="models.AlexNet", arguments={"num_classes": 1}),
+    "alexnet-paper": Recipe(network="alexnets.AlexNetPaper", arguments={"num_classes": 1}),
+    "alexnet-torchvision": Recipe(network="alexnets.AlexNetTorchvision", arguments={"num_classes": 1}),
+    "alexnet-keras": Recipe(network="alexnets.AlexNetKeras", arguments={"num_classes": 1}),
     "lenet-mnist": Recipe(  # as in the lesson, whose reader of digits does not shuffle
         network="models.LeNet",
         arguments={"num_classes": 10, "in_channels": 1, "image_size": 28},

@@ -22,7 +22,8 @@ def grad_cam(model, img, layer=None, label=None):
     """The map of what speaks for a label, float32 [H', W'] in 0..1 at the resolution of the layer that it comes from.
 
     img: float32 [C, H, W], as the network takes it. layer: a layer of the network or its name ("conv3"), by default the
-    last convolution. label: the class to explain, by default the predicted one.
+    one that the network tells as `cam_layer`, else its last convolution. label: the class to explain, by default the
+    predicted one.
 
     The channels' `channel_weights` times the channels, summed, are cut off below 0 and divided by their maximum; the
     map is 0 everywhere where nothing speaks for the label. What it explains is the logit of the label; where a network
@@ -54,6 +55,7 @@ def channel_weights(model, img, layer=None, label=None):
 
 def _find_layer(model, layer):
     layers = dict(model.named_sublayers())
+    layer = getattr(model, "cam_layer", None) if layer is None else layer
     if layer is None:
         convolutions = [layer for layer in layers.values() if isinstance(layer, nn.Conv2D)]
         if not convolutions:

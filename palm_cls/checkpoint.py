@@ -6,7 +6,8 @@ names (`conv1.weight`), velocities too (`conv1.weight.velocity`): paddle's own n
 (`linear_3.w_0_velocity_0`) count up through the process, so that a second network, or a second optimizer, would not
 find its velocities again.
 
-`load` runs nothing of what it reads, and takes the files of PaddlePaddle 1.6 too (see `palm_cls.statefile`).
+`load` runs nothing of what it reads. It takes the files of PaddlePaddle 1.6 too (see `palm_cls.statefile`) and, for a
+network that torch has as well, torch's weights (see `palm_cls.torchfile`).
 """
 
 import json
@@ -20,8 +21,10 @@ import paddle
 import paddle.nn as nn
 
 from palm_cls.files import SEAL, SEAL_SIZE, file_digest, read_seal, replacing
-from palm_cls.messages import InputError
+from palm_cls.messages import InputError, excerpt, notice
+from palm_cls.models import head_layers
 from palm_cls.statefile import is_fluid, read_state, rename_fluid
+from palm_cls.torchfile import SUFFIXES, read_arrays, torch_layout
 from palm_cls.zoo import RECIPES, build_model
 
 ABOUT = b"palm_cls about:"  # then JSON, up to the seal
@@ -75,21 +78,28 @@ def verify(path, sha256=None):
         raise InputError(f"{path}: damaged: its content does not match its checksum")
 
 
-def load(path, model, optimizer=None):
+def load(path, model, optimizer=None, new_head=False):
     """Read weights into `model`, and with an optimizer its velocities from the `.pdopt` beside them.
 
-    `path` is what `weights_file` takes. Raises InputError, and changes nothing, where a file is missing or unreadable,
-    or its names and shapes are not those of `model`.
+    `path` is what `weights_file` takes, which may be torch's `state_dict` as .npz or .safetensors where the network
+    tells torch's names of its layers (`torch_layers`). new_head: the last layer stays as it is, whatever the file has
+    for it, so that weights for other classes can be begun with; a notice says so. Raises InputError, and changes
+    nothing, where a file is missing or unreadable, or its names and shapes are not those of `model`.
     """
     weights = weights_file(path)
-    state = _fitting(weights, _read(weights, model), model.state_dict())
+    expected = _arrays(model.state_dict())
+    head = {name: value for name, value in expected.items() if name.rpartition(".")[0] in head_layers(model)}
+    read = _read_torch if weights.suffix in SUFFIXES else _read_ours
+    state = read(weights, model, expected, head, new_head)
     if optimizer is not None:
         _load_optimizer(weights.with_suffix(".pdopt"), model, optimizer)
     model.set_state_dict(state)
+    if new_head:
+        notice(f"{weights}: taken but for the last layer ({', '.join(head_layers(model))}), which stays as it was.")
 
 
 def weights_file(path):
-    """The `.pdparams` file that `path` means: itself, with the suffix added, or a run directory's best epoch."""
+    """The file of weights that `path` means: itself, with `.pdparams` added, or a run directory's best epoch."""
     path = Path(path)
     for candidate in (path / "best.pdparams" if path.is_dir() else path, Path(f"{path}.pdparams")):
         if candidate.is_file():
@@ -116,6 +126,18 @@ def read_about(path):
     return about
 
 
+def _read_ours(path, model, expected, head, new_head):
+    return _fitting(path, _read(path, model), expected, head, new_head)
+
+
+def _read_torch(path, model, expected, head, new_head):
+    if not hasattr(model, "torch_layers"):
+        raise InputError(f"{path}: weights of torch, which this network does not take; expected a .pdparams file")
+    theirs = {ours: name for name, ours in model.torch_layers.items()}
+    expected, head = torch_layout(expected, theirs), torch_layout(head, theirs)
+    return torch_layout(_fitting(path, read_arrays(path), expected, head, new_head), model.torch_layers)
+
+
 def _read(path, model):
     """The state in a file, under `model`'s names where PaddlePaddle 1.6 wrote it."""
     if read_seal(path) is not None:
@@ -128,13 +150,19 @@ def _layers(model, kind):
     return [name for name, layer in model.named_sublayers() if isinstance(layer, kind)]
 
 
-def _fitting(path, found, expected):
+def _arrays(state):
+    return {name: value.numpy() for name, value in state.items() if hasattr(value, "numpy")}
+
+
+def _fitting(path, found, expected, head=(), new_head=False):
     """The arrays of the state `found`, in the types of `expected`; refused unless names and shapes are the same.
 
-    (paddle's own set_state_dict only warns.)
+    (paddle's own set_state_dict only warns.) head: the arrays of the last layer; with new_head they take the place of
+    those of `found`, whatever these are.
     """
-    found = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
-    expected = {name: value.numpy() for name, value in expected.items() if hasattr(value, "numpy")}
+    kept = dict(head) if new_head else {}
+    found = {name: value for name, value in found.items() if isinstance(value, np.ndarray) and name not in kept}
+    expected = {name: value for name, value in expected.items() if name not in kept}
     wrong = {
         "missing": [name for name in expected if name not in found],
         "unexpected": [name for name in found if name not in expected],
@@ -151,8 +179,16 @@ def _fitting(path, found, expected):
     }
     told = "; ".join(f"{what}: {_listed(names)}" for what, names in wrong.items() if names)
     if told:
-        raise InputError(f"{path}: weights of another network{_which_network(found)}. {told}")
-    return {name: value.astype(expected[name].dtype) for name, value in found.items()}
+        raise InputError(f"{path}: weights of another network{_which_network(found)}. {told}{_hint(wrong, head)}")
+    return {**kept, **{name: value.astype(expected[name].dtype) for name, value in found.items()}}
+
+
+def _hint(wrong, head):
+    """What to do where nothing is wrong but the shapes of the last layer."""
+    others = [name for what, names in wrong.items() for name in names if what != "of another shape"]
+    if others or not {name.partition(" ")[0] for name in wrong["of another shape"]} <= set(head):
+        return ""
+    return "\nThat is the last layer, of other classes: palm_cls.load(..., new_head=True) takes all before it"
 
 
 def _which_network(found):
@@ -168,7 +204,7 @@ def _which_network(found):
 
 def _listed(names):
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(map(excerpt, names[:SHOWN])) + more
 
 
 def _slots(model, keys):
@@ -198,7 +234,7 @@ def _load_optimizer(path, model, optimizer):
     slots = _slots(model, optimizer.state_dict())
     current = {slots.get(key, key): value for key, value in optimizer.state_dict().items()}
     key_of = {name: key for key, name in slots.items()}
-    arrays = _fitting(path, state, current)
+    arrays = _fitting(path, state, _arrays(current))
     optimizer.set_state_dict({key_of.get(name, name): value for name, value in {**state, **arrays}.items()})
 
 

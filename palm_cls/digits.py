@@ -11,9 +11,6 @@ Imports neither cv2 nor, unless files are fetched, paddle.
 """
 
 import gzip
-import hashlib
-import http.client
-import urllib.request
 import zlib
 from collections import namedtuple
 from dataclasses import dataclass
@@ -22,16 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from palm_cls import dataset
-from palm_cls.files import replacing
-from palm_cls.messages import InputError, RunError, notice
+from palm_cls.files import fetch
+from palm_cls.messages import InputError
 
 SIDE = 28  # pixels, height and width
 PARTS = {"train": "train", "test": "t10k"}  # how the names of their files begin
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"  # how they go on
 IMAGES_MAGIC, LABELS_MAGIC = 0x803, 0x801  # the first four bytes: of uint8, with three axes, with one
 MOST_IMAGES = 500_000  # a gzipped file of 400 kB could claim, and hold, any number
-MOST_BYTES = 100_000_000  # of a file that is fetched; the largest has 26 million
-TIMEOUT = 30  # seconds without an answer
 
 # title: its name for people; source: class in paddle.vision.datasets; classes: names of the labels 0 to 9
 Kind = namedtuple("Kind", ("title", "source", "classes"))
@@ -166,26 +161,3 @@ def _fetch(digits, names):
     for name in names:
         which = ("TRAIN" if name.startswith("train") else "TEST") + ("_IMAGE" if name.endswith(IMAGES) else "_LABEL")
         fetch(getattr(source, f"{which}_URL"), getattr(source, f"{which}_MD5"), digits.root / f"{name}.gz")
-
-
-def fetch(url, md5, path):
-    """Write what is at `url`, with that MD5 checksum (hexadecimal digits), to `path`, whole or not at all.
-
-    Raises RunError where there is no network, no answer, or another file. (paddle's own download writes to the final
-    name at once, waits without end, and does not tell what went wrong.)
-    """
-    notice(f"Fetching {url} ...")
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-            content = answer.read(MOST_BYTES)
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise RunError(
-            f"{url}: could not be fetched ({reason or type(error).__name__})\n"
-            f"Try again where there is a network, or put the file into {path.parent} yourself."
-        ) from None
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-        raise RunError(f"{url}: what came ({len(content)} bytes) has another checksum than {path.name}; not kept")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)

@@ -13,6 +13,8 @@ from palm_cls.checkpoint import load
 from palm_cls.inference import logits_function
 
 
+AUXILIARY_WEIGHT = 0.3  # of the loss of an auxiliary head, in the paper of GoogLeNet
+
 # Of the images of a reader, in its order: names, list of str or None; labels, [N, 1], and logits, [N, num_classes], as
 # the reader and the network gave them.
 Predictions = namedtuple("Predictions", ("names", "labels", "logits"))
@@ -29,6 +31,19 @@ def cross_entropy(logits, labels, reduction="mean"):
     # Not F.binary_cross_entropy_with_logits: in paddle 3.3.1 its gradient is off by -1 where a logit is exactly 0.
     losses = labels * F.softplus(-logits) + (1 - labels) * F.softplus(logits)
     return losses if reduction == "none" else losses.mean()
+
+
+def training_loss(outputs, labels):
+    """What a network gives in training as (loss, logits), float32 [] and [N, num_classes].
+
+    outputs: logits, or a tuple of them, whose first are the network's answer and whose others come from auxiliary
+    heads. The loss is the `cross_entropy` of the answer, and 0.3 of that of each auxiliary head.
+    """
+    logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
+    loss = cross_entropy(logits, labels)
+    for others in auxiliary:
+        loss = loss + AUXILIARY_WEIGHT * cross_entropy(others, labels)
+    return loss, logits
 
 
 def predicted_classes(logits):

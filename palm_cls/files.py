@@ -2,11 +2,16 @@
 
 import contextlib
 import hashlib
+import http.client
 import os
+import urllib.request
 from pathlib import Path
+
+from palm_cls.messages import RunError, notice
 
 SEAL = b"palm_cls sha256:"  # then the digest of everything before the seal, which ends the file
 SEAL_SIZE = len(SEAL) + hashlib.sha256().digest_size
+TIMEOUT = 30  # seconds without an answer, after which a download is given up
 
 
 @contextlib.contextmanager
@@ -52,10 +57,33 @@ def append_whole(file, content):
         raise
 
 
-def file_digest(path, without=0):
-    """sha256 of a file, as hexadecimal digits; `without` that many bytes at its end."""
+def fetch(url, md5, path, most=100_000_000):
+    """Write what is at `url`, at most so many bytes with that MD5 checksum, to `path`, whole or not at all.
+
+    md5: hexadecimal digits. Raises RunError where there is no network, no answer, or another file. (paddle's own
+    download writes to the final name at once, waits without end, and does not tell what went wrong.)
+    """
+    notice(f"Fetching {url} ...")
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+            content = answer.read(most)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise RunError(
+            f"{url}: could not be fetched ({reason or type(error).__name__})\n"
+            f"Try again where there is a network, or put the file into {path.parent} yourself."
+        ) from None
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        raise RunError(f"{url}: what came ({len(content)} bytes) has another checksum than {path.name}; not kept")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def file_digest(path, without=0, algorithm="sha256"):
+    """Checksum of a file, as hexadecimal digits; `without` that many bytes at its end."""
     left = os.path.getsize(path) - without
-    digest = hashlib.sha256()
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     with open(path, "rb") as file:
         while left > 0 and (chunk := file.read(min(left, 1 << 20))):
             digest.update(chunk)

@@ -18,13 +18,16 @@ ACTIVATIONS = {"sigmoid": F.sigmoid, "relu": F.relu}
 
 
 class Conv2D(nn.Conv2D):
-    """nn.Conv2D to the bit, and faster on the CPU: paddle adds a bias of shape [1, C, 1, 1] slowly, [C, 1, 1] fast."""
+    """nn.Conv2D to the bit, and faster on the CPU: paddle adds a bias of shape [1, C, 1, 1] slowly, [C, 1, 1] fast.
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0):
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding)
+    attributes: weight_attr and bias_attr, as nn.Conv2D takes them.
+    """
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, groups=1, **attributes):
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, groups=groups, **attributes)
 
     def forward(self, x):
-        features = F.conv2d(x, self.weight, stride=self._stride, padding=self._padding)
+        features = F.conv2d(x, self.weight, stride=self._stride, padding=self._padding, groups=self._groups)
         return features + self.bias.reshape([-1, 1, 1])
 
 
@@ -111,17 +114,20 @@ LayerRow = namedtuple("LayerRow", ("name", "output_shape", "weight_shape", "bias
 def layer_table(model, batch_size=10):
     """The lesson's table of layers: a list of LayerRow in forward order.
 
-    It comes from one forward pass of a batch of zeros in evaluation mode; the network stays as it was.
+    It comes from one forward pass of a batch of zeros in evaluation mode; the network stays as it was. A layer that
+    consists of others is left out for them; one that is used several times has as many rows.
     """
     rows = []
 
     def note(name, layer, output):
-        parameters = [list(getattr(layer, kind).shape) if hasattr(layer, kind) else None for kind in ("weight", "bias")]
-        rows.append(LayerRow(name, list(output.shape), *parameters))
+        parameters = [getattr(layer, kind, None) for kind in ("weight", "bias")]
+        shapes = [None if parameter is None else list(parameter.shape) for parameter in parameters]
+        rows.append(LayerRow(name, list(output.shape), *shapes))
 
     hooks = [
         layer.register_forward_post_hook(lambda layer, inputs, output, name=name: note(name, layer, output))
         for name, layer in model.named_sublayers()
+        if not layer.sublayers()
     ]
     was_training = model.training
     model.eval()
@@ -134,6 +140,12 @@ def layer_table(model, batch_size=10):
         for hook in hooks:
             hook.remove()
     return rows
+
+
+def head_layers(model):
+    """Names of the layers that give the logits: those that the network tells as `heads`, else its last nn.Linear."""
+    linears = [name for name, layer in model.named_sublayers() if isinstance(layer, nn.Linear)]
+    return tuple(getattr(model, "heads", linears[-1:]))
 
 
 def parameter_count(model):

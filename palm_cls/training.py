@@ -13,7 +13,7 @@ import paddle
 
 from palm_cls import machine, runs
 from palm_cls.checkpoint import load
-from palm_cls.evaluation import cross_entropy, measures, predict_all, predicted_classes
+from palm_cls.evaluation import measures, predict_all, predicted_classes, training_loss
 from palm_cls.messages import InputError, RunError, notice
 from palm_cls.readers import readers_of
 from palm_cls.scalars import Scalars, scalars_wanted
@@ -135,8 +135,7 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10, scalars=No
     with _progress_bar(loader, progress) as bar:
         for imgs, labels in batches:
             runtime.seed_step(progress.seed, progress.step)
-            logits = model(paddle.to_tensor(imgs))
-            loss = cross_entropy(logits, paddle.to_tensor(labels))
+            loss, logits = training_loss(model(paddle.to_tensor(imgs)), paddle.to_tensor(labels))
             value = loss.item()
             _check_loss(value, "", loader, optimizer, progress)
             if progress.batch % log_every == 0:

@@ -10,8 +10,8 @@ from palm_cls.messages import InputError, aligned
 Recipe = namedtuple(
     "Recipe",
     (
-        "network",  # module and class in palm_cls
-        "arguments",  # of that class
+        "network",  # module and class, or function, in palm_cls
+        "arguments",  # of that
         "data",  # "palm": the fundus images, one logit; "mnist", "fashion-mnist": see palm_cls.digits, ten logits
         "pixel_range",  # what the network is fed with for the bytes 0 and 255
         "augmentation",  # of the training images: None, "lesson" or "paper", see palm_cls.augment
@@ -43,6 +43,12 @@ RECIPES = {
     ),
     "lenet-relu": Recipe(network="models.LeNet", arguments={"num_classes": 1, "activation": "relu"}),
     "alexnet": Recipe(network="models.AlexNet", arguments={"num_classes": 1}),
+    "alexnet-paper": Recipe(network="alexnets.AlexNetPaper", arguments={"num_classes": 1}),
+    "alexnet-torchvision": Recipe(network="alexnets.AlexNetTorchvision", arguments={"num_classes": 1}),
+    "alexnet-keras": Recipe(network="alexnets.AlexNetKeras", arguments={"num_classes": 1}),
+    "vgg16": Recipe(network="imagenet.vgg16", arguments={"num_classes": 1}),
+    "googlenet": Recipe(network="imagenet.GoogLeNet", arguments={"num_classes": 1}),
+    "resnet50": Recipe(network="imagenet.resnet50", arguments={"num_classes": 1}),
     "lenet-mnist": Recipe(  # as in the lesson, whose reader of digits does not shuffle
         network="models.LeNet",
         arguments={"num_classes": 10, "in_channels": 1, "image_size": 28},
@@ -85,11 +91,19 @@ def find_recipe(name, **changes):
     return RECIPES[name]._replace(**changes)
 
 
-def build_model(name):
-    """A fresh network for the recipe `name`, its weights drawn from paddle's random state."""
+def build_model(name, pretrained=False):
+    """A fresh network for the recipe `name`, its weights drawn from paddle's random state.
+
+    pretrained: all but the last layer begin with ImageNet's weights, see `palm_cls.imagenet.load_pretrained`.
+    """
     recipe = find_recipe(name)
     module, _, network = recipe.network.partition(".")
-    return getattr(importlib.import_module(f"palm_cls.{module}"), network)(**recipe.arguments)
+    model = getattr(importlib.import_module(f"palm_cls.{module}"), network)(**recipe.arguments)
+    if pretrained:
+        from palm_cls.imagenet import load_pretrained
+
+        load_pretrained(model, name)
+    return model
 
 
 def loss_of(recipe):

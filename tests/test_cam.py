@@ -136,6 +136,15 @@ def test_any_layer_of_maps_can_be_asked():
     )
 
 
+def test_a_network_may_tell_where_to_look():
+    model, img = bent()
+    img = img.astype("float32")
+    expected = grad_cam(model, img, "conv1")
+    assert expected.shape != grad_cam(model, img).shape
+    model.cam_layer = "conv1"
+    np.testing.assert_array_equal(grad_cam(model, img), expected)
+
+
 @pytest.mark.parametrize(
     ("layer", "told"),
     [("fc", "this layer gives no feature maps"), ("conv9", "no layer 'conv9'; it has conv1, norm, conv2")],

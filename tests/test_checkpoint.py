@@ -66,6 +66,23 @@ def test_training_goes_on_as_if_never_interrupted(tmp_path, stepped):
     assert_same(weights(other), weights(model))
 
 
+def test_running_means_have_no_velocity_and_come_back(tmp_path):
+    def normalised():
+        nn = paddle.nn
+        model = nn.Sequential(nn.Conv2D(1, 2, 3), nn.BatchNorm2D(2), nn.Flatten(), nn.Linear(2 * 26 * 26, 1))
+        return model, momentum(model)
+
+    model, optimizer = normalised()
+    step(model, optimizer, 0)
+    save(tmp_path / "last", model, optimizer)
+    step(model, optimizer, 1)
+    other, other_optimizer = normalised()
+    load(tmp_path / "last", other, other_optimizer)
+    assert (other[1]._mean.numpy() != model[1]._mean.numpy()).all()
+    step(other, other_optimizer, 1)
+    assert_same(weights(other), weights(model))
+
+
 def test_a_second_optimizer_of_the_same_network_takes_the_velocities(tmp_path):
     model = network(0)
     optimizer = momentum(model)

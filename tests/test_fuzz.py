@@ -30,12 +30,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_archives import nested
 from test_statefile import fluid_file, varint
+from test_torchfile import safetensors, torch_state, with_table
 
 from palm_cls.archives import HARMLESS, NESTED, unpack
 from palm_cls.images import read_image
 from palm_cls.labels import COLUMNS, csv_text, read_labels
 from palm_cls.messages import InputError
 from palm_cls.statefile import is_fluid, read_state, rename_fluid
+from palm_cls.torchfile import read_arrays
 
 SECONDS = 20  # for any one file of the mutated; they take milliseconds
 AMOUNTS = [pytest.param(300, id="300"), pytest.param(1000, id="1000", marks=pytest.mark.slow)]
@@ -137,6 +139,12 @@ def a_pickle():
     return stream.getvalue()
 
 
+def an_npz():
+    stream = io.BytesIO()
+    np.savez(stream, **torch_state())
+    return stream.getvalue()
+
+
 def an_image(suffix, *options):
     picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     return cv2.imencode(suffix, picture, options)[1].tobytes()
@@ -160,6 +168,12 @@ def weights(path):
     assert sum(value.nbytes for value in arrays) <= path.stat().st_size * max(1, len(arrays))
     if is_fluid(state):
         rename_fluid(state, ["conv1"], ["fc1"])
+
+
+def torch_weights(path):
+    state = read_arrays(path)
+    assert all(isinstance(name, str) for name in state)
+    assert sum(value.nbytes for value in state.values()) <= path.stat().st_size * max(1, len(state))
 
 
 def image(path):
@@ -200,6 +214,8 @@ KINDS = {
     "xlsx": (a_workbook(), "a.xlsx", table),
     "fluid": (FLUID, "a.pdparams", weights),
     "pickle": (a_pickle(), "a.pdparams", weights),
+    "safetensors": (safetensors(torch_state()), "a.safetensors", torch_weights),
+    "npz": (an_npz(), "a.npz", torch_weights),
     "zip": (an_archive(), "training.zip", unpacked),
     "jpeg": (an_image(".jpg"), "a.jpg", image),
     "progressive": (an_image(".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1), "a.jpg", image),
@@ -460,8 +476,10 @@ from palm_cls.images import read_image
 from palm_cls.labels import read_labels
 from palm_cls.messages import InputError
 from palm_cls.statefile import read_state
+from palm_cls.torchfile import read_arrays
 
 READ = {".csv": read_labels, ".xlsx": read_labels, ".jpg": read_image, ".png": read_image, ".pdparams": read_state}
+READ.update({".npz": read_arrays, ".safetensors": read_arrays})
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 1_500_000_000,) * 2)
 for name in sys.argv[1:]:
@@ -575,6 +593,12 @@ def hostile_pickles():
     }
 
 
+def npy(size):
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": (size,)})
+    return stream.getvalue() + b"xxxx"
+
+
 def hostile_tensors():
     dims = b"\x08\x05" + (b"\x10" + varint(2**63 - 1)) * 200_000
     head = FLUID[:260] + struct.pack("<Q", 1) + b"NAME" + struct.pack("<Q", 1) + b"a"
@@ -617,6 +641,15 @@ def hostile_files():
         "read large.jpg": jpeg(8_000, 8_000, 10),
         "refused pixels.png": png(30_000, 30_000),
         "refused more pixels.png": png(2**31 - 1, 2**31 - 1),
+        "refused gigabytes.npz": bomb("a.npy"),
+        "refused gigabytes that claim little.npz": relabelled(bomb("a.npy"), "a.npy", file_size=99),
+        "refused terabytes claimed.npz": nested({"a.npy": npy(2**40)}),
+        "refused terabytes claimed.safetensors": safetensors(
+            {}, {"a": {"dtype": "U8", "shape": [2**40], "data_offsets": [0, 2**40]}}
+        ),
+        "refused depth.safetensors": with_table(b"[" * 100_000),
+        "refused table.safetensors": with_table(b" " * 15_000_000),
+        "refused number.safetensors": with_table(b'{"a": {"data_offsets": [0, ' + b"9" * 100_000 + b"]}}"),
         **{f"refused {name}.pdparams": b"\x80\x04" + code + b"." for name, code in hostile_pickles().items()},
         **{f"refused {name}.pdparams": content for name, content in hostile_tensors().items()},
     }

@@ -21,20 +21,34 @@ def random_images(number, shape=(3, 224, 224)):
     return np.random.RandomState(1).uniform(-1, 1, (number, *shape)).astype("float32")
 
 
+SLOW = {"alexnet-torchvision", "vgg16", "resnet50"}
+
+
+def spread_out(model):
+    """Weights of He's variance, for a network that starts with so small ones that all images get the same logit."""
+    for parameter in model.parameters():
+        if len(parameter.shape) > 1:
+            fan_in = np.prod(parameter.shape[1:]) if len(parameter.shape) == 4 else parameter.shape[0]
+            parameter.set_value(parameter * (np.sqrt(2 / fan_in) / parameter.std().item()))
+
+
 @needs_engine
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in RECIPES])
 def test_converted_networks_give_the_same_logits(name):
     model = build_model(name)
     model.eval()
     with paddle.no_grad():
         bias = model.parameters()[-1]
         bias.set_value(paddle.full_like(bias, 0.5))
+        if name.startswith("alexnet-"):
+            spread_out(model)
     imgs = random_images(5, model.input_shape)
-    engine = convert(model, imgs)
-    for part in (imgs, imgs[:1], imgs[::-1]):  # another size of batch; memory that is not contiguous
-        np.testing.assert_allclose(engine(part), predict(model, part), rtol=0, atol=5e-5)
+    engine, expected = convert(model, imgs), predict(model, imgs)
+    tolerance = 5e-5 * max(1, np.abs(expected).max())
+    for part in (slice(5), slice(1), slice(None, None, -1)):  # another size of batch; memory that is not contiguous
+        np.testing.assert_allclose(engine(imgs[part]), expected[part], rtol=0, atol=tolerance)
     np.testing.assert_array_equal(engine(imgs), engine(imgs))
-    assert predict(model, imgs).std() > 0
+    assert expected.std() > (0 if name == "lenet" else 20 * tolerance)
 
 
 @needs_engine

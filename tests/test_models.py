@@ -4,7 +4,7 @@ import pytest
 import recipes
 
 from palm_cls import runtime
-from palm_cls.models import AlexNet, Conv2D, LeNet, format_summary, layer_table, parameter_count
+from palm_cls.models import AlexNet, Conv2D, LeNet, format_summary, head_layers, layer_table, parameter_count
 
 # The original, layer by layer: output shape of 10 images, weight shape, bias shape.
 LENET = """
@@ -76,6 +76,30 @@ def test_the_layer_table_leaves_the_network_and_the_random_numbers_alone(trainin
     assert paddle.rand([1]).item() == expected
     assert all((before[name] == value.numpy()).all() for name, value in model.state_dict().items())
     assert all(layer.training is training for layer in model.sublayers(include_self=True))
+
+
+def test_the_layer_table_is_of_single_layers_and_knows_those_without_bias():
+    nn = paddle.nn
+
+    class Network(nn.Sequential):
+        input_shape = (1, 8, 8)
+
+    inner = nn.Sequential(nn.Conv2D(1, 2, 3, bias_attr=False), nn.BatchNorm2D(2))
+    rows = layer_table(Network(inner, nn.Flatten(), nn.Linear(72, 3)), batch_size=4)
+    assert [tuple(row) for row in rows] == [
+        ("0.0", [4, 2, 6, 6], [2, 1, 3, 3], None),
+        ("0.1", [4, 2, 6, 6], [2], [2]),
+        ("1", [4, 72], None, None),
+        ("2", [4, 3], [72, 3], [3]),
+    ]
+
+
+def test_the_head_is_the_last_fully_connected_layer_or_what_the_network_tells():
+    model = LeNet()
+    assert head_layers(model) == ("fc2",)
+    model.heads = ("fc1", "fc2")
+    assert head_layers(model) == ("fc1", "fc2")
+    assert head_layers(paddle.nn.Conv2D(1, 1, 1)) == ()
 
 
 @pytest.mark.parametrize("arguments", [{"activation": "tanh"}, {"image_size": 27}])
@@ -153,15 +177,16 @@ def test_relu_lenet_is_the_same_network_with_another_activation():
     np.testing.assert_array_equal(sigmoid(x).numpy(), relu(x).numpy())
 
 
-def test_our_convolution_is_paddles_to_the_bit():
+@pytest.mark.parametrize("groups", [1, 2])
+def test_our_convolution_is_paddles_to_the_bit(groups):
     runtime.set_seed(0)
-    ours = Conv2D(5, 7, kernel_size=3, stride=2, padding=1)
-    theirs = paddle.nn.Conv2D(5, 7, kernel_size=3, stride=2, padding=1)
-    ours.bias.set_value(paddle.randn([7]))
+    geometry = {"kernel_size": 3, "stride": 2, "padding": 1, "groups": groups}
+    ours, theirs = Conv2D(6, 8, **geometry), paddle.nn.Conv2D(6, 8, **geometry)
+    ours.bias.set_value(paddle.randn([8]))
     theirs.set_state_dict(ours.state_dict())
     results = []
     for layer in (ours, theirs):
-        x = paddle.to_tensor(np.random.RandomState(0).randn(4, 5, 9, 9).astype("float32"), stop_gradient=False)
+        x = paddle.to_tensor(np.random.RandomState(0).randn(4, 6, 9, 9).astype("float32"), stop_gradient=False)
         features = layer(x)
         (features**2).sum().backward()
         results.append([features, x.grad, layer.weight.grad, layer.bias.grad])

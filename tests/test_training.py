@@ -7,7 +7,7 @@ import pytest
 from test_checkpoint import assert_same, weights
 
 from palm_cls.checkpoint import load
-from palm_cls.evaluation import cross_entropy, evaluate, evaluation, measures
+from palm_cls.evaluation import cross_entropy, evaluate, evaluation, measures, training_loss
 from palm_cls.messages import InputError
 from palm_cls.models import LeNet
 from palm_cls.runs import read_settings
@@ -190,3 +190,15 @@ def test_the_loss_is_right_far_out_and_at_zero():
 
 def test_measures_of_one_image():
     assert measures(np.zeros((1, 1), "float32"), np.zeros((1, 1), "float32"))["accuracy"] == 1.0  # exactly 0.5: class 0
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_auxiliary_heads_count_three_tenths_each(classes):
+    rng = np.random.RandomState(0)
+    outputs = tuple(paddle.to_tensor(rng.randn(4, classes).astype("float32")) for _ in range(3))
+    labels = paddle.to_tensor(rng.randint(0, 2, (4, 1)).astype("float32" if classes == 1 else "int64"))
+    losses = [cross_entropy(output, labels).item() for output in outputs]
+    for given, expected in ((outputs[0], losses[0]), (outputs, losses[0] + 0.3 * (losses[1] + losses[2]))):
+        loss, logits = training_loss(given, labels)
+        assert logits is outputs[0]
+        assert loss.item() == pytest.approx(expected, rel=1e-6)

@@ -26,6 +26,7 @@ FIXED = (
     "train_csv",
     "skip_bad",
     "weights",
+    "pretrained",
     "batch_size",
     "learning_rate",
     "momentum",
@@ -46,6 +47,7 @@ def train_seeds(
     train_csv=None,
     skip_bad=False,
     weights=None,
+    pretrained=False,
     device=None,
     output=None,
     save_every=None,
@@ -68,7 +70,7 @@ def train_seeds(
     runtime.choose_device(device)
     # Told of the images as each run will tell, and therefore once.
     *_, dataset = readers_of(recipe, absolute(data), train_csv, skip_bad, cache, download)
-    _check_weights(weights, name, output)
+    _check_weights(weights, pretrained, name, output)
     content = {
         "seeds": list(seeds),
         "name": name,
@@ -76,6 +78,7 @@ def train_seeds(
         "train_csv": absolute(train_csv),
         "skip_bad": skip_bad,
         "weights": absolute(weights),
+        "pretrained": pretrained,
         "save_every": save_every,
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
@@ -94,8 +97,10 @@ def _check_seeds(seeds):
         raise InputError(f"seeds {list(seeds)}: expected one or more, each once")
 
 
-def _check_weights(weights, name, output):
+def _check_weights(weights, pretrained, name, output):
     """Raise InputError where the runs could not start from these weights."""
+    if pretrained:
+        build_model(name, pretrained)
     if weights is None:
         return
     if Path(absolute(weights)).is_relative_to(absolute(output)):

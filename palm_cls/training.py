@@ -20,9 +20,13 @@ from palm_cls.scalars import Scalars, scalars_wanted
 from palm_cls.zoo import build_model, find_recipe
 
 # What a run that goes on must not change, and all that it takes from its settings.
-FIXED = ("train_csv", "skip_bad", "seed", "weights", "batch_size", "momentum", "shuffle", "augmentation")
+FIXED = ("train_csv", "skip_bad", "seed", "weights", "pretrained", "batch_size", "momentum", "shuffle", "augmentation")
 RESUMED = (*FIXED, "data", "epochs", "learning_rate", "save_every")
-BEFORE = {"shuffle": True, "augmentation": None}  # what held for runs whose settings do not tell it yet
+BEFORE = {
+    "shuffle": True,
+    "augmentation": None,
+    "pretrained": False,
+}  # what held for runs whose settings do not tell it yet
 
 # output: Path of the run's directory; history: what `train` returns; recipe: the Recipe; dataset: the Dataset or
 # Digits; model: the trained network; report: Path of the report, or None
@@ -181,6 +185,7 @@ def train_recipe(
     skip_bad=False,
     seed=0,
     weights=None,
+    pretrained=False,
     device=None,
     output=None,
     save_every=None,
@@ -194,9 +199,10 @@ def train_recipe(
     """Train the recipe `name` (see `palm_cls.zoo`) as `tools/train.py` does, and return a TrainedRun.
 
     data, train_csv, skip_bad, cache, download: as `readers_of` takes them; weights: where to start from, as `load`
-    takes it; device: as `choose_device` takes it; output: default output/`name`; save_every, resume, visualdl: as
-    `train` takes them; report: write one in the end (see `palm_cls.report`). `changes` override entries of the recipe:
-    epochs, batch_size, learning_rate, momentum, shuffle, augmentation. Raises InputError for what is missing.
+    takes it; pretrained: start from ImageNet's weights, as `build_model` does; device: as `choose_device` takes it;
+    output: default output/`name`; save_every, resume, visualdl: as `train` takes them; report: write one in the end
+    (see `palm_cls.report`). `changes` override entries of the recipe: epochs, batch_size, learning_rate, momentum,
+    shuffle, augmentation. Raises InputError for what is missing.
     """
     recipe = find_recipe(name, **changes)
     output = Path(output or Path("output", name))
@@ -204,8 +210,9 @@ def train_recipe(
     device = runtime.choose_device(device)
     train_loader, valid_loader, dataset = readers_of(recipe, data, train_csv, skip_bad, cache, download)
     runtime.set_seed(seed)
-    model = build_model(name)
-    if weights is not None and not (resume and runs.checkpoints(output)):
+    begins = not (resume and runs.checkpoints(output))
+    model = build_model(name, pretrained and begins)
+    if weights is not None and begins:
         load(weights, model)
     settings = {
         "model": name,
@@ -222,6 +229,7 @@ def train_recipe(
         "augmentation": recipe.augmentation,
         "seed": seed,
         "weights": absolute(weights),
+        "pretrained": pretrained,
         "save_every": save_every,
         "device": device,
         "threads": runtime.threads(),

@@ -1,6 +1,7 @@
 import numpy as np
 import paddle
 import pytest
+import tiny  # noqa: F401  the recipe
 
 from palm_cls import imagenet, runtime
 from palm_cls.checkpoint import load, save
@@ -8,7 +9,9 @@ from palm_cls.evaluation import cross_entropy, training_loss
 from palm_cls.files import file_digest
 from palm_cls.messages import InputError
 from palm_cls.models import LeNet
-from palm_cls.training import train
+from palm_cls.records import read_settings
+from palm_cls.seeds import train_seeds
+from palm_cls.training import resume_recipe, train, train_recipe
 from palm_cls.zoo import build_model
 
 IMG = np.random.RandomState(0).uniform(-1, 1, (2, 3, 224, 224)).astype("float32")
@@ -109,3 +112,23 @@ def test_without_a_network_one_is_told_what_to_do(monkeypatch, tmp_path):
 def test_a_network_without_such_weights_says_so():
     with pytest.raises(InputError, match="'lenet' has no ImageNet weights; vgg16, googlenet, resnet50 have"):
         build_model("lenet", pretrained=True)
+
+
+def test_a_run_begins_with_them_and_only_then(small_demo, tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(imagenet, "load_pretrained", lambda model, name: taken.append(name))
+    options = {"data": small_demo, "device": "cpu", "report": False}
+    train_recipe("tiny", pretrained=True, output=tmp_path / "run", **options)
+    assert taken == ["tiny"]
+    resume_recipe(tmp_path / "run", epochs=2, report=False)
+    assert taken == ["tiny"]
+    assert read_settings(tmp_path / "run")["pretrained"] is True
+    train_seeds("tiny", [1, 2], pretrained=True, output=tmp_path / "seeds", **options)
+    assert taken == ["tiny"] * 4  # once to see that they are to be had, before anything is moved
+
+
+def test_what_has_none_is_refused_before_anything_is_moved(small_demo, tmp_path):
+    for begin in (train_recipe, lambda *args, **options: train_seeds(args[0], [0], **options)):
+        with pytest.raises(InputError, match="has no ImageNet weights"):
+            begin("tiny", data=small_demo, device="cpu", output=tmp_path / "run", pretrained=True)
+    assert not (tmp_path / "run").exists()

@@ -57,7 +57,11 @@ def parse_args():
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--seed", type=seed, metavar="N", help="of all random numbers (default: 0)")
     either.add_argument("--seeds", type=seeds, metavar="LIST", help="a run with each, as 0-4 or 0,3,7, in DIR/seed-N")
-    add("--weights", type=path, metavar="PATH", help="start from these: a .pdparams file, or a run (its best epoch)")
+    start = parser.add_mutually_exclusive_group()
+    weights = "start from these: a .pdparams file, or a run (its best epoch)"
+    start.add_argument("--weights", type=path, metavar="PATH", help=weights)
+    library = "start from ImageNet's weights, which paddle fetches: vgg16, googlenet, resnet50"
+    start.add_argument("--pretrained", action="store_true", help=library)
     add_runtime_options(parser)
     add("--output", type=path, metavar="DIR", help="where the run goes (default: output/MODEL)")
     add("--save-every", type=positive_int, metavar="N", help="checkpoint every N steps, too (always: every epoch)")

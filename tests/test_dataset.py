@@ -70,7 +70,7 @@ def test_the_courses_layout(tmp_path, small_demo, nested_folder):
 def test_the_layout_of_2024(tmp_path, small_demo):
     shutil.copytree(small_demo / "PALM-Training400" / "PALM-Training400", tmp_path / "Training" / "Images")
     shutil.copytree(small_demo / "PALM-Validation400", tmp_path / "Validation" / "Images")
-    names = sorted(os.listdir(tmp_path / "Training" / "Images"))
+    names = image_names(tmp_path / "Training" / "Images")  # not a cache that another test left beside them
     table(tmp_path / "Training" / "Classification Labels.xlsx", {name: int(name[0] == "P") for name in names[:15]})
     table(tmp_path / "Validation" / "Classification Labels.xlsx", {f"V{i:04d}.jpg": i % 2 for i in range(1, 11)})
     found = recognise(tmp_path)

@@ -21,7 +21,7 @@ def random_images(number, shape=(3, 224, 224)):
     return np.random.RandomState(1).uniform(-1, 1, (number, *shape)).astype("float32")
 
 
-SLOW = {"alexnet-torchvision", "vgg16", "resnet50"}
+SLOW = set(RECIPES) - {"lenet", "alexnet", "lenet-mnist"}  # to convert
 
 
 def spread_out(model):

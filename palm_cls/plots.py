@@ -4,6 +4,8 @@ Each function returns (figure, text): a matplotlib Figure, and a sentence that t
 see it. Imports neither paddle nor cv2.
 """
 
+import textwrap
+
 import numpy as np
 
 from palm_cls import metrics
@@ -11,7 +13,10 @@ from palm_cls import metrics
 # In a report these colours give way to those of the page, light or dark; in a PNG file they stand as they are.
 INK, FIRST, SECOND = "#1b1f23", "#0072b2", "#d55e00"
 SIZE = (4.6, 3.7)  # inches
+SIZE_OF_MANY = (5.4, 4.9)  # of more than two classes: no larger, or a phone shrinks the numbers until nobody reads them
 PAINTED = 0.65  # opacity of a cell of the confusion matrix that holds a whole row
+NAME = 18  # letters of a class's name that fit on a line beside an axis
+MARKED = 30  # epochs; the markers of more would run into each other
 
 
 def loss_curve(log, best):
@@ -29,13 +34,16 @@ def _curve(log, best, kind):
 
     figure, axis = _axes("epoch", kind)
     epochs = [record["epoch"] for record in log]
+    size = 5 if len(epochs) <= MARKED else 0
     parts = []
     for name, key, colour, marker in (("training", "train", FIRST, "o"), ("validation", "valid", SECOND, "s")):
         values = [record[f"{key}_{kind}"] for record in log]
-        axis.plot(epochs, values, color=colour, marker=marker, markersize=5, label=name)
+        axis.plot(epochs, values, color=colour, marker=marker, markersize=size, label=name)
         parts.append(f"{name} from {values[0]:.3f} to {values[-1]:.3f}")
     axis.axvline(best, color=INK, alpha=0.5, linestyle=":", label="best epoch")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(epochs) == 1:
+        axis.set_xlim(best - 0.5, best + 0.5)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _legend(axis)
     return figure, f"The {kind} over {len(log)} epoch{'s' if len(log) > 1 else ''}: {', '.join(parts)}."
 
@@ -93,9 +101,9 @@ def calibration(labels, probabilities, measures):
 def confusion(measures, classes):
     """The confusion matrix: a row for each true class, shaded by its share. classes: their names, in order."""
     counts = _matrix(measures)
-    names = [str(name) for name in classes]
-    many = len(names) > 2
-    figure, axis = _axes("predicted", "labelled", (6.4, 5.6) if many else SIZE)
+    many = len(classes) > 2
+    names = [_short(str(name), lines=1 if many else 2) for name in classes]
+    figure, axis = _axes("predicted", "labelled", SIZE_OF_MANY if many else SIZE)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     for row, column in np.ndindex(counts.shape):
         colour = FIRST if row == column else SECOND
@@ -103,8 +111,10 @@ def confusion(measures, classes):
         axis.collections[-1].set_alpha(PAINTED * shares[row, column])
         axis.text(column, row, counts[row, column], ha="center", va="center", color=INK, fontsize=9 if many else 15)
     axis.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
-    axis.set_xticks(range(len(names)), [name if many else _folded(name) for name in names], rotation=45 * many)
-    axis.set_yticks(range(len(names)), [name if many else _folded(name) for name in names])
+    crowded = many and max(map(len, names)) > 2
+    slanted = {"rotation": 45, "rotation_mode": "anchor", "ha": "right"} if crowded else {}
+    axis.set_xticks(range(len(names)), names, **slanted)
+    axis.set_yticks(range(len(names)), names)
     axis.grid(False)
     right = int(np.trace(counts))
     return figure, f"The confusion matrix: {right} of {counts.sum()} images on the diagonal, called what they are."
@@ -117,11 +127,9 @@ def _matrix(measures):
     return np.array(counts)
 
 
-def _folded(name):
-    """A long name on two lines."""
-    words = name.split()
-    half = (len(words) + 1) // 2
-    return f"{' '.join(words[:half])}\n{' '.join(words[half:])}" if len(name) > 16 and half < len(words) else name
+def _short(name, lines):
+    """A class's name as it fits beside an axis; its dollars are none that begin a formula."""
+    return "\n".join(textwrap.wrap(name, NAME, max_lines=lines, placeholder=" ...")).replace("$", r"\$")
 
 
 def _threshold(measures):

@@ -1,8 +1,10 @@
 """The report of a run, as a file; tests/test_browser.py looks at it in a browser."""
 
+import io
 import json
 import re
 import shutil
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import tiny  # noqa: F401  the recipe
 from test_comparison import made_up_run
 from test_tools import assert_refused
 
-from palm_cls import report
+from palm_cls import plots, report
 from palm_cls.checkpoint import save
 from palm_cls.dataset import find_dataset
 from palm_cls.evaluation import predict_all
@@ -194,6 +196,35 @@ def test_names_are_text(made_up, network, small_demo):
     page = made_up(network, [0, 1] * 5, [evil, "b"], model=evil)
     assert page.all("script") == []
     assert f"{evil}: what the network learned" in page.text
+
+
+@pytest.mark.parametrize("classes", [["x" * 200, "cost $5, $x_$"], [f"a long name of class {k}" for k in range(10)]])
+def test_names_leave_room_for_the_matrix(classes):
+    """However long they are; and no dollar begins a formula, which may be none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib only warns where nothing is left for the axes
+        figure, _ = plots.confusion({"confusion": np.eye(len(classes), dtype="int64")}, classes)
+        figure.savefig(io.BytesIO())
+    assert figure.axes[0].get_position().width > 0.4
+
+
+def test_a_name_is_cut_off_where_it_must_be():
+    assert plots._short("no pathological myopia", lines=2) == "no pathological\nmyopia"
+    assert plots._short("a very long name, of a class", lines=1) == "a very long ..."
+    assert plots._short("T-shirt/top", lines=1) == "T-shirt/top"
+    assert plots._short("$5", lines=1) == r"\$5"
+
+
+@pytest.mark.parametrize(("epochs", "ticks", "marked"), [(1, [0], True), (2, [0, 1], True), (100, None, False)])
+def test_curves_of_few_epochs_and_of_many(epochs, ticks, marked):
+    log = [dict.fromkeys(("train_loss", "valid_loss"), 0.5 + epoch / 100) | {"epoch": epoch} for epoch in range(epochs)]
+    figure, text = plots.loss_curve(log, best=0)
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_xlim()
+    shown = [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high]
+    assert shown == (ticks or [int(tick) for tick in shown])
+    assert bool(figure.axes[0].lines[0].get_markersize()) is marked
+    assert f"over {epochs} epoch{'s' if epochs > 1 else ''}:" in text
 
 
 def test_the_examples_are_from_all_over_the_list(made_up, network):

@@ -29,9 +29,7 @@ from palm_cls.zoo import build_model, find_recipe
 EXAMPLES = 3  # images shown of each class
 MISTAKES = 8  # at most, of those shown
 THUMBNAIL = 320  # pixels, the longer side
-OPTIMISTIC = (
-    "Its weights are those of the best epoch, chosen on the very images that it is measured on: an optimistic choice."
-)
+OF_RECIPE = {"model", "data", "batch_size"}  # settings of a run whose report tools/report.py can write again
 
 # settings, log: of the run; train, valid: its readers; found: the Assessment of its best epoch; classes: their names
 Facts = namedtuple("Facts", ("directory", "settings", "log", "train", "valid", "model", "found", "classes"))
@@ -44,7 +42,7 @@ def report_run(directory, data=None, device=None, cache=True, threshold=0.5):
     the probability, above which an image counts as positive. Raises InputError for what is missing.
     """
     settings = read_settings(directory) if Path(directory).is_dir() else {}
-    if not {"model", "data", "batch_size"} <= set(settings):
+    if not set(settings) >= OF_RECIPE:
         raise InputError(f"{directory}: no run of a recipe there; train one, or give the directory of one")
     weights_file(directory)  # raises where no epoch is finished
     name = settings["model"]
@@ -97,6 +95,7 @@ def _page(facts):
     name = escape(str(facts.settings.get("model", facts.directory.name)))
     parts = [_head(facts, name), _curves(facts), _measures(facts), _mistakes(facts), _data(facts), _settings(facts)]
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    again = "tools/report.py" if set(facts.settings) >= OF_RECIPE else "palm_cls.write_report"
     now = datetime.datetime.now().astimezone().isoformat(" ", "minutes")
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -111,7 +110,7 @@ def _page(facts):
 </head>
 <body>
 {"".join(parts)}
-<footer>Written {now} by <code>tools/report.py</code>, which writes it again. {caveat_of(facts.found.model)}</footer>
+<footer>Written {now}; <code>{again}</code> writes it again. {caveat_of(facts.found.model)}</footer>
 </body>
 </html>
 """
@@ -119,8 +118,12 @@ def _page(facts):
 
 def _head(facts, name):
     found, measures = facts.found, facts.found.measures
-    best = best_record(facts.log)["epoch"]
-    remark = f" {DEMO_REMARK[1:-1].capitalize()}." if found.demo else ""
+    epochs, best, optimistic = "One epoch of training;", "", ""
+    if len(facts.log) > 1:
+        epochs = f"{len(facts.log)} epochs of training, counted from 0;"
+        best = f" epoch {best_record(facts.log)['epoch']} was the best, and"
+        optimistic = "\nThe best epoch was chosen on the very images that it is measured on here: an optimistic choice."
+    remark = f" {DEMO_REMARK[1:-1].capitalize()}." if found.demo or facts.settings.get("demo") else ""
     caveat = caveat_of(found.model)
     warning = f"<p class=plain><strong>{caveat}</strong>{remark}</p>\n" if caveat else ""
     tiles = [(key, measures.get(key)) for key in ("accuracy", "auc", "sensitivity", "specificity")]
@@ -130,24 +133,31 @@ def _head(facts, name):
         if value
     )
     return f"""<h1>{name}: what the network learned</h1>
-<p class=soft>{len(facts.log)} epochs of training; epoch {best} was the best, and everything below is measured with its
-weights on {measures["images"]} of {found.listed} validation images.</p>
+<p class=soft>{epochs}{best} everything below is measured with its weights on {measures["images"]} of {found.listed}
+validation images.</p>
 {warning}<div class=tiles>
 {shown}</div>
-<p class=soft>Below each number stands its 95% interval: where it might as well lie, with no more images than these.
-{OPTIMISTIC}</p>
+<p class=soft>Below each number stands its 95% interval: where it might as well lie, with no more images than
+these.{optimistic}</p>
 """
 
 
 def _curves(facts):
     best = best_record(facts.log)["epoch"]
     figures = [
-        _figure(facts, "loss", *plots.loss_curve(facts.log, best), "The loss after each epoch (epochs count from 0)."),
+        _figure(
+            facts,
+            "loss",
+            *plots.loss_curve(facts.log, best),
+            "The loss in each epoch (counted from 0): on the training images while the network was learning from them, "
+            "on the validation images at the end of it.",
+        ),
         _figure(
             facts,
             "accuracy",
             *plots.accuracy_curve(facts.log, best),
-            "The share of right answers. Training far above validation: the network learns the images by heart.",
+            "The share of right answers, at the same times: early epochs may well have training below validation. "
+            "Training far above it: the network learns the images by heart.",
         ),
     ]
     return f"<h2>How it learned</h2>\n<div class=figures>\n{''.join(figures)}</div>\n"
@@ -171,7 +181,7 @@ def _measures(facts):
         figures = [*_binary_figures(facts, labels, probabilities, measures), matrix]
         table = ""
     return f"""<h2>How good it is</h2>
-{_measure_table(measures)}{table}<div class=figures>
+{_measure_table(measures, facts)}{table}<div class=figures>
 {"".join(figures)}</div>
 """
 
@@ -227,7 +237,7 @@ def _label(key):
     return LABELS.get(key, key.replace("_", " "))
 
 
-def _measure_table(measures):
+def _measure_table(measures, facts):
     rows = [(_label(key), measures[key], meaning) for key, meaning in MEANING.items() if key in measures]
     for letter, value in measures.get("negatives", {}).items():
         rows.append((f"specificity on {letter}", value, GROUPS[letter]))
@@ -239,7 +249,10 @@ def _measure_table(measures):
     head = "<th scope=col>measure</th><th scope=col class=number>value</th><th scope=col class=number>95% interval</th>"
     at, bootstrap = "", ""
     if "threshold" in measures:
-        at = f"<p>An image counts as positive where its probability is above {measures['threshold']:.6g}.</p>\n"
+        at = (
+            f"<p>An image counts as positive ({_class(facts, 1)}) where its probability is above "
+            f"{measures['threshold']:.6g}.</p>\n"
+        )
         bootstrap = ", that of the AUC comes from a stratified bootstrap"
     return (
         f"{at}<div class=scroll><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
@@ -259,6 +272,8 @@ def _class_table(measures, classes):
     return (
         f"<div class=scroll><table>\n<thead><tr><th scope=col>class</th>{head}</tr></thead>\n"
         f"<tbody>\n{body}</tbody></table></div>\n"
+        "<p class=soft>Precision: of the images called so, those that are; recall: of those that are, those called so; "
+        "f1: the harmonic mean of the two. 0 also where no image was called so, or none is.</p>\n"
     )
 
 
@@ -276,32 +291,42 @@ def _mistakes(facts):
     if not rows:
         return "<h2>Where it is wrong</h2>\n<p>On none of these images.</p>\n"
     rows.sort(key=_confidence, reverse=True)
-    shown = "".join(_mistake(facts, row) for row in rows[:MISTAKES])
+    maps = [_heat_map(facts, row) for row in rows[:MISTAKES]]
+    shown = "".join(_mistake(facts, row, heat) for row, heat in zip(rows, maps))
     which = f"The {MISTAKES} of them" if len(rows) > MISTAKES else "All of them, those"
+    beside = (
+        " Beside each stands the same with its heat map (Grad-CAM): red is where the network found what speaks for its"
+    )
+    beside = f"{beside}\nwrong answer." if any(heat is not None for heat in maps) else ""
     return f"""<h2>Where it is wrong</h2>
-<p>On {len(rows)} of {facts.found.measures["images"]} images. {which} of which it was most sure come first; beside each
-of them the same with its heat map (Grad-CAM): red is where the network found what speaks for its wrong answer.</p>
+<p>On {len(rows)} of {facts.found.measures["images"]} images. {which} of which it was most sure come first.{beside}</p>
 <div class=pairs>
 {shown}</div>
 """
 
 
 def _confidence(row):
-    return abs(row["logit"]) if "logit" in row else row["probability"]
+    """How sure the network was of its answer: below 0 where only the threshold made it that one."""
+    if "logit" not in row:
+        return row["probability"]
+    return row["logit"] if row["predicted"] else -row["logit"]
 
 
-def _mistake(facts, row):
-    name, label, predicted = row["imgName"], row["Label"], row["predicted"]
-    photo = _thumbnail(facts.valid.photo(name))
-    what = f"{escape(str(name))}: labelled {_class(facts, label)}, called {_class(facts, predicted)}"
-    pictures = _image(photo, f"The image {escape(str(name))}.")
+def _heat_map(facts, row):
+    """What speaks for the answer, as `grad_cam` gives it; None for a network without convolutions."""
     try:
-        heat = grad_cam(facts.model, facts.valid.img(name), label=predicted)
-        pictures += _image(
-            overlay(photo, heat), f"The same with the heat map of the answer {_class(facts, predicted)}."
-        )
-    except InputError:  # a network without convolutions
-        pass
+        return grad_cam(facts.model, facts.valid.img(row["imgName"]), label=row["predicted"])
+    except InputError:
+        return None
+
+
+def _mistake(facts, row, heat):
+    name, answer = escape(str(row["imgName"])), _class(facts, row["predicted"])
+    photo = _thumbnail(facts.valid.photo(row["imgName"]))
+    pictures = _image(photo, f"The image {name}.")
+    if heat is not None:
+        pictures += _image(overlay(photo, heat), f"The same with the heat map of the answer {answer}.")
+    what = f"{name}: labelled {_class(facts, row['Label'])}, called {answer}"
     chance = f"probability {row['probability']:.4f}" + (" of being positive" if "logit" in row else "")
     return f"<figure><div class=pair>{pictures}</div><figcaption>{what}; {chance}.</figcaption></figure>\n"
 

@@ -69,6 +69,9 @@ def test_every_run_ends_with_its_report(trained):
     measures = json.loads((run / "evaluation.json").read_text())["measures"]
     assert f"{measures['auc']['value']:.4f} {measures['auc']['low']:.3f} to {measures['auc']['high']:.3f}" in page.text
     assert f"measured with its weights on {measures['images']} of 10 validation images" in page.text
+    assert "2 epochs of training, counted from 0; epoch" in page.text
+    assert "an optimistic choice" in page.text
+    assert "; tools/report.py writes it again." in page.text
     assert CAVEAT in page.text
     assert "Demo set: drawn images, tells nothing about eyes." in page.text
     assert sorted(file.stem for file in (run / "figures").iterdir()) == BINARY
@@ -118,12 +121,12 @@ def made_up(tmp_path, small_demo):
     images = find_dataset(small_demo).valid_images
     names = sorted(path.name for path in images.glob("*.jpg"))
 
-    def make(network, labels, classes=None, **settings):
-        run = made_up_run(tmp_path / "run", [0.5, 0.7], **({"classes": classes} if classes else {}), **settings)
+    def make(network, labels, classes=None, accuracies=(0.5, 0.7), threshold=0.5, **settings):
+        run = made_up_run(tmp_path / "run", accuracies, **({"classes": classes} if classes else {}), **settings)
         save(run / "best", network)
         samples = [(images / name, label) for name, label in zip(names, labels)]
         readers = [Reader(images, samples, 5, mode, cache=False) for mode in ("train", "valid")]
-        return Page(write_report(run, network, *readers))
+        return Page(write_report(run, network, *readers, threshold))
 
     return make
 
@@ -157,6 +160,23 @@ def test_the_most_confident_mistakes_come_first(made_up, network, small_demo, mo
     assert shown == [f"V{surest[k] + 1:04d}.jpg" for k in (1, 4)]
     heat_maps = [image for image in page.all("img") if "heat map" in image["alt"]]
     assert len(heat_maps) == 2
+    assert "Beside each stands the same with its heat map" in page.text
+
+
+def test_sure_of_an_answer_is_sure_at_its_threshold(made_up, network, small_demo):
+    """What is most probably positive, called negative by a threshold above it, is the least sure of the mistakes."""
+    logits = logits_of(network, small_demo)
+    page = made_up(network, [1] * 10, threshold=0.999999)
+    shown = re.findall(r"(V\d+\.jpg): labelled", page.text)
+    assert shown == [f"V{k + 1:04d}.jpg" for k in np.argsort(logits)[: report.MISTAKES]]
+
+
+def test_what_one_epoch_and_what_several_are_told(made_up, network):
+    page = made_up(network, [0, 1] * 5, accuracies=[0.5])
+    assert "One epoch of training; everything below is measured with its weights on 10 of 10" in page.text
+    assert "optimistic" not in page.text
+    assert "An image counts as positive (pathological myopia) where" in page.text
+    assert "; palm_cls.write_report writes it again." in page.text  # being no run of a recipe
 
 
 def test_without_a_mistake(made_up, network, small_demo):
@@ -176,7 +196,7 @@ def test_with_one_class_only(made_up, network):
 def test_without_a_convolution_there_is_no_heat_map(made_up, network):
     page = made_up(build_model("tiny"), [1, 0] * 5)
     assert "labelled" in page.text
-    assert not any("heat map" in image["alt"] for image in page.all("img"))
+    assert "heat map" not in page.source
 
 
 def test_ten_classes(made_up):

@@ -241,12 +241,10 @@ def _measure_table(measures, facts):
     rows = [(_label(key), measures[key], meaning) for key, meaning in MEANING.items() if key in measures]
     for letter, value in measures.get("negatives", {}).items():
         rows.append((f"specificity on {letter}", value, GROUPS[letter]))
-    body = "".join(
-        f"<tr><th scope=row>{label}<small>{meaning}</small></th>"
-        f"<td class=number>{_value(value)}</td><td class=number>{_interval(value)}</td></tr>\n"
-        for label, value, meaning in rows
+    table = _table(
+        ("measure", "value", "95% interval"),
+        [(f"{label}<small>{meaning}</small>", _value(value), _interval(value)) for label, value, meaning in rows],
     )
-    head = "<th scope=col>measure</th><th scope=col class=number>value</th><th scope=col class=number>95% interval</th>"
     at, bootstrap = "", ""
     if "threshold" in measures:
         at = (
@@ -254,26 +252,33 @@ def _measure_table(measures, facts):
             f"{measures['threshold']:.6g}.</p>\n"
         )
         bootstrap = ", that of the AUC comes from a stratified bootstrap"
-    return (
-        f"{at}<div class=scroll><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
-        f"<p class=soft>Intervals of shares are Wilson's{bootstrap}.</p>\n"
-    )
+    return f"{at}{table}<p class=soft>Intervals of shares are Wilson's{bootstrap}.</p>\n"
 
 
 def _class_table(measures, classes):
     columns = ("precision", "recall", "f1")
-    body = "".join(
-        f"<tr><th scope=row>{escape(str(name))}</th>"
-        + "".join(f"<td class=number>{row[column]:.3f}</td>" for column in columns)
-        + f"<td class=number>{row['support']}</td></tr>\n"
+    rows = [
+        (escape(str(name)), *(f"{row[column]:.3f}" for column in columns), row["support"])
         for name, row in zip(classes, measures["classes"])
-    )
-    head = "".join(f"<th scope=col class=number>{column}</th>" for column in (*columns, "images"))
+    ]
     return (
-        f"<div class=scroll><table>\n<thead><tr><th scope=col>class</th>{head}</tr></thead>\n"
-        f"<tbody>\n{body}</tbody></table></div>\n"
+        f"{_table(('class', *columns, 'images'), rows)}"
         "<p class=soft>Precision: of the images called so, those that are; recall: of those that are, those called so; "
         "f1: the harmonic mean of the two. 0 also where no image was called so, or none is.</p>\n"
+    )
+
+
+def _table(heads, rows):
+    """A table. heads: of its columns, all but the first of numbers; rows: lists of their cells, as HTML or numbers."""
+    first, *others = heads
+    head = "".join(f"<th scope=col class=number>{name}</th>" for name in others)
+    body = "".join(
+        f"<tr><th scope=row>{name}</th>{''.join(f'<td class=number>{cell}</td>' for cell in cells)}</tr>\n"
+        for name, *cells in rows
+    )
+    return (
+        f"<div class=scroll><table>\n<thead><tr><th scope=col>{first}</th>{head}</tr></thead>\n"
+        f"<tbody>\n{body}</tbody></table></div>\n"
     )
 
 
@@ -337,24 +342,13 @@ def _class(facts, number):
 
 def _data(facts):
     counts = [Counter(loader.labels) for loader in (facts.train, facts.valid)]
-    body = "".join(
-        f"<tr><th scope=row>{_class(facts, number)}</th>"
-        + "".join(f"<td class=number>{count[number]}</td>" for count in counts)
-        + "</tr>\n"
-        for number in range(len(facts.classes))
-    )
-    head = "".join(f"<th scope=col class=number>{name}</th>" for name in ("training", "validation"))
-    total = "".join(f"<td class=number>{sum(count.values())}</td>" for count in counts)
-    examples = "".join(_examples(facts, number) for number in range(len(facts.classes)))
+    numbers = range(len(facts.classes))
+    rows = [(_class(facts, number), *(count[number] for count in counts)) for number in numbers]
+    together = ("together", *(sum(count.values()) for count in counts))
     return f"""<h2>The data</h2>
-<div class=scroll><table>
-<thead><tr><th scope=col>images</th>{head}</tr></thead>
-<tbody>
-{body}<tr><th scope=row>together</th>{total}</tr>
-</tbody></table></div>
-<p>Some training images of each class:</p>
+{_table(("images", "training", "validation"), [*rows, together])}<p>Some training images of each class:</p>
 <div class=photos>
-{examples}</div>
+{"".join(_examples(facts, number) for number in numbers)}</div>
 """
 
 

@@ -64,8 +64,14 @@ def assess_network(model, loader, weights, name=None, threshold=0.5):
     """The Assessment of a network that has its weights already, on the images of a reader. weights: their file."""
     predictions = predict_all(model, loader)
     about = loader.about
-    found = all_measures(predictions, threshold, about.get("classes"))
+    found = all_measures(predictions, threshold, class_names(about, predictions.logits.shape[1]))
     return Assessment(name, weights, loader.directory, about["demo"], loader.images, predictions, found)
+
+
+def class_names(about, logits):
+    """The names of the classes that readers or settings tell of, if as many as a network with so many logits has."""
+    names = about.get("classes")
+    return names if names and len(names) == max(2, logits) else None
 
 
 def caveat_of(name):

@@ -16,7 +16,14 @@ from palm_cls import runtime  # before anything that imports paddle
 import cv2
 
 from palm_cls import metrics, plots
-from palm_cls.assessment import assess_network, caveat_of, image_rows, refuse_threshold, write_assessment
+from palm_cls.assessment import (
+    assess_network,
+    caveat_of,
+    class_names,
+    image_rows,
+    refuse_threshold,
+    write_assessment,
+)
 from palm_cls.cam import grad_cam, overlay
 from palm_cls.checkpoint import load, weights_file
 from palm_cls.dataset import DEMO_REMARK
@@ -24,11 +31,13 @@ from palm_cls.files import replacing
 from palm_cls.messages import InputError
 from palm_cls.readers import readers_of
 from palm_cls.records import EVALUATION, FIGURES, PREDICTIONS, REPORT, best_record, read_log, read_settings
+from palm_cls.runs import refuse_other_images
 from palm_cls.zoo import build_model, find_recipe
 
 EXAMPLES = 3  # images shown of each class
 MISTAKES = 8  # at most, of those shown
 THUMBNAIL = 320  # pixels, the longer side
+OF_READERS = ("about", "directory", "images", "labels", "order", "photo", "img")  # what a report takes from both
 OF_RECIPE = {"model", "data", "batch_size"}  # settings of a run whose report tools/report.py can write again
 
 # settings, log: of the run; train, valid: its readers; found: the Assessment of its best epoch; classes: their names
@@ -39,7 +48,8 @@ def report_run(directory, data=None, device=None, cache=True, threshold=0.5):
     """Write the report of a run of a recipe, as `tools/report.py` does; returns its Path.
 
     data: where the images are now, if no longer where they were; device, cache: as for `train_recipe`; threshold: of
-    the probability, above which an image counts as positive. Raises InputError for what is missing.
+    the probability, above which an image counts as positive. Raises InputError for what is missing, and for images
+    that are not those of the run.
     """
     settings = read_settings(directory) if Path(directory).is_dir() else {}
     if not set(settings) >= OF_RECIPE:
@@ -51,6 +61,7 @@ def report_run(directory, data=None, device=None, cache=True, threshold=0.5):
     runtime.choose_device(device)
     options = (settings.get("train_csv"), settings.get("skip_bad", False), cache)
     *loaders, _ = readers_of(recipe, data or settings["data"], *options)
+    refuse_other_images(directory, settings, *loaders)
     return write_report(directory, build_model(name), *loaders, threshold)
 
 
@@ -59,9 +70,11 @@ def write_report(directory, model, train_loader, valid_loader, threshold=0.5):
 
     model: a network as the run trained it, which takes the weights of the best epoch here; train_loader, valid_loader:
     the run's readers. Writes report.html, figures/*.png, evaluation.json and predictions.csv into the run, each whole
-    or not at all, and returns the Path of the first. Raises InputError where no epoch is finished.
+    or not at all, and returns the Path of the first. Raises InputError where no epoch is finished, and for readers of
+    one's own that cannot show their images.
     """
     directory = Path(directory)
+    _require_images(train_loader, valid_loader)
     weights = weights_file(directory)
     log, settings = read_log(directory), read_settings(directory)
     if not log:
@@ -69,13 +82,22 @@ def write_report(directory, model, train_loader, valid_loader, threshold=0.5):
     load(weights, model)
     found = assess_network(model, valid_loader, weights, settings.get("model"), threshold)
     write_assessment(found, directory / EVALUATION, directory / PREDICTIONS)
-    count = max(2, found.predictions.logits.shape[1])
-    classes = settings.get("classes") or valid_loader.about.get("classes") or list(range(count))
+    logits = found.predictions.logits.shape[1]
+    classes = class_names(settings, logits) or class_names(valid_loader.about, logits) or list(range(max(2, logits)))
     facts = Facts(directory, settings, log, train_loader, valid_loader, model, found, classes)
     page = _page(facts)
     with replacing(directory / REPORT) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return directory / REPORT
+
+
+def _require_images(*loaders):
+    for loader in loaders:
+        if missing := [name for name in OF_READERS if not hasattr(loader, name)]:
+            raise InputError(
+                f"a report shows images, and {type(loader).__name__}, a reader, has no {', '.join(missing)}; "
+                "give it readers as data_loader and valid_data_loader return them"
+            )
 
 
 def tells(directory, epochs):

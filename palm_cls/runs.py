@@ -112,6 +112,15 @@ def write_settings(directory, settings):
     write_json({**settings, "versions": versions()}, Path(directory, SETTINGS))
 
 
+def refuse_other_images(directory, settings, train_loader, valid_loader):
+    """Raise InputError unless these readers are of the images that a run, with these settings, began with."""
+    for kind, what, loader in (("train", "training", train_loader), ("valid", "validation", valid_loader)):
+        if settings.get(f"{kind}_sha256") != loader.fingerprint:
+            raise InputError(
+                f"{directory}: its run began with other {what} images or labels than {loader.directory} has"
+            )
+
+
 def versions():
     """{name: version} of what the numbers of a run depend on."""
     return {"python": platform.python_version(), "paddle": paddle.__version__, "numpy": np.__version__}

@@ -236,7 +236,7 @@ def train_recipe(
         "stock": machine.is_stock(),
     }
     if resume:
-        _compare_with_the_beginning(output, settings)
+        _compare_with_the_beginning(output, settings, train_loader, valid_loader)
     history = train(
         model,
         train_loader,
@@ -315,13 +315,10 @@ def _tell_changes(taken, changes, output):
         notice(f"{output}: the learning rate was {taken['learning_rate']}, and is {lr} from here on.")
 
 
-def _compare_with_the_beginning(output, settings):
+def _compare_with_the_beginning(output, settings, train_loader, valid_loader):
     """Refuse other images than the run in `output` began with; tell what else is not as it was."""
     before = _settings_of(output)
-    for kind in ("train", "valid"):
-        if before.get(f"{kind}_sha256") != settings[f"{kind}_sha256"]:
-            what = {"train": "training", "valid": "validation"}[kind]
-            raise InputError(f"{output}: its run began with other {what} images or labels than {settings['data']} has")
+    runs.refuse_other_images(output, before, train_loader, valid_loader)
     was = {**before.get("versions", {}), **{name: before.get(name) for name in ("threads", "device", "stock")}}
     now = {**runs.versions(), **{name: settings[name] for name in ("threads", "device", "stock")}}
     changed = [f"{name} {was.get(name)}, now {value}" for name, value in now.items() if was.get(name) != value]

@@ -210,6 +210,24 @@ def test_ten_classes(made_up):
     assert "positive" not in page.text
 
 
+def test_more_classes_than_the_readers_have_names(made_up):
+    """The lesson's reader names two; a network of one's own with three is told by their numbers."""
+    set_seed(0)
+    page = made_up(LeNet(num_classes=3, activation="relu"), [0, 1, 2, 2] * 2 + [0, 1])
+    assert "class precision recall f1 images 0 " in page.text
+    assert "labelled 2, called" in page.text
+    assert "pathological" not in page.text
+
+
+def test_readers_that_cannot_show_their_images_are_refused(tmp_path, network, small_demo):
+    run = made_up_run(tmp_path / "run", [0.5])
+    save(run / "best", network)
+    loader = dataset_readers(find_dataset(small_demo), 10, cache=False)[1]
+    with pytest.raises(InputError, match="a report shows images, and function, a reader, has no about, directory,"):
+        write_report(run, network, loader, lambda: loader())
+    assert not (run / "evaluation.json").exists()
+
+
 def test_names_are_text(made_up, network, small_demo):
     """Whatever a class or a model is called, it is no part of the page's markup."""
     evil = '<script>alert("1")</script>&amp;'
@@ -310,3 +328,14 @@ def test_the_tool(tool, trained, tmp_path, small_demo):
     assert "probability is above 0.25" in Page(run / "report.html").text
     assert_refused(tool("report", tmp_path), "no run of a recipe there")
     assert_refused(tool("report", run, "--data", tmp_path / "nowhere"), "nowhere")
+
+
+def test_a_report_of_other_images_is_refused(trained, small_demo, tmp_path):
+    """They would stand there as those that the run was trained on."""
+    before = (trained[1] / "report.html").read_bytes()
+    other = shutil.copytree(small_demo, tmp_path / "other")
+    images = find_dataset(other).valid_images
+    shutil.copy(images / "V0001.jpg", images / "V0002.jpg")
+    with pytest.raises(InputError, match="its run began with other validation images or labels than .*other"):
+        report_run(trained[1], data=other)
+    assert (trained[1] / "report.html").read_bytes() == before

@@ -21,8 +21,12 @@ from palm_cls.records import EVALUATION
 from palm_cls.zoo import RECIPES, build_model, find_recipe
 
 # model: name of the recipe, or None; weights: Path; data: directory of the images; demo: whether they are drawn;
-# listed: number of images in their table; predictions: Predictions; measures: dict
-Assessment = namedtuple("Assessment", ("model", "weights", "data", "demo", "listed", "predictions", "measures"))
+# listed: number of images in their table; predictions: Predictions; measures: dict; ten_crop: whether of ten views
+Assessment = namedtuple(
+    "Assessment",
+    ("model", "weights", "data", "demo", "listed", "predictions", "measures", "ten_crop"),
+    defaults=(False,),
+)
 
 
 def assess(
@@ -65,7 +69,8 @@ def assess_network(model, loader, weights, name=None, threshold=0.5):
     predictions = predict_all(model, loader)
     about = loader.about
     found = all_measures(predictions, threshold, class_names(about, predictions.logits.shape[1]))
-    return Assessment(name, weights, loader.directory, about["demo"], loader.images, predictions, found)
+    ten_crop = getattr(loader, "ten_crop", False)
+    return Assessment(name, weights, loader.directory, about["demo"], loader.images, predictions, found, ten_crop)
 
 
 def class_names(about, logits):
@@ -107,6 +112,7 @@ def write_assessment(assessment, json_file, csv_file):
         "caveat": caveat_of(assessment.model),
         "versions": runs.versions(),
         "listed": assessment.listed,
+        "ten_crop": assessment.ten_crop,
         "measures": assessment.measures,
         "images": rows,
     }

@@ -35,6 +35,7 @@ def test_the_files_and_the_table_agree(tool, small_demo, weights):
     measures = report["measures"]
     assert report["listed"] == measures["images"] == len(rows) == len(report["images"]) == 10
     assert report["demo"]
+    assert report["ten_crop"] is False
     assert [row["imgName"] for row in rows] == [f"V{k:04d}.jpg" for k in range(1, 11)]
     hits = [row["Label"] == row["predicted"] for row in rows]
     assert measures["accuracy"]["value"] == np.mean(hits)

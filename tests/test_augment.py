@@ -1,3 +1,5 @@
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -212,7 +214,8 @@ def test_the_tools(tool, small_demo, tmp_path):
     weights = ("--weights", tmp_path / "relu.pdparams", "--model", "lenet-relu")
     done = tool("evaluate", *weights, "--data", small_demo, "--ten-crop")
     assert done.returncode == 0, done.stderr
-    assert "10 of 10 images" in done.stdout
+    assert "10 of 10 images, ten views of each (demo set" in done.stdout
+    assert json.loads((tmp_path / "relu.evaluation.json").read_text())["ten_crop"] is True
 
 
 def test_digits_have_neither(tool, tmp_path):

@@ -55,7 +55,10 @@ def main():
         args.ten_crop,
     )
     remark = DEMO_REMARK if found.demo else ""
-    print(f"{found.model}, {found.weights}: {len(found.predictions.labels)} of {found.listed} images {remark}".rstrip())
+    images = (
+        f"{len(found.predictions.labels)} of {found.listed} images{', ten views of each' if found.ten_crop else ''}"
+    )
+    print(f"{found.model}, {found.weights}: {images} {remark}".rstrip())
     print(format_measures(found.measures))
     files = files_to_write(args, found.weights)
     write_assessment(found, *files)

@@ -163,7 +163,7 @@ class Reader(BatchReader):
             raise ValueError(f"mode {mode!r} is none of {', '.join(MODES)}")
         super().__init__(samples, batch_size, shuffle=mode == "train")
         self.directory, self.mode, self.cache = directory, mode, cache
-        self._variation = None  # made when first needed
+        self._variations = {}  # by the name of the augmentation, made when first needed
 
     def name_of(self, sample):
         return sample[0].name
@@ -192,9 +192,10 @@ class Reader(BatchReader):
         return lambda out, path: scale(vary(read(path), augment.generator(seed, epoch, path.name)), out, table)
 
     def _vary(self, pool, read):
-        if self._variation is None:
-            self._variation = augment.variation(self.augmentation, lambda: self._all(pool, read))
-        return self._variation
+        if self.augmentation not in self._variations:
+            made = augment.variation(self.augmentation, lambda: self._all(pool, read))
+            self._variations[self.augmentation] = made
+        return self._variations[self.augmentation]
 
     def variants(self, name, epochs):
         """The image of that name as its augmentation varies it in these epochs: a list of uint8 [224, 224, 3] BGR."""

@@ -175,6 +175,14 @@ def test_readers_vary_images_by_seed_and_epoch_whatever_the_order(reader, augmen
     assert (scale(shown) == other[reader.order[3]]).all()
 
 
+def test_a_reader_can_change_its_way(reader):
+    first = pictures(reader)
+    reader.augmentation = "paper"
+    assert not any((pictures(reader)[name] == img).all() for name, img in first.items())
+    reader.augmentation = "lesson"
+    assert all((pictures(reader)[name] == img).all() for name, img in first.items())
+
+
 def test_each_epoch_is_another_and_the_rest_of_one_is_its_own(reader):
     whole = [np.concatenate([imgs for imgs, _ in reader()]) for _ in range(2)]
     assert reader.epoch == 2

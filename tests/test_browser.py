@@ -7,14 +7,28 @@ import shutil
 import subprocess
 
 import pytest
+from test_comparison import made_up_run
 
-from palm_cls.report import report_run
+from palm_cls.checkpoint import save
+from palm_cls.dataset import find_dataset
+from palm_cls.models import LeNet
+from palm_cls.readers import Reader
+from palm_cls.report import report_run, write_report
 from palm_cls.training import train_recipe
 
 pytestmark = pytest.mark.slow
 
 CHROMIUM = shutil.which("chromium")
 WIDTHS = (390, 1280)  # of a phone and of a desktop, in CSS pixels
+SCROLLED = {
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "small",
+}  # what may be wider than the page, in a box that scrolls
 # Two frames with the page in them, in which a script may look around where the page itself allows none.
 HARNESS = """<!DOCTYPE html><meta charset="utf-8"><pre id="found"></pre>%s<script>
 addEventListener("load", () => {
@@ -94,6 +108,20 @@ def test_the_report_in_the_dark(page, tmp_path):
     found, complaints = browse(page, tmp_path, "--blink-settings=preferredColorScheme=0")
     assert faults(found, complaints) == []
     assert all(frame["paper"] == "rgb(21, 24, 28)" and frame["ink"] == "rgb(230, 233, 236)" for frame in found)
+
+
+@pytest.mark.parametrize("name", ["Ankle boot", "x" * 150])
+def test_the_report_of_ten_classes(tmp_path, small_demo, name):
+    images = find_dataset(small_demo).valid_images
+    samples = [(path, number) for number, path in enumerate(sorted(images.glob("*.jpg")))]
+    readers = [Reader(images, samples, 5, mode, cache=False) for mode in ("train", "valid")]
+    network = LeNet(num_classes=10, activation="relu")
+    run = made_up_run(tmp_path / "run", [0.1], classes=[f"{name} {number}" for number in range(10)])
+    save(run / "best", network)
+    found, complaints = browse(write_report(run, network, *readers).read_text(encoding="utf-8"), tmp_path)
+    inner = [{**frame, "boxes": [box for box in frame["boxes"] if box["tag"] not in SCROLLED]} for frame in found]
+    assert faults(inner, complaints) == []
+    assert all([picture["tag"] for picture in frame["pictures"]].count("svg") == 3 for frame in found)
 
 
 @pytest.mark.parametrize(

@@ -243,3 +243,12 @@ def test_digits_with_their_labels(tmp_path):
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == [f"{label}, called {number}" for label, number in zip(reader.labels[:9], called)]
     assert [axis.get_title() for axis in digits_figure(reader).axes] == [str(label) for label in reader.labels[:9]]
+
+
+def test_the_tool_draws_digits(tool, tmp_path):
+    write_set(tmp_path)
+    save(tmp_path / "run", build_model("lenet-mnist"), about={"model": "lenet-mnist"})
+    options = ("--weights", tmp_path / "run.pdparams", "--data", tmp_path, "--output", tmp_path / "a.png")
+    done = tool("show_images", *options)
+    assert (done.returncode, done.stdout) == (0, f"figure: {tmp_path / 'a.png'}\n")
+    assert_refused(tool("show_images", *options, "--dataset", "fashion-mnist"), "not weights of a network for fashion")

@@ -49,7 +49,7 @@ class ImageCache:
         self.directory, self.shape = Path(os.path.abspath(directory)), (side, side, 3)
         self.lock = threading.Lock()  # of the connection, which the threads share
         self.path = self.db = None
-        self.pruned = False
+        self.pruned, self.pruning = False, threading.Lock()
         for path in _places(self.directory, side) if sqlite3 else ():
             try:
                 self.db = _open(path)
@@ -104,8 +104,9 @@ class ImageCache:
         if self.writable and self.path and self._free_bytes() < KEEP_FREE:
             self._stop_writing("the disk is nearly full")
         if self.writable:
-            if not self.pruned:
-                self._prune()
+            with self.pruning:  # other threads wait: what they kept meanwhile would make the file grow
+                if not self.pruned:
+                    self._prune()
             pixels = img.tobytes()
             self._execute("REPLACE INTO images VALUES (?, ?, ?, ?)", (*key, _checksum(key, pixels), pixels))
 
@@ -117,10 +118,10 @@ class ImageCache:
 
     def _prune(self):
         """Make room: forget the images whose files are gone."""
-        self.pruned = True
         for (name,) in self._execute("SELECT name FROM images"):
             if not (isinstance(name, bytes) and os.path.isfile(os.path.join(os.fsencode(self.directory), name))):
                 self._execute("DELETE FROM images WHERE name = ?", (name,))
+        self.pruned = True
 
     def _execute(self, statement, values=()):
         """The rows that SQLite gives; none where it fails."""

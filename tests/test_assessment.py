@@ -51,6 +51,7 @@ def test_the_files_and_the_table_agree(tool, small_demo, weights):
     assert "sensitivity" in told
 
 
+@pytest.mark.slow
 def test_the_threshold_of_another_evaluation(tool, small_demo, weights, tmp_path):
     first = tmp_path / "first.json"
     evaluate(tool, small_demo, weights, "--json", first, "--csv", tmp_path / "first.csv")

@@ -214,6 +214,7 @@ def test_the_probabilities_of_ten_views_are_averaged(small_demo):
     assert found.logits.shape == (10, 1)
 
 
+@pytest.mark.slow
 def test_the_tools(tool, small_demo, tmp_path):
     done = tool("show_images", "--augment", "lesson", "--data", small_demo, "--output", tmp_path / "a.png")
     assert (done.returncode, done.stdout) == (0, f"figure: {tmp_path / 'a.png'}\n")

@@ -64,6 +64,7 @@ def test_few_images_are_not_worth_a_conversion(monkeypatch):
     assert conversions == [4]
 
 
+@pytest.mark.slow
 @needs_engine
 def test_training_goes_on_as_if_there_had_been_no_conversion():
     def losses(converting):

@@ -320,6 +320,7 @@ def test_what_is_no_run_is_refused(tmp_path, small_demo):
         report_run(begun)
 
 
+@pytest.mark.slow
 def test_the_tool(tool, trained, tmp_path, small_demo):
     run = shutil.copytree(trained[1], tmp_path / "run")
     (run / "report.html").unlink()

@@ -121,6 +121,7 @@ def test_the_command_it_ends_with_evaluates_what_it_trained(trained):
     assert f"{float(re.search('acc=([0-9.]+)', told)[1]):.4f}" == best
 
 
+@pytest.mark.slow
 def test_threads_stock_and_no_cache(tool, small_demo, tmp_path):
     shutil.copytree(small_demo, tmp_path / "data", ignore=shutil.ignore_patterns(".palm_cls-*"))
     run = ("--data", tmp_path / "data", "--epochs", 1, "--output")
@@ -168,6 +169,7 @@ def test_training_starts_from_weights(trained, tool, small_demo, tmp_path):
     assert (settings["train_images"], settings["weights"]) == (2, str(run))
 
 
+@pytest.mark.slow
 def test_evaluate_refuses_what_it_cannot_use(trained, tool, small_demo, tmp_path):
     _, run = trained
     assert_refused(tool("evaluate", "--weights", tmp_path), "no weights there")
@@ -232,6 +234,7 @@ def test_a_damaged_image_ends_training_with_its_name(tool, small_demo, tmp_path)
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_skip_bad_trains_on_the_rest_and_says_so(tool, small_demo, tmp_path):
     shutil.copytree(small_demo, tmp_path / "demo")
     folder = tmp_path / "demo" / "PALM-Training400" / "PALM-Training400"
@@ -329,6 +332,7 @@ def test_a_reader_that_has_had_enough():
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @posix
 def test_a_terminal_shows_a_progress_bar_and_whole_lines(small_demo, tmp_path):
     import fcntl

@@ -10,16 +10,15 @@ A directory of runs with several seeds (see `palm_cls.seeds`) stands for its run
 import csv
 import math
 import os
-import warnings
 from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 
 from palm_cls.dataset import DEMO_REMARK
-from palm_cls.files import replacing
 from palm_cls.messages import InputError
 from palm_cls.metrics import mcnemar, mean_and_range, paired_auc_difference
+from palm_cls.plots import write_png
 from palm_cls.records import PREDICTIONS, SETTINGS, best_record, read_log, read_seeds, read_settings, seed_directory
 
 PREDICTED = ("imgName", "Label", "predicted")  # its columns that are read here, and "logit" where there is one class
@@ -319,10 +318,7 @@ def write_figure(figure, path):
         raise InputError(f"{path}: not the name of a .png file to write")
     if path.exists() and not _is_ours(path):
         raise InputError(f"{path}: exists, and is not a figure of compare.py; give another --output")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # letters of a name that the font does not have; boxes stand there
-        figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight", metadata={"Title": MARK})
+    write_png(figure, path, dpi=120, bbox_inches="tight", metadata={"Title": MARK})
     return path
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from palm_cls.dataset import image_names
-from palm_cls.files import replacing
 from palm_cls.images import read_image
 from palm_cls.labels import read_labels
 from palm_cls.messages import InputError
+from palm_cls.plots import write_png
 from palm_cls.readers import LABEL_OF_LETTER, train_reader
 
 LESSON_EXAMPLES = ("N0012.jpg", "P0095.jpg")
@@ -109,7 +109,5 @@ def show_or_write(figure, path=None):
     path = Path(path or "output/images.png")
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: not the name of a .png file to write")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight")
+    write_png(figure, path, dpi=120, bbox_inches="tight")
     return path

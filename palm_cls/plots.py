@@ -1,14 +1,16 @@
 """The figures of a report: what a run's log and its answers on the validation images look like.
 
-Each function returns (figure, text): a matplotlib Figure, and a sentence that tells what it shows to those who cannot
-see it. Imports neither paddle nor cv2.
+Each function but `write_png` returns (figure, text): a matplotlib Figure, and a sentence that tells what it shows to
+those who cannot see it. Imports neither paddle nor cv2.
 """
 
 import textwrap
+import warnings
 
 import numpy as np
 
 from palm_cls import metrics
+from palm_cls.files import replacing
 
 # In a report these colours give way to those of the page, light or dark; in a PNG file they stand as they are.
 INK, FIRST, SECOND = "#1b1f23", "#0072b2", "#d55e00"
@@ -153,3 +155,14 @@ def _axes(xlabel, ylabel, size=SIZE):
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color(INK)
     return figure, axis
+
+
+def write_png(figure, path, **options):
+    """Write a matplotlib figure to the Path as PNG, whole or not at all; directories are made as needed.
+
+    options: what `savefig` takes besides.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # letters of a name that the font does not have; boxes stand there
+        figure.savefig(temporary, format="png", **options)

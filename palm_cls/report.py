@@ -424,10 +424,7 @@ def _image(img, text):
 
 def _figure(facts, name, figure, text, caption, wide=False):
     """A <figure> of a matplotlib Figure, which also goes to figures/NAME.png."""
-    path = facts.directory / FIGURES / f"{name}.png"
-    path.parent.mkdir(exist_ok=True)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, facecolor="white")
+    plots.write_png(figure, facts.directory / FIGURES / f"{name}.png", dpi=150, facecolor="white")
     drawing = _svg(figure, name, text)
     return f"<figure{' class=wide' if wide else ''}>\n{drawing}<figcaption>{escape(caption)}</figcaption></figure>\n"
 

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_fuzz import read_or_refused
 from test_resume import contents
-from test_tools import HEAVY, imported
+from test_tools import HEAVY, assert_lines, imported
 
 from palm_cls import digits, runs, zoo
 from palm_cls.assessment import assess
@@ -430,10 +430,7 @@ def test_the_lesson_on_mnist(trained):
         r"The run lies in output.lenet-mnist\. Evaluate its best epoch:",
         r"    python .*evaluate\.py --weights output.lenet-mnist --data .*small",
     ]
-    lines = done.stdout.splitlines()
-    assert len(lines) == len(expected)
-    for line, pattern in zip(lines, expected):
-        assert re.fullmatch(pattern, line), line
+    assert_lines(done.stdout, expected)
     assert [line for line in done.stderr.splitlines() if not line.startswith("Running on ")] == []
     about = describe(run / "best.pdparams")
     assert (about["model"], about["input"]) == ("lenet-mnist", {"size": 28, "channels": "grey", "range": [-1.0, 1.0]})

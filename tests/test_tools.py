@@ -42,6 +42,14 @@ def assert_refused(done, *told):
         assert text in done.stderr
 
 
+def assert_lines(text, patterns):
+    """The lines of a text are as many as the regular expressions, and each is matched by its own, whole."""
+    lines = text.splitlines()
+    assert len(lines) == len(patterns)
+    for line, pattern in zip(lines, patterns):
+        assert re.fullmatch(pattern, line), line
+
+
 @pytest.mark.parametrize("name", TOOLS)
 def test_help(tool, name):
     done = tool(name, "--help")
@@ -99,10 +107,7 @@ def test_train_prints_the_lesson_and_says_what_to_do_next(trained, small_demo):
         r"LeNet with sigmoid is not meant to converge .*",
         r"Try the same network with ReLU \(--model lenet-relu\), or AlexNet \(--model alexnet\)\.",
     ]
-    lines = done.stdout.splitlines()
-    assert len(lines) == len(expected)
-    for line, pattern in zip(lines, expected):
-        assert re.fullmatch(pattern, line), line
+    assert_lines(done.stdout, expected)
     assert "tells nothing about eyes" in done.stderr
     assert "%|" not in done.stderr  # no progress bar in a pipe
     settings = json.loads((run / "settings.json").read_text())

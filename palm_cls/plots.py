@@ -1,9 +1,10 @@
 """The figures of a report: what a run's log and its answers on the validation images look like.
 
-Each function but `write_png` returns (figure, text): a matplotlib Figure, and a sentence that tells what it shows to
+Each function but the last two returns (figure, text): a matplotlib Figure, and a sentence that tells what it shows to
 those who cannot see it. Imports neither paddle nor cv2.
 """
 
+import contextlib
 import textwrap
 import warnings
 
@@ -163,6 +164,13 @@ def write_png(figure, path, **options):
     options: what `savefig` takes besides.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # letters of a name that the font does not have; boxes stand there
+    with replacing(path) as temporary, any_letters():
         figure.savefig(temporary, format="png", **options)
+
+
+@contextlib.contextmanager
+def any_letters():
+    """For a while matplotlib is silent about letters of a name that its font does not have; boxes stand there."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")
+        yield

@@ -228,10 +228,11 @@ def test_readers_that_cannot_show_their_images_are_refused(tmp_path, network, sm
     assert not (run / "evaluation.json").exists()
 
 
-def test_names_are_text(made_up, network, small_demo):
+def test_names_are_text(made_up, recwarn, network, small_demo):
     """Whatever a class or a model is called, it is no part of the page's markup."""
     evil = '<script>alert("1")</script>&amp;'
-    page = made_up(network, [0, 1] * 5, [evil, "b"], model=evil)
+    page = made_up(network, [0, 1] * 5, [evil, "病理性近视"], model=evil)
+    assert [warning for warning in recwarn if "Glyph" in str(warning.message)] == []
     assert page.all("script") == []
     assert f"{evil}: what the network learned" in page.text
 

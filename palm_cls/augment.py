@@ -1,10 +1,12 @@
 """Training images varied at random, so that a network sees each a little different in every epoch.
 
-Two ways, by the names that `tools/train.py --augment` takes:
+Three ways, by the names that `tools/train.py --augment` takes:
 
 - "lesson": what the lesson proposes to try: translation, scaling, cropping, rotation, flipping, brightness;
 - "paper": what AlexNet was trained with (Krizhevsky et al., NIPS 2012, section 4.1): a random crop of 224 of the 256
-  pixels, mirrored or not, and a disturbance of the colours along their principal components.
+  pixels, mirrored or not, and a disturbance of the colours along their principal components;
+- "strong": what the recipe "palm" is trained with: turned by any angle, for an eye has no upright, shifted, scaled,
+  mirrored, brighter or darker, with more contrast or less.
 
 All that is random follows from (seed, epoch, name of the image) alone: it is the same whatever the number of threads
 or the order of the images, and after an interruption.
@@ -24,16 +26,24 @@ BRIGHTNESS = 0.2  # at most so much brighter or darker, as a share
 PAPER_SIZE = 256  # pixels, of which AlexNet saw IMAGE_SIZE
 COLOUR_DEVIATION = 0.1  # of the paper's Gaussian
 
-SIDES = {"lesson": IMAGE_SIZE, "paper": PAPER_SIZE}  # {name: pixels to which images are resized before}
+STRONG_SHIFT, STRONG_ZOOM, CONTRAST = 0.08, (0.9, 1.15), 0.2
+
+SIDES = {
+    "lesson": IMAGE_SIZE,
+    "paper": PAPER_SIZE,
+    "strong": IMAGE_SIZE,
+}  # {name: pixels to which images are resized before}
 
 
 def variation(name, images):
-    """The function (img uint8 [side, side, 3], rng) -> uint8 [224, 224, 3] of a way, "lesson" or "paper".
+    """The function (img uint8 [side, side, 3], rng) -> uint8 [224, 224, 3] of a way, by its name.
 
     images: a function that gives the training images one after another, resized to SIDES[name]; called for "paper".
     """
     if name == "lesson":
         return vary_as_lesson
+    if name == "strong":
+        return vary_strongly
     return functools.partial(vary_as_paper, components=principal_colours(images()))
 
 
@@ -71,6 +81,17 @@ def _cropped(img, share, place):
     part = round(side * share)
     top, left = (int(number * (side - part + 1)) for number in place)
     return cv2.resize(img[top : top + part, left : left + part], (side, side))
+
+
+def vary_strongly(img, rng):
+    """A variant of an image, uint8 [side, side, 3]: turned by any angle, and else as the head of this module says."""
+    shift = rng.uniform(-STRONG_SHIFT, STRONG_SHIFT, 2)
+    img = _moved(img, rng.uniform(-180, 180), shift, rng.uniform(*STRONG_ZOOM))
+    if rng.random() < 0.5:
+        img = img[:, ::-1]
+    factor, contrast = rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS), rng.uniform(1 - CONTRAST, 1 + CONTRAST)
+    mean = factor * img.mean()
+    return np.clip(np.rint((factor * img.astype("float32") - mean) * contrast + mean), 0, 255).astype("uint8")
 
 
 def vary_as_paper(img, rng, components):

@@ -242,6 +242,10 @@ def _ensure_slots(model, optimizer):
     """Velocities, zero, where no step has been made yet: paddle makes them in the first, and sets no others."""
     if isinstance(optimizer, paddle.optimizer.SGD) or _slots(model, optimizer.state_dict()):
         return
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    for parameter in model.parameters():
+        parameter.set_value(paddle.zeros_like(parameter))  # of which weight decay takes nothing, and gives no velocity
     paddle.add_n([(parameter * 0).sum() for parameter in model.parameters()]).backward()
     optimizer.step()
     optimizer.clear_grad()
+    model.set_state_dict(weights)

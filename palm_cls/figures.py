@@ -56,7 +56,7 @@ def lesson_figure(dataset):
 
 
 def variants_figure(dataset, augmentation):
-    """A pathological training image, and what an augmentation ("lesson" or "paper") makes of it in eleven epochs."""
+    """A pathological training image, and what a way of `palm_cls.augment` makes of it in eleven epochs."""
     import matplotlib.pyplot as plt
 
     reader = train_reader(dataset)

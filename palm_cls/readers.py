@@ -150,8 +150,8 @@ class BatchReader:
 class Reader(BatchReader):
     """What the loaders return: a reader of image files.
 
-    An epoch belongs to the process that began it: its threads do not live on in a fork. augmentation: None, or "lesson"
-    or "paper": the images are varied as `palm_cls.augment` says, from `seed` and `epoch`. ten_crop: batches are of ten
+    An epoch belongs to the process that began it: its threads do not live on in a fork. augmentation: None, or
+    a way of `palm_cls.augment`, in which the images are varied, from `seed` and `epoch`. ten_crop: batches are of ten
     views of each image, float32 [N, 10, 3, 224, 224].
     """
 

@@ -17,7 +17,7 @@ from palm_cls.messages import InputError
 from palm_cls.readers import readers_of
 from palm_cls.records import SEEDS, read_seeds, read_settings, seed_directory, write_json
 from palm_cls.scalars import scalars_wanted
-from palm_cls.training import BEFORE, absolute, refuse_changes, resume_recipe, train_recipe
+from palm_cls.training import BEFORE, absolute, fixed_of, refuse_changes, resume_recipe, train_recipe
 from palm_cls.zoo import build_model, find_recipe
 
 # What a directory goes on with as it began; another learning rate would hold for some seeds and not for others.
@@ -127,7 +127,7 @@ def resume_seeds(output, seeds=None, device=None, cache=True, download=False, re
         raise InputError(f"{output}: runs with several seeds, not with seed {changes['seed']}; leave --seed out")
     if unknown := set(changes) - set(TAKEN):
         raise TypeError(f"resume_seeds() takes no {', '.join(sorted(unknown))}")
-    refuse_changes(output, content, changes, FIXED)
+    refuse_changes(output, content, changes, fixed_of(FIXED, content["name"]))
     if changes.get("epochs", content["epochs"]) < content["epochs"]:
         raise InputError(f"{output}: its runs have {content['epochs']} epochs; --epochs can only be more of them")
     visualdl = scalars_wanted(visualdl, [seed_directory(output, seed) for seed in seeds])

@@ -19,7 +19,7 @@ from palm_cls.readers import readers_of
 from palm_cls.scalars import Scalars, scalars_wanted
 from palm_cls.zoo import build_model, find_recipe
 
-# What a run that goes on must not change, and all that it takes from its settings.
+# What a run that goes on must not change (`fixed_of` a recipe), and all that it takes from its settings.
 FIXED = ("train_csv", "skip_bad", "seed", "weights", "pretrained", "batch_size", "momentum", "shuffle", "augmentation")
 RESUMED = (*FIXED, "data", "epochs", "learning_rate", "save_every")
 BEFORE = {
@@ -27,6 +27,8 @@ BEFORE = {
     "augmentation": None,
     "pretrained": False,
 }  # what held for runs whose settings do not tell it yet
+
+CALLED = {"name": "model", "epochs": "number of epochs"}  # in messages
 
 # output: Path of the run's directory; history: what `train` returns; recipe: the Recipe; dataset: the Dataset or
 # Digits; model: the trained network; report: Path of the report, or None
@@ -47,16 +49,18 @@ def train(
     settings=None,
     remark="",
     visualdl=None,
+    weight_decay=0.0,
 ):
     """Train `model` with the lesson's loop and print the lesson's lines; the defaults are the lesson's.
 
-    train_loader, valid_loader: readers, as `data_loader` and `valid_data_loader` return them. momentum: 0 is plain SGD.
-    log_every: batches from one line of loss to the next. output: directory for checkpoints and log (see
-    `palm_cls.runs`); without it nothing is written. save_every: steps from one checkpoint to the next, besides those
-    after every epoch. resume: go on with the run in `output`, as if it had never stopped; `model` then takes its
-    weights from there. settings: what else settings.json should tell, {name: value}. remark: text after every result.
-    visualdl: write scalars, too (see `palm_cls.scalars`); None: where a run that goes on did. A parameter that has no
-    part in a step is left as it is by it.
+    train_loader, valid_loader: readers, as `data_loader` and `valid_data_loader` return them. learning_rate: a number,
+    or one of paddle.optimizer.lr whose rate follows from the number of the step alone. momentum: 0 is plain SGD.
+    weight_decay: times the weights, added to their gradients. log_every: batches from one line of loss to the next.
+    output: directory for checkpoints and log (see `palm_cls.runs`); without it nothing is written. save_every: steps
+    from one checkpoint to the next, besides those after every epoch. resume: go on with the run in `output`, as if it
+    had never stopped; `model` then takes its weights from there. settings: what else settings.json should tell, {name:
+    value}. remark: text after every result. visualdl: write scalars, too (see `palm_cls.scalars`); None: where a run
+    that goes on did. A parameter that has no part in a step is left as it is by it.
 
     Returns a list with one dict an epoch: "epoch" from 0, "learning_rate", "train_loss" and "train_accuracy" (while
     training, over the epoch), "valid_loss" and "valid_accuracy" (after it), "valid_images"; all weighted by sample.
@@ -67,8 +71,10 @@ def train(
         raise InputError("the scalars for VisualDL go into the directory of the run; give its output, too")
     visualdl = scalars_wanted(visualdl, [output] if resume and output else [])
     settings = {**getattr(train_loader, "about", {}), **(settings or {})}
-    settings.update({"epochs": epochs, "learning_rate": learning_rate, "momentum": momentum})
-    optimizer = _optimizer(model, learning_rate, momentum)
+    schedule = learning_rate if isinstance(learning_rate, paddle.optimizer.lr.LRScheduler) else None
+    rate = schedule.base_lr if schedule else learning_rate
+    settings.update({"epochs": epochs, "learning_rate": rate, "momentum": momentum, "weight_decay": weight_decay})
+    optimizer = _optimizer(model, learning_rate, momentum, weight_decay)
     progress = runs.Progress(seed=runtime.current_seed())
 
     def save(save_function):
@@ -81,7 +87,7 @@ def train(
             stack.enter_context(runs.lock_run(output))
             progress = runs.restore(output, model, optimizer, train_loader) or progress
             runs.write_settings(output, {**before, **settings, "epochs": max(epochs, progress.epoch)})
-            notice(_resumed(output, progress, epochs))
+            notice(_resumed(output, progress, epochs, schedule))
         elif output:
             stack.enter_context(runs.start_run(output, settings))
         if output and not runs.checkpoints(output):
@@ -90,7 +96,7 @@ def train(
         interrupt = stack.enter_context(runtime.DeferredInterrupt(bool(output)))
         print("start training ... ")
         while progress.epoch < epochs:
-            for _ in train_one_epoch(model, train_loader, optimizer, progress, log_every, scalars):
+            for _ in train_one_epoch(model, train_loader, optimizer, progress, log_every, scalars, schedule):
                 due = interrupt.requested or (save_every and progress.step % save_every == 0)
                 if due and hasattr(train_loader, "rest"):  # or the epoch could not be gone on with
                     save(runs.save_checkpoint)
@@ -107,11 +113,12 @@ def train(
     return progress.history
 
 
-def _optimizer(model, learning_rate, momentum):
+def _optimizer(model, learning_rate, momentum, weight_decay=0.0):
+    common = {"parameters": model.parameters(), "weight_decay": weight_decay or None}
     if momentum:
-        return paddle.optimizer.Momentum(learning_rate, momentum, parameters=model.parameters())
+        return paddle.optimizer.Momentum(learning_rate, momentum, **common)
     # Not Momentum(learning_rate, 0): that differs in the last bit, and keeps velocities.
-    return paddle.optimizer.SGD(learning_rate, parameters=model.parameters())
+    return paddle.optimizer.SGD(learning_rate, **common)
 
 
 def _settings_of(output):
@@ -121,16 +128,18 @@ def _settings_of(output):
     return settings
 
 
-def _resumed(output, progress, epochs):
+def _resumed(output, progress, epochs, schedule):
     if progress.epoch >= epochs:
-        return f"{output}: finished, with {progress.epoch} epochs; more of them (--epochs) extend it."
+        more = "" if schedule else "; more of them (--epochs) extend it"
+        return f"{output}: finished, with {progress.epoch} epochs{more}."
     return f"{output}: going on in epoch {progress.epoch} of {epochs}, after step {progress.step}."
 
 
-def train_one_epoch(model, loader, optimizer, progress, log_every=10, scalars=None):
+def train_one_epoch(model, loader, optimizer, progress, log_every=10, scalars=None, schedule=None):
     """Train on what `progress` leaves of its epoch: a generator that yields after each step, `progress` brought on.
 
-    scalars: the Scalars that are told of each step whose loss is printed, or None.
+    scalars: the Scalars that are told of each step whose loss is printed, or None. schedule: the optimizer's learning
+    rate where that changes, or None.
     """
     model.train()
     if hasattr(loader, "epoch"):  # from which, and the seed, varied images follow
@@ -139,6 +148,8 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10, scalars=No
     with _progress_bar(loader, progress) as bar:
         for imgs, labels in batches:
             runtime.seed_step(progress.seed, progress.step)
+            if schedule:
+                schedule.step(progress.step)
             loss, logits = training_loss(model(paddle.to_tensor(imgs)), paddle.to_tensor(labels))
             value = loss.item()
             _check_loss(value, "", loader, optimizer, progress)
@@ -227,6 +238,7 @@ def train_recipe(
         "batch_size": recipe.batch_size,
         "shuffle": recipe.shuffle,
         "augmentation": recipe.augmentation,
+        "schedule": recipe.schedule,
         "seed": seed,
         "weights": absolute(weights),
         "pretrained": pretrained,
@@ -242,8 +254,9 @@ def train_recipe(
         train_loader,
         valid_loader,
         epochs=recipe.epochs,
-        learning_rate=recipe.learning_rate,
+        learning_rate=_learning_rate(recipe, recipe.epochs * train_loader.batches),
         momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
         log_every=recipe.log_every,
         output=output,
         save_every=save_every,
@@ -254,6 +267,18 @@ def train_recipe(
     )
     written = _write_report(output, name, train_loader, valid_loader, len(history)) if report else None
     return TrainedRun(output, history, recipe, dataset, model, written)
+
+
+def _learning_rate(recipe, steps):
+    """As `train` takes it, for a run of so many steps."""
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    return paddle.optimizer.lr.LambdaDecay(recipe.learning_rate, lambda step: _cosine(step, steps))
+
+
+def _cosine(step, steps):
+    """Factor of the learning rate in a step, from 0 on: rising over the first tenth, then half a cosine down to 0."""
+    return min(1, (step + 1) / (0.1 * steps)) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def _write_report(output, name, train_loader, valid_loader, epochs):
@@ -282,9 +307,14 @@ def resume_recipe(output, **changes):
             f"{output}: not a run of a recipe; palm_cls.train(..., resume=True) resumes what `train` began"
         )
     taken = {"name": settings["model"], **{key: settings[key] for key in RESUMED}}
-    refuse_changes(output, taken, changes, (*FIXED, "name"))
+    refuse_changes(output, taken, changes, (*fixed_of(FIXED, taken["name"]), "name"))
     _tell_changes(taken, changes, output)
     return train_recipe(**{**taken, **changes}, output=output, resume=True)
+
+
+def fixed_of(fixed, name):
+    """What must not change in runs of the recipe `name`: these, and the epochs over which a learning rate falls."""
+    return fixed if find_recipe(name).schedule == "constant" else (*fixed, "epochs")
 
 
 def refuse_changes(output, taken, changes, fixed):
@@ -295,7 +325,7 @@ def refuse_changes(output, taken, changes, fixed):
     for key in fixed:
         now = absolute(changes.get(key)) if key in ("train_csv", "weights") else changes.get(key)
         if key in changes and now != taken[key]:
-            what = "model" if key == "name" else key.replace("_", " ")
+            what = CALLED.get(key, key.replace("_", " "))
             raise InputError(
                 f"{output}: its {what} is {taken[key]}, not {now}; a run goes on only as it began. "
                 "Leave the option out, or start a new run"

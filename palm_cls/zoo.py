@@ -14,16 +14,18 @@ Recipe = namedtuple(
         "arguments",  # of that
         "data",  # "palm": the fundus images, one logit; "mnist", "fashion-mnist": see palm_cls.digits, ten logits
         "pixel_range",  # what the network is fed with for the bytes 0 and 255
-        "augmentation",  # of the training images: None, "lesson" or "paper", see palm_cls.augment
+        "augmentation",  # of the training images: None or a way of palm_cls.augment
         "learning_rate",
         "momentum",  # 0: plain SGD
+        "weight_decay",  # times the weights, added to their gradients
+        "schedule",  # of the learning rate: "constant", or "cosine": see palm_cls.training
         "batch_size",
         "epochs",
         "shuffle",  # the training images, anew each epoch; else they come in the order of names or file
         "log_every",  # batches from one line of loss to the next
         "advice",  # what to do after a run, where that is not plain
     ),
-    defaults=("palm", (-1.0, 1.0), None, 0.001, 0.9, 10, 5, True, 10, ""),
+    defaults=("palm", (-1.0, 1.0), None, 0.001, 0.9, 0.0, "constant", 10, 5, True, 10, ""),
 )
 CHANGEABLE = (
     "learning_rate",
@@ -49,6 +51,16 @@ RECIPES = {
     "vgg16": Recipe(network="imagenet.vgg16", arguments={"num_classes": 1}),
     "googlenet": Recipe(network="imagenet.GoogLeNet", arguments={"num_classes": 1}),
     "resnet50": Recipe(network="imagenet.resnet50", arguments={"num_classes": 1}),
+    "palm": Recipe(  # our own: chosen by cross-validation on the training images, see the README
+        network="palm_net.PalmNet",
+        arguments={"num_classes": 1},
+        augmentation="strong",
+        learning_rate=0.03,
+        weight_decay=0.001,
+        schedule="cosine",
+        batch_size=16,
+        epochs=36,
+    ),
     "lenet-mnist": Recipe(  # as in the lesson, whose reader of digits does not shuffle
         network="models.LeNet",
         arguments={"num_classes": 10, "in_channels": 1, "image_size": 28},
@@ -119,11 +131,15 @@ def optimizer_of(recipe):
 def format_recipes():
     """All recipes in full, as text for people: what is trained on what, and how; two tables with a row a recipe."""
     what = [("model", "network", "data", "pixels", "loss")]
-    how = [("model", "optimizer", "learning rate", "momentum", "batch", "epochs", "order", "loss line", "augmentation")]
+    how = [
+        ("model", "optimizer", "learning rate", "momentum", "decay")
+        + ("batch", "epochs", "order", "loss line", "augmentation")
+    ]
     for name, recipe in RECIPES.items():
         low, high = recipe.pixel_range
         what.append((name, _network_call(recipe), recipe.data, f"{low:g}..{high:g}", loss_of(recipe)))
-        numbers = (recipe.learning_rate, recipe.momentum or "-", recipe.batch_size, recipe.epochs)
+        rate = f"{recipe.learning_rate}{'' if recipe.schedule == 'constant' else f', {recipe.schedule}'}"
+        numbers = (rate, recipe.momentum or "-", recipe.weight_decay or "-", recipe.batch_size, recipe.epochs)
         order = "shuffled" if recipe.shuffle else "file order"
         rest = (order, f"every {recipe.log_every}", recipe.augmentation or "none")
         how.append((name, optimizer_of(recipe), *map(str, numbers), *rest))

@@ -11,7 +11,7 @@ from test_digits import write_set
 from test_tools import assert_refused
 
 from palm_cls import augment, machine
-from palm_cls.augment import generator, principal_colours, ten_crops, vary_as_lesson, vary_as_paper
+from palm_cls.augment import generator, principal_colours, ten_crops, vary_as_lesson, vary_as_paper, vary_strongly
 from palm_cls.checkpoint import save
 from palm_cls.dataset import find_dataset
 from palm_cls.evaluation import predict_all
@@ -84,6 +84,27 @@ def test_each_part_of_the_papers_is_what_it_is_called():
     assert (redder == expected).all()
 
 
+def strong_variant(img, angle=0, shift=(0, 0), zoom=1, mirrored=False, brightness=1, contrast=1):
+    rng = Scripted(np.array(shift), angle, zoom, 0 if mirrored else 1, brightness, contrast)
+    return vary_strongly(img, rng).astype(int)
+
+
+def test_each_part_of_the_strong_is_what_it_is_called():
+    photo = picture(224)
+    img = photo.astype(int)
+    assert (strong_variant(photo) == img).all()
+    assert (strong_variant(photo, mirrored=True) == img[:, ::-1]).all()
+    assert (strong_variant(photo, angle=180) == img[::-1, ::-1]).all()
+    assert (strong_variant(photo, shift=(0, 0.125))[28:] == img[:-28]).all()
+    enlarged = cv2.resize(photo[56:168, 56:168], (224, 224)).astype(int)
+    assert np.abs(strong_variant(photo, zoom=2) - enlarged)[30:-30, 30:-30].max() <= 12
+    assert np.abs(strong_variant(photo, brightness=0.5) - img / 2).max() <= 0.5
+    mean = img.mean()
+    flatter = strong_variant(photo, brightness=0.5, contrast=0.5)
+    assert np.abs(flatter - (mean / 2 + (img - mean) / 4)).max() <= 0.5
+    assert strong_variant(photo, brightness=9).max() == 255  # not 9 * 255 less some 256
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(0, 500), st.text(max_size=20))
 def test_a_variant_follows_from_seed_epoch_and_name(seed, epoch, name):
     draws = [generator(*key).random() for key in ((seed, epoch, name), (seed, epoch, name), (seed, epoch + 1, name))]
@@ -95,7 +116,7 @@ def test_a_variant_follows_from_seed_epoch_and_name(seed, epoch, name):
 def test_variants_are_images(seed):
     rng = generator(seed, 0, "N0001.jpg")
     first, second = vary_as_lesson(picture(224), rng), vary_as_paper(picture(256), rng, np.eye(3) * 0.1)
-    for img in (first, second):
+    for img in (first, second, vary_strongly(picture(224), rng)):
         assert (img.shape, img.dtype) == ((224, 224, 3), np.uint8)
 
 
@@ -110,6 +131,9 @@ def test_what_is_drawn_is_as_large_as_it_says():
 
     vary_as_lesson(picture(224), Spy(np.array(CENTRE), 1))
     assert seen == [(-15, 15), (-0.1, 0.1), (0.9, 1.1), (0.85, 1), (0.8, 1.2)]
+    seen.clear()
+    vary_strongly(picture(224), Spy(1))
+    assert seen == [(-0.08, 0.08), (-180, 180), (0.9, 1.15), (0.8, 1.2), (0.8, 1.2)]
     mirrored = [generator(0, epoch, "a").random() < 0.5 for epoch in range(2000)]
     assert np.mean(mirrored) == pytest.approx(0.5, abs=0.05)
 
@@ -158,7 +182,7 @@ def pictures(reader, batch=0):
     return dict(zip(names, np.concatenate([imgs for imgs, _ in reader.rest(batch)])))
 
 
-@pytest.mark.parametrize("augmentation", ["lesson", "paper"])
+@pytest.mark.parametrize("augmentation", ["lesson", "paper", "strong"])
 def test_readers_vary_images_by_seed_and_epoch_whatever_the_order(reader, augmentation, monkeypatch):
     reader.augmentation = augmentation
     first = pictures(reader)

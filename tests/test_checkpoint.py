@@ -83,6 +83,16 @@ def test_running_means_have_no_velocity_and_come_back(tmp_path):
     assert_same(weights(other), weights(model))
 
 
+def test_saving_before_the_first_step_moves_nothing(tmp_path):
+    """Not even with weight decay, which moves weights, and gives them velocities, where there is no gradient."""
+    model = network(0)
+    optimizer = paddle.optimizer.Momentum(0.1, 0.9, parameters=model.parameters(), weight_decay=0.5)
+    before = weights(model)
+    save(tmp_path / "a", model, optimizer)
+    assert_same(weights(model), before)
+    assert not any(velocity.numpy().any() for velocity in optimizer.state_dict().values())
+
+
 def test_a_second_optimizer_of_the_same_network_takes_the_velocities(tmp_path):
     model = network(0)
     optimizer = momentum(model)

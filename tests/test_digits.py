@@ -332,7 +332,7 @@ def test_the_table_of_recipes():
         assert all(line[start - 1] == " " != line[start] for line in table for start in starts)
     cells = [[cell for cell in re.split("  +", line) if cell] for line in lines if line.startswith("lenet-fashion ")]
     assert cells[0][1:] == ["LeNetFashion()", "fashion-mnist", "0..1", "softmax cross-entropy"]
-    assert cells[1][1:] == ["SGD", "0.9", "-", "256", "10", "shuffled", "every 100", "none"]
+    assert cells[1][1:] == ["SGD", "0.9", "-", "-", "256", "10", "shuffled", "every 100", "none"]
     assert not HEAVY & imported("train", "--list")  # which prints it
 
 

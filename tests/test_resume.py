@@ -1,6 +1,7 @@
 """A run that is stopped at any moment goes on as if it never had been."""
 
 import json
+import math
 import os
 import random
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+import tiny  # noqa: F401  the recipe
 from conftest import PROJECT
 
 from palm_cls import runs
@@ -23,6 +25,7 @@ from palm_cls.models import LeNet
 from palm_cls.readers import Reader
 from palm_cls.statefile import read_state
 from palm_cls.training import resume_recipe, train, train_recipe
+from palm_cls.zoo import RECIPES
 
 STEPS, EPOCHS = 4, 3  # steps an epoch
 
@@ -197,6 +200,37 @@ def test_more_epochs_extend_a_finished_run(tmp_path, uninterrupted, capsys):
     run(tmp_path / "run", epochs=EPOCHS, resume=True)
     assert f"going on in epoch 1 of {EPOCHS}, after step {STEPS}" in capsys.readouterr().err
     assert contents(tmp_path / "run") == uninterrupted
+
+
+@pytest.fixture
+def falling(small_demo, tmp_path, monkeypatch):
+    """A run of three epochs of two steps, whose learning rate falls, in the directory "run"."""
+    monkeypatch.setitem(RECIPES, "tiny", RECIPES["tiny"]._replace(schedule="cosine", weight_decay=0.1, epochs=3))
+    return train_recipe("tiny", data=small_demo, output=tmp_path / "run", save_every=5, report=False)
+
+
+def test_a_run_whose_learning_rate_falls_goes_on_with_it(falling, tmp_path, capsys):
+    rates = [record["learning_rate"] for record in falling.history]
+    assert rates == pytest.approx([0.001 * (1 + math.cos(math.pi * step / 6)) / 2 for step in (1, 3, 5)])
+    finished = contents(falling.output)
+    for suffix in (".json", ".pdparams", ".pdopt"):
+        (falling.output / f"last-0003-{6:08d}").with_suffix(suffix).unlink()
+    (falling.output / "log.csv").unlink()
+    capsys.readouterr()
+    resume_recipe(falling.output, report=False)
+    assert "going on in epoch 2 of 3, after step 5" in capsys.readouterr().err
+    again = contents(falling.output)
+    assert (again["log.csv"], again["best.pdparams"]) == (finished["log.csv"], finished["best.pdparams"])
+    for suffix in ("json", "pdparams", "pdopt"):
+        assert again[f"last-0003-{6:08d}.{suffix}"] == finished[f"last-0003-{6:08d}.{suffix}"]
+
+
+def test_the_end_to_which_a_learning_rate_falls_stays_where_it_is(falling, capsys):
+    with pytest.raises(InputError, match="its number of epochs is 3, not 5"):
+        resume_recipe(falling.output, epochs=5)
+    capsys.readouterr()
+    resume_recipe(falling.output, report=False)
+    assert "finished, with 3 epochs.\n" in capsys.readouterr().err
 
 
 def test_a_run_that_has_no_checkpoint_yet_begins_again(tmp_path, uninterrupted):

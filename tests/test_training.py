@@ -86,6 +86,26 @@ def test_a_second_training_of_one_network_moves_its_weights():
     assert all((before[name] != value).any() for name, value in weights(model).items())
 
 
+def test_a_schedule_is_told_the_step_of_the_run():
+    steps = []
+    schedule = paddle.optimizer.lr.LambdaDecay(0.1, lambda step: steps.append(step) or 0.5**step)
+    history = train(network(), reader([4] * 3), reader([4]), epochs=2, learning_rate=schedule)
+    assert steps[-6:] == [0, 1, 2, 3, 4, 5]
+    assert [record["learning_rate"] for record in history] == [0.1 * 0.5**2, 0.1 * 0.5**5]
+
+
+@pytest.mark.parametrize("momentum", [0, 0.9])
+def test_weight_decay_is_added_to_the_gradient(momentum):
+    loader, model = reader([4]), network()
+    before = weights(model)
+    train(model, loader, loader, epochs=1, momentum=momentum, learning_rate=0.1)
+    plain = weights(model)
+    decayed = network()
+    train(decayed, loader, loader, epochs=1, momentum=momentum, learning_rate=0.1, weight_decay=0.5)
+    for name, value in weights(decayed).items():
+        np.testing.assert_allclose(value, plain[name] - 0.1 * 0.5 * before[name], rtol=1e-5, atol=1e-6)
+
+
 def test_evaluation_puts_the_mode_back_and_needs_no_gradients():
     for training in (True, False):
         model = network()

@@ -81,6 +81,7 @@ MAPS = {
     "vgg16": ("features.29", 512, 14),
     "googlenet": ("_ince5b", 1024, 6),
     "resnet50": ("layer4", 2048, 7),
+    "palm": ("block4", 192, 7),
 }
 PARAMETERS = {
     "lenet-fashion": 61_706,
@@ -91,6 +92,7 @@ PARAMETERS = {
     "vgg16": 134_264_641,
     "googlenet": 8_463_811,
     "resnet50": 23_510_081,
+    "palm": 693_625,
 }
 COURSE = {"lenet", "lenet-relu", "alexnet", "lenet-mnist"}  # see test_models
 
@@ -191,7 +193,7 @@ def test_every_recipe_is_tested():
     assert set(RECIPES) - {"tiny"} == COURSE | set(PARAMETERS)
 
 
-@pytest.mark.parametrize("name", [name for name in PARAMETERS if RECIPES[name].data == "palm"])
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if RECIPES[name].data == "palm" != name])
 def test_the_fundus_networks_are_trained_as_the_lesson_trains(name):
     assert RECIPES[name][2:] == RECIPES["alexnet"][2:]
 

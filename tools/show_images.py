@@ -22,7 +22,9 @@ def parse_args():
     )
     add_data_option(parser, download=True)
     either = parser.add_mutually_exclusive_group()
-    either.add_argument("--augment", choices=("lesson", "paper"), help="one image, as this varies it in eleven epochs")
+    either.add_argument(
+        "--augment", choices=("lesson", "paper", "strong"), help="one image, as this varies it in eleven epochs"
+    )
     either.add_argument("--dataset", choices=DIGITS, help="nine of its test images, with their labels")
     parser.add_argument("--weights", type=path, metavar="PATH", help="of a network for digits: what it calls them, too")
     default = "show it, or without a screen write output/images.png"

@@ -25,7 +25,7 @@ from _cli import (
 from palm_cls.zoo import RECIPES, format_recipes
 
 DEFAULT = "lenet"
-WAYS = ("none", "lesson", "paper")  # to vary the training images: see palm_cls.augment
+WAYS = ("none", "lesson", "paper", "strong")  # to vary the training images: see palm_cls.augment
 
 
 def parse_args():

@@ -6,7 +6,7 @@ Three ways, by the names that `tools/train.py --augment` takes:
 - "paper": what AlexNet was trained with (Krizhevsky et al., NIPS 2012, section 4.1): a random crop of 224 of the 256
   pixels, mirrored or not, and a disturbance of the colours along their principal components;
 - "strong": what the recipe "palm" is trained with: turned by any angle, for an eye has no upright, shifted, scaled,
-  mirrored, brighter or darker, with more contrast or less.
+  mirrored, brighter or darker, tinted, with more contrast or less.
 
 All that is random follows from (seed, epoch, name of the image) alone: it is the same whatever the number of threads
 or the order of the images, and after an interruption.
@@ -26,7 +26,7 @@ BRIGHTNESS = 0.2  # at most so much brighter or darker, as a share
 PAPER_SIZE = 256  # pixels, of which AlexNet saw IMAGE_SIZE
 COLOUR_DEVIATION = 0.1  # of the paper's Gaussian
 
-STRONG_SHIFT, STRONG_ZOOM, CONTRAST = 0.08, (0.9, 1.15), 0.2
+STRONG_SHIFT, STRONG_ZOOM, CONTRAST, TINT = 0.08, (0.9, 1.15), 0.2, 0.12  # the last: of each colour by itself
 
 SIDES = {
     "lesson": IMAGE_SIZE,
@@ -89,9 +89,10 @@ def vary_strongly(img, rng):
     img = _moved(img, rng.uniform(-180, 180), shift, rng.uniform(*STRONG_ZOOM))
     if rng.random() < 0.5:
         img = img[:, ::-1]
-    factor, contrast = rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS), rng.uniform(1 - CONTRAST, 1 + CONTRAST)
-    mean = factor * img.mean()
-    return np.clip(np.rint((factor * img.astype("float32") - mean) * contrast + mean), 0, 255).astype("uint8")
+    factors = rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS) * rng.uniform(1 - TINT, 1 + TINT, 3)
+    img = img * factors.astype("float32")
+    mean, contrast = img.mean(), rng.uniform(1 - CONTRAST, 1 + CONTRAST)
+    return np.clip(np.rint((img - mean) * contrast + mean), 0, 255).astype("uint8")
 
 
 def vary_as_paper(img, rng, components):

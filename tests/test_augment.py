@@ -84,8 +84,8 @@ def test_each_part_of_the_papers_is_what_it_is_called():
     assert (redder == expected).all()
 
 
-def strong_variant(img, angle=0, shift=(0, 0), zoom=1, mirrored=False, brightness=1, contrast=1):
-    rng = Scripted(np.array(shift), angle, zoom, 0 if mirrored else 1, brightness, contrast)
+def strong_variant(img, angle=0, shift=(0, 0), zoom=1, mirrored=False, brightness=1, tint=(1, 1, 1), contrast=1):
+    rng = Scripted(np.array(shift), angle, zoom, 0 if mirrored else 1, brightness, np.array(tint), contrast)
     return vary_strongly(img, rng).astype(int)
 
 
@@ -99,6 +99,7 @@ def test_each_part_of_the_strong_is_what_it_is_called():
     enlarged = cv2.resize(photo[56:168, 56:168], (224, 224)).astype(int)
     assert np.abs(strong_variant(photo, zoom=2) - enlarged)[30:-30, 30:-30].max() <= 12
     assert np.abs(strong_variant(photo, brightness=0.5) - img / 2).max() <= 0.5
+    assert np.abs(strong_variant(photo, tint=(1, 1, 0.5)) - img * [1, 1, 0.5]).max() <= 0.5
     mean = img.mean()
     flatter = strong_variant(photo, brightness=0.5, contrast=0.5)
     assert np.abs(flatter - (mean / 2 + (img - mean) / 4)).max() <= 0.5
@@ -127,13 +128,13 @@ def test_what_is_drawn_is_as_large_as_it_says():
     class Spy(Scripted):
         def uniform(self, low, high, size=None):
             seen.append((low, high))
-            return np.zeros(2) if size else 1.0
+            return np.zeros(size) if size else 1.0
 
     vary_as_lesson(picture(224), Spy(np.array(CENTRE), 1))
     assert seen == [(-15, 15), (-0.1, 0.1), (0.9, 1.1), (0.85, 1), (0.8, 1.2)]
     seen.clear()
     vary_strongly(picture(224), Spy(1))
-    assert seen == [(-0.08, 0.08), (-180, 180), (0.9, 1.15), (0.8, 1.2), (0.8, 1.2)]
+    assert seen == [(-0.08, 0.08), (-180, 180), (0.9, 1.15), (0.8, 1.2), (0.88, 1.12), (0.8, 1.2)]
     mirrored = [generator(0, epoch, "a").random() < 0.5 for epoch in range(2000)]
     assert np.mean(mirrored) == pytest.approx(0.5, abs=0.05)
 

@@ -42,6 +42,7 @@ def train(
     epochs=5,
     learning_rate=0.001,
     momentum=0.9,
+    weight_decay=0.0,
     log_every=10,
     output=None,
     save_every=None,
@@ -49,7 +50,6 @@ def train(
     settings=None,
     remark="",
     visualdl=None,
-    weight_decay=0.0,
 ):
     """Train `model` with the lesson's loop and print the lesson's lines; the defaults are the lesson's.
 

@@ -59,7 +59,7 @@ RECIPES = {
         weight_decay=0.001,
         schedule="cosine",
         batch_size=16,
-        epochs=36,
+        epochs=32,
     ),
     "lenet-mnist": Recipe(  # as in the lesson, whose reader of digits does not shuffle
         network="models.LeNet",

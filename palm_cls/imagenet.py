@@ -5,7 +5,6 @@ is told of them here: `input_shape`, and where a Grad-CAM should look (`cam_laye
 the last convolution.
 """
 
-import warnings
 from pathlib import Path
 
 from palm_cls import runtime  # noqa: F401  settles the threads before paddle is imported
@@ -20,7 +19,6 @@ from palm_cls.messages import InputError, RunError, notice
 from palm_cls.models import head_layers
 from palm_cls.statefile import read_state
 
-warnings.filterwarnings("ignore", "When training, we now always track global mean")  # paddle, in every training
 MOST_BYTES = 1 << 30  # of a file that is fetched; that of VGG-16 has 550 million
 WEIGHTS = {  # name: (URL, MD5)
     "vgg16": vgg_urls["vgg16"],

@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import threading
+import warnings
 import zlib  # noqa: F401  before paddle: 2.6.2 brings its own, which breaks the system's for SciPy if it is loaded first
 
 import numpy as np
@@ -56,6 +57,9 @@ with contextlib.redirect_stderr(io.StringIO()):
 
     if paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() == 0:
         paddle.set_device("cpu")  # settled here, the GPU build has no reason to warn at the first tensor
+
+# What every training with batch normalisation would begin each epoch with.
+warnings.filterwarnings("ignore", "When training, we now always track global mean")
 
 
 def threads():

@@ -127,6 +127,18 @@ def test_the_command_it_ends_with_evaluates_what_it_trained(trained):
 
 
 @pytest.mark.slow
+def test_our_own_recipe_from_training_to_predicting(tool, small_demo, tmp_path):
+    """With what it alone has: batch normalisation, of which paddle would warn; and all that a user does with it."""
+    done = tool("train", "--model", "palm", "--epochs", 3, "--data", small_demo, "--output", tmp_path, report=True)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if not line.startswith(NOTICES)] == []
+    assert (tmp_path / "report.html").is_file()
+    photo = next(small_demo.glob("PALM-Validation400/*.jpg"))
+    told = tool("predict", "--weights", tmp_path, "--cam", tmp_path / "cam", photo).stdout
+    assert re.search(r"^V\d+\.jpg,[0-9.]+,[01],", told, re.MULTILINE)
+
+
+@pytest.mark.slow
 def test_threads_stock_and_no_cache(tool, small_demo, tmp_path):
     shutil.copytree(small_demo, tmp_path / "data", ignore=shutil.ignore_patterns(".palm_cls-*"))
     run = ("--data", tmp_path / "data", "--epochs", 1, "--output")

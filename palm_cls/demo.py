@@ -8,13 +8,14 @@ Until the end a picture is three float32 planes [size, size], blue, green and re
 compute several times faster than interleaved pixels.  Masks are float32 from 0 to 1, too.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from palm_cls import machine
 
 BLOCK = "H" + "N" * 6 + "P" * 8  # close to the 26 : 161 : 213 of the real training set
 TRAIN, VALID = 0, 1  # keep the random numbers of the two splits apart
@@ -70,7 +71,7 @@ def _write_pictures(files, kinds, seed):
         files[k].write_bytes(jpeg.tobytes())  # cv2.imwrite would fail on some paths under Windows
         return fovea
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(machine.available_cores()) as pool:
         return list(pool.map(write, range(len(files))))
 
 

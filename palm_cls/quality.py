@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from palm_cls import machine
 from palm_cls.dataset import image_names, is_image
 from palm_cls.images import IMAGE_SIZE, JPEG, PNG, decode, is_truncated, jpeg_segments
 from palm_cls.labels import read_labels
@@ -180,7 +181,7 @@ def _split(name, directory, rows, by_letter):
 
 def _inspect_all(paths):
     """{path: Photo}, read and decoded on all cores (OpenCV lets other threads run meanwhile)."""
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(machine.available_cores())
     try:
         return dict(zip(paths, tqdm(pool.map(_inspect, paths), "images", len(paths), leave=False, disable=None)))
     finally:

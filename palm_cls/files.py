@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import http.client
 import os
+import shutil
 import urllib.request
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def replacing(path):
     removed and `path` stays as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
         _flush_to_disk(temporary)
@@ -34,6 +35,32 @@ def replacing(path):
     finally:
         with contextlib.suppress(OSError):  # nothing is left of it after the rename
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def new_directory(path):
+    """Give a temporary directory beside `path`, and rename it to `path`, which must be new, at the end.
+
+    If the block raises, nothing is left of it.
+    """
+    path = Path(path)
+    temporary = _temporary(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            _flush_to_disk(file)
+        temporary.rename(path)
+    except OSError as error:
+        if error.filename is None or Path(str(error.filename)).is_relative_to(temporary):  # which no user knows
+            error.filename = str(path)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # nothing is left of it after the rename
+
+
+def _temporary(path):
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def _flush_to_disk(path):

@@ -25,8 +25,11 @@ def logits_function(model, images):
     """A context: the network in evaluation mode, and a function imgs -> logits for `images` images in all.
 
     imgs: float32 [N, C, H, W]; logits: float32 [N, num_classes]; both NumPy arrays. The weights are those that the
-    network has at the first batch. Its mode is put back at the end.
+    network has at the first batch. Its mode is put back at the end. An exported network is such a function already.
     """
+    if not isinstance(model, paddle.nn.Layer):
+        yield model
+        return
     engine = None
 
     def logits_of(imgs):
@@ -52,7 +55,11 @@ def predict(model, imgs):
 
 
 def _has_engine():
-    return paddle.get_device() == "cpu" and platform.machine() in ("x86_64", "AMD64") and not machine.is_stock()
+    return paddle.get_device() == "cpu" and _takes_onednn()
+
+
+def _takes_onednn():
+    return platform.machine() in ("x86_64", "AMD64") and not machine.is_stock()
 
 
 def convert(model, imgs):
@@ -66,24 +73,52 @@ def convert(model, imgs):
     except Exception as error:  # whatever a network of one's own makes of the conversion; a full disk
         notice_once(f"This network is evaluated by its own layers: it could not be converted ({excerpt(error)}).")
         return None
-    if not np.allclose(found, expected, rtol=0, atol=TOLERANCE * max(1, np.abs(expected).max())):
+    if not deviation(found, expected) <= TOLERANCE:
         notice_once("This network is evaluated by its own layers: converted, it gives other logits.")
         return None
     return engine
 
 
+def deviation(found, expected):
+    """The largest difference of logits, relative to the largest where that is above 1; NaN for what is not finite."""
+    with np.errstate(invalid="ignore"):
+        return float(np.abs(found - expected).max() / max(1, np.abs(expected).max()))
+
+
 def _engine(model, shape):
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "network")
-        spec = paddle.static.InputSpec([None, *shape], "float32")
-        paddle.jit.save(model, str(path), input_spec=[spec])
-        program = next(file for suffix in (".json", ".pdmodel") if (file := path.with_suffix(suffix)).is_file())
-        config = paddle.inference.Config(str(program), str(path.with_suffix(".pdiparams")))
-        config.disable_gpu()
-        config.disable_glog_info()
+        return run_program(save_program(model, Path(directory, "network"), shape))
+
+
+def save_program(model, path, shape):
+    """Write a network in evaluation mode for Paddle Inference, and return the file with the program.
+
+    path: without suffix; the program gets .json, or .pdmodel before paddle 3, the weights .pdiparams. shape: of an
+    image, without the batch, which may have any size.
+    """
+    spec = paddle.static.InputSpec([None, *shape], "float32", "images")
+    paddle.jit.save(model, str(path), input_spec=[spec])
+    return find_program(path)
+
+
+def find_program(path):
+    """The program that `save_program` wrote for `path`, or None where it did not."""
+    files = map(path.with_suffix, (".json", ".pdmodel"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def run_program(program):
+    """A function imgs -> logits, as that of `logits_function`, by Paddle Inference on the CPU.
+
+    program: the file of `save_program`, its weights beside it.
+    """
+    config = paddle.inference.Config(str(program), str(program.with_suffix(".pdiparams")))
+    config.disable_gpu()
+    config.disable_glog_info()
+    if _takes_onednn():
         config.enable_mkldnn()
-        config.set_cpu_math_library_num_threads(runtime.threads())
-        predictor = paddle.inference.create_predictor(config)
+    config.set_cpu_math_library_num_threads(runtime.threads())
+    predictor = paddle.inference.create_predictor(config)
     (input_name,), (output_name,) = predictor.get_input_names(), predictor.get_output_names()
 
     def logits_of(imgs):

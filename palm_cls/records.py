@@ -23,12 +23,12 @@ LOGGED = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")  # wha
 def read_settings(path):
     """The settings of the run that `path` belongs to (its directory, or a file in it); {} where there are none."""
     path = Path(path)
-    return _read_json((path.parent if path.is_file() else path) / SETTINGS, "the settings of a run")
+    return read_json((path.parent if path.is_file() else path) / SETTINGS, "the settings of a run")
 
 
 def read_seeds(directory):
     """The content of a directory's seeds.json, with its "seeds", a list of int; {} where there is none."""
-    content = _read_json(Path(directory, SEEDS), "the list of seeds of several runs")
+    content = read_json(Path(directory, SEEDS), "the list of seeds of several runs")
     seeds = content.get("seeds")
     if content and not (isinstance(seeds, list) and all(isinstance(seed, int) for seed in seeds)):
         raise InputError(f"{Path(directory, SEEDS)}: not the list of seeds of several runs")
@@ -40,13 +40,16 @@ def seed_directory(directory, seed):
     return Path(directory, f"seed-{seed}")
 
 
-def _read_json(file, what):
-    """The dict in a file, which tells the versions it was made with as all of ours do; {} where there is no file."""
+def read_json(file, what):
+    """The dict in a file, which tells the versions it was made with as all of ours do; {} where there is no file.
+
+    Raises InputError for a file that is no such thing; what: it should be, in words.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: damaged ({error})") from error
     if not isinstance(content, dict) or "versions" not in content:
         raise InputError(f"{file}: not {what}")

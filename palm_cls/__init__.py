@@ -46,6 +46,8 @@ _HOME = {
     "find_images": "prediction",
     "trained_network": "prediction",
     "predictions": "prediction",
+    "export_network": "export",
+    "exported_network": "exported",
     "grad_cam": "cam",
     "overlay": "cam",
     "save": "checkpoint",

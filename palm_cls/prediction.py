@@ -17,6 +17,8 @@ from palm_cls import machine, metrics
 from palm_cls.cam import grad_cam, overlay
 from palm_cls.checkpoint import load, weights_file
 from palm_cls.dataset import image_names, is_image
+from palm_cls.digits import SIDE
+from palm_cls.exported import exported_network, is_export
 from palm_cls.files import append_whole, replacing
 from palm_cls.images import INPUT, read_image, transform_img
 from palm_cls.inference import logits_function
@@ -81,10 +83,23 @@ def _is_photo(path):
 def trained_network(weights, name=None):
     """A network with trained weights, and what is known about them: (model, about), see `palm_cls.runs.describe`.
 
-    weights: as `palm_cls.load` takes them; name: the recipe, where the weights do not tell it. Raises InputError where
-    neither does, where they disagree, and for weights that are fed with other images than `transform_img` makes, such
-    as those of MNIST.
+    weights: as `palm_cls.load` takes them, or what `palm_cls.export_network` wrote, of which the model is a function;
+    name: the recipe, where the weights do not tell it. Raises InputError where neither does, where they disagree, and
+    for weights that are fed with other images than `transform_img` makes, such as those of MNIST.
     """
+    if is_export(weights):
+        return exported_network(weights, name)
+    name, model, about = known_network(weights, name)
+    if find_recipe(name).data != "palm":  # these weights may tell nothing, as those of PaddlePaddle 1.6
+        raise InputError(
+            f"{weights}: {name} takes grey images of 28 x 28 pixels, and this predicts fundus photographs; "
+            "tools/evaluate.py predicts the test images that belong to it"
+        )
+    return model, about
+
+
+def known_network(weights, name=None):
+    """As `trained_network`, for the weights of any recipe, and not for exported ones: (name, model, about)."""
     weights = weights_file(weights)
     about = describe(weights)
     told = about.get("model")
@@ -94,16 +109,19 @@ def trained_network(weights, name=None):
         raise InputError(f"{weights} does not tell its network; give --model ({', '.join(RECIPES)})")
     if name not in (None, told or name):
         raise InputError(f"{weights}: weights of {told}, not of {name}")
-    if find_recipe(name or told).data != "palm":  # these weights may tell nothing, as those of PaddlePaddle 1.6
-        raise InputError(
-            f"{weights}: {name or told} takes grey images of 28 x 28 pixels, and this predicts fundus photographs; "
-            "tools/evaluate.py predicts the test images that belong to it"
-        )
-    if about.get("input", INPUT) != INPUT:
-        raise InputError(f"{weights}: takes images as {excerpt(about['input'])}; here they are made as {INPUT}")
-    model = build_model(name or told)
+    name, expected = name or told, input_of(name or told)
+    if about.get("input", expected) != expected:
+        raise InputError(f"{weights}: takes images as {excerpt(about['input'])}; here they are made as {expected}")
+    model = build_model(name)
     load(weights, model)
-    return model, about
+    return name, model, about
+
+
+def input_of(name):
+    """The images that the network of a recipe takes, as `palm_cls.images.INPUT`."""
+    recipe = find_recipe(name)
+    made = INPUT if recipe.data == "palm" else {"size": SIDE, "channels": "grey"}
+    return {**made, "range": list(recipe.pixel_range)}
 
 
 def predictions(model, paths, batch_size=10, threshold=0.5):

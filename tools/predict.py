@@ -17,7 +17,7 @@ def parse_args():
     parser = Parser(description="Predict images with trained weights: a probability and a label for each.")
     add = parser.add_argument
     add("images", type=path, nargs="+", metavar="PATH", help='images, folders of them, patterns such as "photos/*.jpg"')
-    add("--weights", type=path, required=True, metavar="PATH", help="a run (its best epoch), or a .pdparams file")
+    add("--weights", type=path, required=True, metavar="PATH", help="a run (its best epoch), .pdparams file or export")
     add("--model", choices=RECIPES, help="the network (default: the one that the weights tell)")
     add("--output", type=output, metavar="FILE", help="a new .csv or .jsonl file (default: print CSV)")
     add("--threshold", type=fraction, default=0.5, metavar="T", help="label 1 above this probability (default: 0.5)")
@@ -40,6 +40,8 @@ def main():
     from palm_cls import prediction, runtime
     from palm_cls.messages import CAVEAT, RunError, notice
 
+    if prediction.is_export(args.weights):
+        settle_export(args)
     images = prediction.find_images(args.images)
     overlays = prediction.overlay_paths(args.cam, images) if args.cam else []
     prediction.refuse_existing([*([args.output] if args.output else []), *overlays])
@@ -55,6 +57,17 @@ def main():
     if errors:
         raise RunError(f"{errors} of {len(images)} images could not be predicted; their rows tell why")
     return 0
+
+
+def settle_export(args):
+    """An exported network runs on the CPU, and gives no heat maps."""
+    from palm_cls.messages import InputError
+
+    if args.cam:
+        raise InputError(f"--cam: {args.weights} is exported and gives no heat maps; take the weights it was made from")
+    if args.device not in (None, "cpu"):
+        raise InputError(f"--device {args.device}: {args.weights} is exported and runs on the CPU; leave --device out")
+    args.device = "cpu"
 
 
 def write(found, images, output, note):

@@ -27,8 +27,9 @@ TOOLS = [
     "compare",
     "predict",
     "report",
+    "export",
 ]
-HEAVY = {"paddle", "cv2", "pandas", "torch"}  # to import
+HEAVY = {"paddle", "cv2", "pandas", "torch", "onnx", "onnxruntime", "paddle2onnx"}  # to import
 # how lines begin that are no errors
 NOTICES = ("Running on ", "Resized images are kept", "No images found", "This is the demo set")
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from palm_cls import metrics, runs
 from palm_cls.checkpoint import load, weights_file
-from palm_cls.evaluation import measures, predict_all
 from palm_cls.files import replacing
 from palm_cls.messages import CAVEAT, InputError
 from palm_cls.readers import valid_reader_of
 from palm_cls.records import EVALUATION
+from palm_cls.validation import measures, predict_all
 from palm_cls.zoo import RECIPES, build_model, find_recipe
 
 # model: name of the recipe, or None; weights: Path; data: directory of the images; demo: whether they are drawn;

@@ -53,7 +53,7 @@ class GoogLeNet(library.GoogLeNet):
     """GoogLeNet: nine blocks of parallel convolutions; 8,463,811 parameters at one class, with its auxiliary heads.
 
     In training it returns a tuple, the logits and those of the two auxiliary heads, all float32 [N, num_classes], for
-    `palm_cls.evaluation.training_loss`; in evaluation the logits only. After C. Szegedy et al., Going deeper with
+    `palm_cls.validation.training_loss`; in evaluation the logits only. After C. Szegedy et al., Going deeper with
     convolutions, CVPR 2015, but with the library's deviations: no bias and no normalisation in any convolution, and
     ReLU behind the blocks only.
     """

@@ -13,10 +13,10 @@ import paddle
 
 from palm_cls import machine, runs
 from palm_cls.checkpoint import load
-from palm_cls.evaluation import measures, predict_all, predicted_classes, training_loss
 from palm_cls.messages import InputError, RunError, notice
 from palm_cls.readers import readers_of
 from palm_cls.scalars import Scalars, scalars_wanted
+from palm_cls.validation import measures, predict_all, predicted_classes, training_loss
 from palm_cls.zoo import build_model, find_recipe
 
 # What a run that goes on must not change (`fixed_of` a recipe), and all that it takes from its settings.

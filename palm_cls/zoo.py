@@ -119,7 +119,7 @@ def build_model(name, pretrained=False):
 
 
 def loss_of(recipe):
-    """Name of a recipe's loss, which `palm_cls.evaluation.cross_entropy` chooses by the number of logits."""
+    """Name of a recipe's loss, which `palm_cls.validation.cross_entropy` chooses by the number of logits."""
     return f"{'sigmoid' if recipe.data == 'palm' else 'softmax'} cross-entropy"
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from palm_cls.assessment import Assessment, all_measures, image_rows, threshold_from
 from palm_cls.checkpoint import save
-from palm_cls.evaluation import Predictions
 from palm_cls.messages import InputError
 from palm_cls.runtime import set_seed
+from palm_cls.validation import Predictions
 from palm_cls.zoo import build_model
 
 

@@ -14,13 +14,13 @@ from palm_cls import augment, machine
 from palm_cls.augment import generator, principal_colours, ten_crops, vary_as_lesson, vary_as_paper, vary_strongly
 from palm_cls.checkpoint import save
 from palm_cls.dataset import find_dataset
-from palm_cls.evaluation import predict_all
 from palm_cls.figures import digits_figure
 from palm_cls.images import resize, scale
 from palm_cls.inference import predict
 from palm_cls.messages import InputError
 from palm_cls.readers import train_reader, valid_reader_of
 from palm_cls.training import resume_recipe, train_recipe
+from palm_cls.validation import predict_all
 from palm_cls.zoo import build_model, find_recipe
 
 

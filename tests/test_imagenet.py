@@ -5,13 +5,13 @@ import tiny  # noqa: F401  the recipe
 
 from palm_cls import imagenet, runtime
 from palm_cls.checkpoint import load, save
-from palm_cls.evaluation import cross_entropy, training_loss
 from palm_cls.files import file_digest
 from palm_cls.messages import InputError
 from palm_cls.models import LeNet
 from palm_cls.records import read_settings
 from palm_cls.seeds import train_seeds
 from palm_cls.training import resume_recipe, train, train_recipe
+from palm_cls.validation import cross_entropy, training_loss
 from palm_cls.zoo import build_model
 
 IMG = np.random.RandomState(0).uniform(-1, 1, (2, 3, 224, 224)).astype("float32")

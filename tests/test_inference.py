@@ -3,9 +3,9 @@ import paddle
 import pytest
 
 from palm_cls import inference, messages, runtime
-from palm_cls.evaluation import evaluate
 from palm_cls.inference import WORTHWHILE, convert, logits_function, predict
 from palm_cls.models import AlexNet, LeNet
+from palm_cls.validation import evaluate
 from palm_cls.zoo import RECIPES, build_model
 
 needs_engine = pytest.mark.skipif(not inference._has_engine(), reason="the engine is for x86 processors without a GPU")

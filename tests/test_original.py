@@ -11,11 +11,11 @@ import pytest
 import recipes
 from test_models import set_weights
 
-from palm_cls.evaluation import cross_entropy, measures, predicted_classes
 from palm_cls.images import read_image, transform_img
 from palm_cls.models import LeNet
 from palm_cls.readers import data_loader, valid_data_loader
 from palm_cls.training import train
+from palm_cls.validation import cross_entropy, measures, predicted_classes
 
 
 def close(found, expected):

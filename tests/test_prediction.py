@@ -19,7 +19,6 @@ from test_tools import assert_refused, posix
 
 from palm_cls import metrics, prediction
 from palm_cls.checkpoint import load, save
-from palm_cls.evaluation import evaluate
 from palm_cls.messages import InputError
 from palm_cls.models import LeNet
 from palm_cls.prediction import (
@@ -36,6 +35,7 @@ from palm_cls.readers import data_loader, valid_reader
 from palm_cls.dataset import recognise
 from palm_cls.runs import describe
 from palm_cls.training import train, train_recipe
+from palm_cls.validation import evaluate
 from palm_cls.zoo import build_model
 
 CAVEAT = "This is a teaching model, not a medical device."

@@ -18,7 +18,6 @@ from test_tools import assert_refused
 from palm_cls import plots, report
 from palm_cls.checkpoint import save
 from palm_cls.dataset import find_dataset
-from palm_cls.evaluation import predict_all
 from palm_cls.messages import CAVEAT, InputError
 from palm_cls.models import LeNet
 from palm_cls.readers import Reader, dataset_readers
@@ -26,6 +25,7 @@ from palm_cls.report import report_run, tells, write_report
 from palm_cls.runtime import set_seed
 from palm_cls.seeds import train_seeds
 from palm_cls.training import resume_recipe, train_recipe
+from palm_cls.validation import predict_all
 from palm_cls.zoo import build_model
 
 BINARY = ["accuracy", "calibration", "confusion", "loss", "precision_recall", "roc"]

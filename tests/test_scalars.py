@@ -13,13 +13,13 @@ from test_tools import assert_refused
 
 from palm_cls import runs, scalars
 from palm_cls.dataset import recognise
-from palm_cls.evaluation import Predictions, predict_all
 from palm_cls.messages import InputError
 from palm_cls.readers import valid_reader
 from palm_cls.records import LOGGED, read_log
 from palm_cls.scalars import FILE, FOLDER, Scalars
 from palm_cls.seeds import resume_seeds, train_seeds
 from palm_cls.training import resume_recipe, train, train_recipe
+from palm_cls.validation import Predictions, predict_all
 
 NOT_INSTALLED = "visualdl is not installed: python -m pip install visualdl"
 ABSENT = f'raise ModuleNotFoundError("No module named {FOLDER!r}", name={FOLDER!r})'

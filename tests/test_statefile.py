@@ -13,10 +13,10 @@ from test_checkpoint import assert_same, momentum, network, step, weights
 from test_models import set_weights
 
 from palm_cls.checkpoint import load, save
-from palm_cls.evaluation import cross_entropy
 from palm_cls.messages import InputError
 from palm_cls.models import LeNet
 from palm_cls.statefile import read_state
+from palm_cls.validation import cross_entropy
 
 FLUID = TESTS / "golden" / "lenet10.pdparams"
 

@@ -7,12 +7,12 @@ import pytest
 from test_checkpoint import assert_same, weights
 
 from palm_cls.checkpoint import load
-from palm_cls.evaluation import cross_entropy, evaluate, evaluation, measures, training_loss
 from palm_cls.messages import InputError
 from palm_cls.models import LeNet
 from palm_cls.runs import read_settings
 from palm_cls.runtime import set_seed
 from palm_cls.training import train
+from palm_cls.validation import cross_entropy, evaluate, evaluation, measures, training_loss
 
 
 def reader(sizes, classes=1, seed=0):

@@ -6,9 +6,9 @@ import pytest
 
 from palm_cls import runtime
 from palm_cls.cam import channel_weights, grad_cam
-from palm_cls.evaluation import training_loss
 from palm_cls.messages import InputError
 from palm_cls.models import layer_table, parameter_count
+from palm_cls.validation import training_loss
 from palm_cls.zoo import RECIPES, build_model
 
 # Of each layer the output shape of one image, and the shape of its weights; without those that change no shape.

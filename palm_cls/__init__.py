@@ -1,4 +1,4 @@
-"""palm_cls: the course lesson "LeNet and AlexNet for image classification" on fundus images, in today's PaddlePaddle.
+"""The course lesson "LeNet and AlexNet for image classification" on fundus images, in today's PaddlePaddle.
 
     from palm_cls import LeNet, data_loader, train, valid_data_loader
 
@@ -6,45 +6,77 @@
     valid_loader = valid_data_loader("PALM-Validation400", "PALM-Validation-GT/labels.csv")
     train(LeNet(num_classes=1), train_loader, valid_loader)
 
-The names below are imported when first used, so that `import palm_cls` is fast.
+All public names, each with its own help(palm_cls.NAME):
+
+Images and labels
+    find_dataset         where the images lie: a directory, the usual places, else the demo set
+    prepare_data         unpacks the course's archives and converts their table of labels
+    xlsx_to_csv          converts a table of labels to the labels.csv that the lesson reads
+    read_image           a file as uint8 BGR [height, width, 3]
+    transform_img        the lesson's preprocessing: such an image as float32 [3, 224, 224] in -1..1
+    data_loader          reader of a directory whose file names tell the label
+    valid_data_loader    reader of the images that a table lists
+    lesson_figure        a normal and a pathological image side by side
+
+Networks, which take images, float32 [N, 3, 224, 224], and return logits, float32 [N, num_classes]
+    LeNet, AlexNet       as the course wrote them
+    build_model          the network of any recipe
+    format_summary       the table of a network's layers, as text
+
+Training
+    choose_device        GPU or CPU, and says which
+    set_seed             the same seed gives the same numbers
+    train                the lesson's loop
+    train_recipe         all of it in one call, as tools/train.py does
+    resume_recipe        goes on with a run as if it had never stopped
+
+How good it is
+    evaluation           the lesson's: loss and accuracy
+    assess               all measures, with intervals
+    format_measures      measures as lines for people
+    write_report         everything about a run: report.html and its figures
+
+Prediction
+    trained_network      the network of a run or of a file of weights
+    find_images          the images in folders and patterns
+    predictions          a probability and a label for each image
+    grad_cam             where in an image the network finds what speaks for its answer
+    overlay              that map over the photograph
+
+Weights
+    save, load           .pdparams and .pdopt files, also those of PaddlePaddle 1.6
+
+Errors, in one or two plain lines
+    InputError           something given cannot be used: a file, a directory, an option
+    RunError             a run had to stop: a loss that is not finite, a directory in use
+
+The names are imported when first used, so that `import palm_cls` is fast. What is not among them is in the modules.
 """
 
-import importlib
-
 _HOME = {
-    "LeNet": "models",
-    "AlexNet": "models",
-    "LeNetFashion": "small_nets",
-    "CNNMnist": "small_nets",
-    "layer_table": "models",
-    "parameter_count": "models",
-    "RECIPES": "zoo",
-    "build_model": "zoo",
+    "find_dataset": "dataset",
+    "prepare_data": "dataset",
+    "xlsx_to_csv": "labels",
+    "read_image": "images",
     "transform_img": "images",
     "data_loader": "readers",
     "valid_data_loader": "readers",
-    "dataset_readers": "readers",
-    "readers_of": "readers",
-    "check_data": "quality",
-    "find_dataset": "dataset",
-    "prepare_data": "dataset",
-    "find_digits": "digits",
-    "read_labels": "labels",
-    "xlsx_to_csv": "labels",
+    "lesson_figure": "figures",
+    "LeNet": "models",
+    "AlexNet": "models",
+    "build_model": "zoo",
+    "format_summary": "models",
+    "choose_device": "runtime",
+    "set_seed": "runtime",
     "train": "training",
     "train_recipe": "training",
     "resume_recipe": "training",
-    "train_seeds": "seeds",
-    "resume_seeds": "seeds",
-    "evaluate": "validation",
     "evaluation": "validation",
     "assess": "assessment",
-    "binary_measures": "metrics",
-    "logits_function": "inference",
-    "report_run": "report",
+    "format_measures": "metrics",
     "write_report": "report",
-    "find_images": "prediction",
     "trained_network": "prediction",
+    "find_images": "prediction",
     "predictions": "prediction",
     "export_network": "export",
     "exported_network": "exported",
@@ -52,19 +84,19 @@ _HOME = {
     "overlay": "cam",
     "save": "checkpoint",
     "load": "checkpoint",
-    "choose_device": "runtime",
-    "set_seed": "runtime",
     "InputError": "messages",
     "RunError": "messages",
 }
-__all__ = list(_HOME)
 
 
 def __getattr__(name):
+    from importlib import import_module
+
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
 def __dir__():
-    return sorted([*globals(), *__all__])
+    """The public names, for Tab and for help(), which would follow an `__all__` into all that a network inherits."""
+    return sorted(_HOME)

@@ -43,9 +43,13 @@ def assess(
     """Evaluate weights on the validation images, print the lesson's lines, and return an Assessment.
 
     weights: a run's directory (its best epoch) or a `.pdparams` file; name: the recipe, if the weights do not tell it;
-    data, device, cache, download: as for `train_recipe`; threshold: of the probability, above which an image counts as
-    positive, where there are two classes; ten_crop: average over ten views of each image (see `Reader`). Raises
-    InputError for what is missing or does not fit.
+    data, device, cache, download: as for `train_recipe`; batch_size: images at a time; threshold: of the probability,
+    above which an image counts as positive, where there are two classes; ten_crop: average over ten views of each image
+    (see `palm_cls.readers.Reader`).
+
+    Of what is returned, `measures` is the dictionary of `palm_cls.metrics.binary_measures`, with a 95% interval to
+    every share and to the AUC, or of `class_measures` for more than two classes; `predictions` has the names, labels
+    [N, 1] and logits float32 [N, num_classes] of the images. Raises InputError for what is missing or does not fit.
     """
     weights = weights_file(weights)
     name = name or runs.describe(weights).get("model")

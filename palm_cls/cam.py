@@ -21,9 +21,9 @@ STRENGTH = 0.6  # share of the colour where the map is 1
 def grad_cam(model, img, layer=None, label=None):
     """The map of what speaks for a label, float32 [H', W'] in 0..1 at the resolution of the layer that it comes from.
 
-    img: float32 [C, H, W], as the network takes it. layer: a layer of the network or its name ("conv3"), by default the
-    one that the network tells as `cam_layer`, else its last convolution. label: the class to explain, by default the
-    predicted one.
+    model: a network with a convolution. img: float32 [C, H, W], as the network takes it. layer: a layer of the network
+    or its name ("conv3"), by default the one that the network tells as `cam_layer`, else its last convolution. label:
+    the class to explain, by default the predicted one.
 
     The channels' `channel_weights` times the channels, summed, are cut off below 0 and divided by their maximum; the
     map is 0 everywhere where nothing speaks for the label. What it explains is the logit of the label; where a network

@@ -33,10 +33,11 @@ SHOWN = 5  # names listed in a message before "and N more"
 
 
 def save(path, model, optimizer=None, about=None):
-    """Write `path`.pdparams, and with an optimizer `path`.pdopt, each whole or not at all.
+    """Write the weights of `model` to `path`.pdparams, and with an optimizer its state to `path`.pdopt.
 
-    `path` is without suffix, as in the lesson ("output/lenet/best"). about: what `read_about` should tell of the
-    weights, a dictionary that JSON can hold, not above 64 kB. Returns {file name: sha256 of its content}.
+    Each is written whole or not at all. `path` is without suffix, as in the lesson ("output/lenet/best"). about: what
+    `read_about` should tell of the weights, a dictionary that JSON can hold, not above 64 kB. Returns {file name:
+    sha256 of its content}.
     """
     parts = {f"{path}.pdparams": (model.state_dict(), _about_bytes(about))}
     if optimizer is not None:

@@ -38,7 +38,8 @@ def _example(directory, names, label_of, label):
 def lesson_figure(dataset):
     """The lesson's figure: a normal and a pathological image side by side, titled, with their shapes.
 
-    Returns (figure, shapes); shapes: {file name: (height, width, channels)} in the order shown.
+    dataset: as `find_dataset` returns it. Returns (figure, shapes); figure: of matplotlib's pyplot; shapes: {file name:
+    (height, width, channels)} in the order shown. Raises InputError where a class has no image.
     """
     import matplotlib.pyplot as plt
 

@@ -90,7 +90,11 @@ def _png_is_whole(content):
 
 
 def transform_img(img):
-    """The lesson's preprocessing: uint8 BGR [height, width, 3] -> float32 BGR [3, 224, 224] in -1..1."""
+    """The lesson's preprocessing: uint8 BGR [height, width, 3] -> float32 BGR [3, 224, 224] in -1..1.
+
+    img: as `read_image` gives it, of any size; resized (bilinear, whatever its proportions), then byte / 255 * 2 - 1.
+    Raises ValueError for images of other types than uint8.
+    """
     return scale(resize(img))
 
 

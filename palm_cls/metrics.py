@@ -315,7 +315,10 @@ def mean_and_range(values):
 
 
 def format_measures(measures):
-    """A dictionary of measures as aligned lines for people: `accuracy            0.9250  (0.8800 to 0.9540)`."""
+    """A dictionary of measures as aligned lines for people: `accuracy            0.9250  (0.8800 to 0.9540)`.
+
+    measures: of `binary_measures` or `class_measures`, as `assess` gives them. Returns a str.
+    """
     lines = []
     for name, value in measures.items():
         name = {"negatives": "specificity on"}.get(name, name.replace("_", " "))

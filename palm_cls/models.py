@@ -36,6 +36,7 @@ class LeNet(nn.Layer):
 
     Takes float32 [N, in_channels, image_size, image_size], returns logits float32 [N, num_classes]. The course uses it
     for digits, LeNet(num_classes=10, in_channels=1, image_size=28), and for fundus images, LeNet(num_classes=1).
+    activation: the course's "sigmoid", or "relu". Raises ValueError for any other, and for fewer than 28 pixels.
     After LeCun et al., Gradient-based learning applied to document recognition, Proc. IEEE 86 (1998).
     """
 
@@ -154,7 +155,11 @@ def parameter_count(model):
 
 
 def format_summary(model):
-    """The table of layers and the number of parameters, as text for people."""
+    """The table of a network's layers and the number of its parameters, as text (str) for people.
+
+    model: one of ours, or any paddle.nn.Layer that tells the shape of an image as `input_shape`, (channels, height,
+    width). Shapes of outputs are those of a batch of ten; see `layer_table`.
+    """
     heads = ("layer", "output shape", "weight shape", "bias shape")
     rows = [heads, *([row.name, *("" if s is None else str(s) for s in row[1:])] for row in layer_table(model))]
     return "\n".join([*aligned(rows), f"parameters: {parameter_count(model):,}"])

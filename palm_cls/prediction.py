@@ -127,8 +127,10 @@ def input_of(name):
 def predictions(model, paths, batch_size=10, threshold=0.5):
     """Predict images: a generator of one Prediction for each path, in their order.
 
-    The label is 1 where the probability is above `threshold`. An image that cannot be read, or for which the network
-    gives no finite number, gets an error instead. Threads decode ahead; the network is in evaluation mode meanwhile.
+    model: as `trained_network` gives it; paths: of image files, as `find_images` lists them; batch_size: images at a
+    time. A Prediction has path, probability (of pathological myopia, 0..1), label and error. The label is 1 where the
+    probability is above `threshold`. An image that cannot be read, or for which the network gives no finite number,
+    gets an error instead, in words. Threads decode ahead; the network is in evaluation mode meanwhile.
     """
     with logits_function(model, len(paths)) as logits_of:
         for batch in _decoded(paths, batch_size):

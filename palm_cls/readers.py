@@ -48,13 +48,14 @@ LABEL_OF_LETTER = {"H": 0, "N": 0, "P": 1}  # high myopia and normal: not pathol
 
 
 def data_loader(datadir, batch_size=10, mode="train", skip_bad=False, cache=True):
-    """Reader of a directory whose file names tell the label: H.., N.. -> 0, P.. -> 1.
+    """Reader of a directory, `datadir`, whose file names tell the label: H.., N.. -> 0, P.. -> 1.
 
-    Images come in the order of their sorted names, with mode "train" shuffled anew each epoch. Returns a Reader; each
-    call of it gives a generator of one epoch: (imgs float32 [N, 3, 224, 224] in -1..1, labels float32 [N, 1]); the last
-    batch may be smaller. Raises InputError for a missing directory, a name with another first letter, an empty file,
-    and, when it is reached, an image that does not decode. `skip_bad`, for training only, looks for the last two at the
-    beginning and leaves them out; their names and number are told. Without `cache` every epoch decodes the files anew.
+    Images come in the order of their sorted names, with mode "train" shuffled anew each epoch, with "valid" or "eval"
+    not. Returns a Reader; each call of it gives a generator of one epoch: (imgs float32 [N, 3, 224, 224] in -1..1,
+    labels float32 [N, 1]), N being the batch_size; the last batch may be smaller. Raises InputError for a missing
+    directory, a name with another first letter, an empty file, and, when it is reached, an image that does not decode.
+    `skip_bad`, for training only, looks for the last two at the beginning and leaves them out; their names and number
+    are told. Without `cache` every epoch decodes the files anew.
     """
     samples = [(Path(datadir, name), _label_of(datadir, name)) for name in image_names(datadir)]
     return _reader(datadir, samples, batch_size, mode, skip_bad, cache)
@@ -70,11 +71,11 @@ def _label_of(datadir, name):
 
 
 def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=False, cache=True):
-    """Reader of the images in `datadir` that a table lists: `labels.csv`, or the .xlsx it is made from.
+    """Reader of the images in `datadir` that a table, `csvfile`, lists: labels.csv, or the .xlsx it is made from.
 
     Images come in the order of the table, with mode "train" shuffled anew each epoch. Returns and yields what
-    `data_loader` does; so do `skip_bad` and `cache`. Raises InputError for a faulty table, an image it names that is
-    missing (with its row) or empty, and, when it is reached, an image that does not decode.
+    `data_loader` does; batch_size, skip_bad and cache are as there. Raises InputError for a faulty table, an image it
+    names that is missing (with its row) or empty, and, when it is reached, an image that does not decode.
     """
     rows = read_labels(csvfile)
     if not rows:

@@ -69,9 +69,9 @@ def write_report(directory, model, train_loader, valid_loader, threshold=0.5):
     """Evaluate the best epoch of the run in `directory` on all images of a reader, and write everything about it.
 
     model: a network as the run trained it, which takes the weights of the best epoch here; train_loader, valid_loader:
-    the run's readers. Writes report.html, figures/*.png, evaluation.json and predictions.csv into the run, each whole
-    or not at all, and returns the Path of the first. Raises InputError where no epoch is finished, and for readers of
-    one's own that cannot show their images.
+    the run's readers; threshold: of the probability, above which an image counts as positive. Writes report.html,
+    figures/*.png, evaluation.json and predictions.csv into the run, each whole or not at all, and returns the Path of
+    the first. Raises InputError where no epoch is finished, and for readers of one's own that cannot show their images.
     """
     directory = Path(directory)
     _require_images(train_loader, valid_loader)

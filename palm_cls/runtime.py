@@ -115,7 +115,8 @@ def current_seed():
 def set_seed(seed):
     """Seed Python's, NumPy's and paddle's random numbers, and ask cuDNN for repeatable kernels.
 
-    The same seed on the same machine with the same number of threads then gives the same numbers, bit for bit.
+    seed: a whole number from 0 to 2**32 - 1. The same seed on the same machine with the same number of threads then
+    gives the same numbers, bit for bit.
     """
     random.seed(seed)
     np.random.seed(seed)

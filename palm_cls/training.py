@@ -53,7 +53,8 @@ def train(
 ):
     """Train `model` with the lesson's loop and print the lesson's lines; the defaults are the lesson's.
 
-    train_loader, valid_loader: readers, as `data_loader` and `valid_data_loader` return them. learning_rate: a number,
+    model: a network that returns logits, float32 [N, num_classes]. train_loader, valid_loader: readers, as
+    `data_loader` and `valid_data_loader` return them. epochs: passes over the training images. learning_rate: a number,
     or one of paddle.optimizer.lr whose rate follows from the number of the step alone. momentum: 0 is plain SGD.
     weight_decay: times the weights, added to their gradients. log_every: batches from one line of loss to the next.
     output: directory for checkpoints and log (see `palm_cls.runs`); without it nothing is written. save_every: steps
@@ -209,11 +210,16 @@ def train_recipe(
 ):
     """Train the recipe `name` (see `palm_cls.zoo`) as `tools/train.py` does, and return a TrainedRun.
 
-    data, train_csv, skip_bad, cache, download: as `readers_of` takes them; weights: where to start from, as `load`
-    takes it; pretrained: start from ImageNet's weights, as `build_model` does; device: as `choose_device` takes it;
-    output: default output/`name`; save_every, resume, visualdl: as `train` takes them; report: write one in the end
-    (see `palm_cls.report`). `changes` override entries of the recipe: epochs, batch_size, learning_rate, momentum,
-    shuffle, augmentation. Raises InputError for what is missing.
+    That has the `output`, Path of the run's directory, the `history` that `train` returns, the `recipe`, the `dataset`,
+    the trained `model`, and the Path of the `report`, or None.
+
+    data: directory of the images, else where those of the recipe usually lie; train_csv: table of the training labels,
+    else the names tell them; skip_bad: leave out training images that do not decode; cache: keep resized images on
+    disk; download: fetch files of MNIST or Fashion-MNIST that are missing; seed: of all random numbers; weights: where
+    to start from, as `load` takes it; pretrained: start from ImageNet's weights, as `build_model` does; device: as
+    `choose_device` takes it; output: default output/`name`; save_every, resume, visualdl: as `train` takes them;
+    report: write one in the end (see `palm_cls.report`). `changes` override entries of the recipe: epochs, batch_size,
+    learning_rate, momentum, shuffle, augmentation. Raises InputError for what is missing.
     """
     recipe = find_recipe(name, **changes)
     output = Path(output or Path("output", name))

@@ -89,9 +89,12 @@ def _averaged(logits_of, imgs):
 
 
 def evaluation(model, params_file_path, loader, remark=""):
-    """The lesson's function: load weights, evaluate on a reader, print and return the `measures`.
+    """The lesson's function: load weights, evaluate on a reader, print and return {"images", "loss", "accuracy"}.
 
-    params_file_path: a `.pdparams` file (its suffix may be left out, as in the lesson) or a run directory.
+    model: a network as the weights are of, which takes them; params_file_path: a `.pdparams` file (its suffix may be
+    left out, as in the lesson) or a run directory; loader: a reader, as `valid_data_loader` returns it; remark: text
+    after the result. The loss is the mean cross-entropy in nats, the accuracy a share, both over all images together,
+    whatever the batches. Raises InputError for weights that are missing, damaged, or of another network.
     """
     load(params_file_path, model)
     print("start evaluation .......")

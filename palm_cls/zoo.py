@@ -106,7 +106,9 @@ def find_recipe(name, **changes):
 def build_model(name, pretrained=False):
     """A fresh network for the recipe `name`, its weights drawn from paddle's random state.
 
-    pretrained: all but the last layer begin with ImageNet's weights, see `palm_cls.imagenet.load_pretrained`.
+    Its `input_shape` is (channels, height, width) of the images, float32, that it takes; it returns logits, float32 [N,
+    num_classes]. pretrained: all but the last layer begin with ImageNet's weights, see
+    `palm_cls.imagenet.load_pretrained`. Raises InputError, listing the names, where there is no such recipe.
     """
     recipe = find_recipe(name)
     module, _, network = recipe.network.partition(".")

@@ -29,7 +29,7 @@ def grad_cam(model, img, layer=None, label=None):
     map is 0 everywhere where nothing speaks for the label. What it explains is the logit of the label; where a network
     has but one logit (that of class 1), this logit for label 1 and its negative for label 0. The network stays as it
     was, in mode, weights and gradients. Raises InputError for a network without a convolution, and a layer that is not
-    there or gives no maps.
+    there or gives no maps. After Selvaraju et al., ICCV 2017.
     """
     features, weights = channel_weights(model, img, layer, label)
     heat = np.maximum(np.tensordot(weights, features, 1), 0)

@@ -82,10 +82,11 @@ def verify(path, sha256=None):
 def load(path, model, optimizer=None, new_head=False):
     """Read weights into `model`, and with an optimizer its velocities from the `.pdopt` beside them.
 
-    `path` is what `weights_file` takes, which may be torch's `state_dict` as .npz or .safetensors where the network
-    tells torch's names of its layers (`torch_layers`). new_head: the last layer stays as it is, whatever the file has
-    for it, so that weights for other classes can be begun with; a notice says so. Raises InputError, and changes
-    nothing, where a file is missing or unreadable, or its names and shapes are not those of `model`.
+    path: a `.pdparams` file, whose suffix may be left out; or the directory of a run, which means its best epoch; or,
+    where the network tells torch's names of its layers (`torch_layers`), torch's `state_dict` as .npz or .safetensors.
+    new_head: the last layer stays as it is, whatever the file has for it, so that weights for other classes can be
+    begun with; a notice says so. Raises InputError, and changes nothing, where a file is missing or unreadable, or its
+    names and shapes are not those of `model`.
     """
     weights = weights_file(path)
     expected = _arrays(model.state_dict())

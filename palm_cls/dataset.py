@@ -163,8 +163,10 @@ def lies_in_demo_set(directory):
 def find_dataset(directory=None):
     """The data set to work on: `directory`, else $PALM_DATA, else where it usually lies, else the demo set.
 
-    Usual places are data/palm in the project and /home/aistudio/work/palm. Raises InputError where an explicit
-    directory holds no images, and where only archives are found that are not unpacked yet. The demo set is announced.
+    Usual places are data/palm in the project and /home/aistudio/work/palm. Returns a Dataset: its `train_images` and
+    `valid_images` are directories, `train_labels` (or None) and `valid_labels` tables, all Paths; `remark` is what
+    should stand beside results. Raises InputError where an explicit directory holds no images, and where only archives
+    are found that are not unpacked yet. The demo set is announced.
     """
     explicit = _explicit(directory)
     usual = (PROJECT / "data" / "palm", AISTUDIO_WORK / "palm")

@@ -1,9 +1,8 @@
 """Run the notebook of the lesson from top to bottom on a demo set, and keep its outputs: python tests/run_lesson.py
 
-It needs nbclient and ipykernel. What it keeps is what a reader sees, on the same machine the same each time.
+It needs nbclient and ipykernel.
 """
 
-import copy
 import os
 import sys
 import tempfile
@@ -60,7 +59,7 @@ def main():
         write_demo_set(Path(directory, "demo"))
         Path(directory, "demo", DEMO_MARK).write_text(DEMO_TEXT, encoding="utf-8")
         notebook = run(directory, "demo")
-    notebook.metadata = copy.deepcopy(read_notebook().metadata)
+    notebook.metadata = read_notebook().metadata  # no version of Python in it
     nbformat.write(notebook, NOTEBOOK)
 
 

@@ -42,11 +42,11 @@ def test_the_help_is_a_page_that_lists_the_public_names_and_no_others():
     assert not re.search("^(CLASSES|FUNCTIONS|DATA)", modules, re.MULTILINE)  # a page for each network, and more
 
 
-@pytest.fixture(scope="module")
-def snippets():
-    """The README's lines of Python: how a notebook elsewhere finds the package, and the lesson in it."""
+def snippet(part):
+    """The README's lines of Python in which that stands, for where the clone is here."""
     found = re.findall(r"^```python\n(.*?)^```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
-    return [snippet.replace("/home/aistudio/work/palm_cls", str(PROJECT)) for snippet in found]
+    (lines,) = [lines for lines in found if part in lines]
+    return lines.replace("/home/aistudio/work/palm_cls", str(PROJECT))
 
 
 def run_elsewhere(code, cwd, **env):
@@ -58,18 +58,19 @@ def run_elsewhere(code, cwd, **env):
     return done
 
 
-def test_the_package_is_found_from_another_directory_as_the_readme_says(snippets, tmp_path):
+def test_the_package_is_found_from_another_directory_as_the_readme_says(tmp_path):
     (tmp_path / "palm_cls").mkdir()  # as the clone itself looks from /home/aistudio/work: a package without content
-    told = run_elsewhere(f"{snippets[0]}\nprint(palm_cls.LeNet.__module__, palm_cls.__file__)", tmp_path).stdout
+    code = f"{snippet('sys.path')}print(palm_cls.LeNet.__module__, palm_cls.__file__)"
+    told = run_elsewhere(code, tmp_path).stdout
     assert told.split() == ["palm_cls.models", str(PROJECT / "palm_cls" / "__init__.py")]
 
 
 @pytest.mark.slow
-def test_the_lesson_in_python_runs_as_the_readme_has_it(snippets, small_demo, tmp_path):
+def test_the_lesson_in_python_runs_as_the_readme_has_it(small_demo, tmp_path):
     shutil.copytree(small_demo, tmp_path / "data")
     (workbook,) = tmp_path.glob("data/*GT/*.xlsx")
     palm_cls.xlsx_to_csv(workbook)
-    code = "".join(snippets[:2]).replace("epochs=5", "epochs=1")
+    code = f"{snippet('sys.path')}{snippet('train(model')}".replace("epochs=5", "epochs=1")
     done = run_elsewhere(code, tmp_path / "data", PYTHONIOENCODING="utf-8")
     assert "[validation] accuracy/loss: " in done.stdout
     assert (tmp_path / "data" / "output" / "mine" / "report.html").is_file()

@@ -45,6 +45,7 @@ Prediction
 
 Weights
     save, load           .pdparams and .pdopt files, also those of PaddlePaddle 1.6
+    export_network       a network for Paddle Inference or as ONNX
 
 Errors, in one or two plain lines
     InputError           something given cannot be used: a file, a directory, an option
@@ -78,12 +79,11 @@ _HOME = {
     "trained_network": "prediction",
     "find_images": "prediction",
     "predictions": "prediction",
-    "export_network": "export",
-    "exported_network": "exported",
     "grad_cam": "cam",
     "overlay": "cam",
     "save": "checkpoint",
     "load": "checkpoint",
+    "export_network": "export",
     "InputError": "messages",
     "RunError": "messages",
 }

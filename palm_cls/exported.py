@@ -35,9 +35,9 @@ def is_export(path):
 def exported_network(path, name=None):
     """An exported network for photographs, and what it tells of itself: (function imgs -> logits, about).
 
-    The function is as `palm_cls.logits_function` gives it, on the CPU; about: see `palm_cls.export`; name: the recipe
-    that it must be of. Raises InputError for what is no export or is damaged, takes other images than `transform_img`
-    makes, or cannot be run here.
+    The function is as `palm_cls.inference.logits_function` gives it, on the CPU; about: see `palm_cls.export`; name:
+    the recipe that it must be of. Raises InputError for what is no export or is damaged, takes other images than
+    `transform_img` makes, or cannot be run here.
     """
     path = Path(path)
     logits_of, about = (_read_onnx if path.suffix == ONNX else _read_paddle)(path)

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import pkgutil
 import pydoc
 import re
 import shutil
@@ -83,6 +84,14 @@ def test_an_unknown_name():
 
 def test_no_module_takes_the_place_of_a_public_name():
     assert not {path.stem for path in (PROJECT / "palm_cls").glob("*.py")} & set(NAMES)
+
+
+def test_names_in_docstrings_and_comments_are_there():
+    texts = [path.read_text(encoding="utf-8") for path in (PROJECT / "palm_cls").glob("*.py")]
+    named = {name for text in texts for name in re.findall(r"`palm_cls\.([\w.]+)`", text)}
+    assert {"zoo", "load", "imagenet.load_pretrained"} <= named
+    for name in named:
+        pkgutil.resolve_name(f"palm_cls.{name}")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,6 +11,8 @@ The names below are imported when first used, so that `import palm_cls` is fast.
 
 import importlib
 
+from palm_cls import machine  # noqa: F401  its limit for OpenCV must be set before anything imports that, as paddle does
+
 _HOME = {
     "LeNet": "models",
     "AlexNet": "models",

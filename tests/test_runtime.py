@@ -42,6 +42,16 @@ def test_importing_the_package_is_silent_and_imports_no_paddle():
     assert (done.stdout, done.stderr) == ("", "")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGTERM")
+def test_a_handler_of_sigterm_is_still_there_after_paddle_was_imported():
+    code = "import os, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit('in order')); "
+    code += "import palm_cls.runtime; os.kill(os.getpid(), signal.SIGTERM)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (1, "in order\n")
+
+
 def test_every_public_name_is_there_and_documented():
     import palm_cls
 

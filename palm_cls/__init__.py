@@ -50,6 +50,7 @@ _HOME = {
     "predictions": "prediction",
     "export_network": "export",
     "exported_network": "exported",
+    "serve_page": "page",
     "grad_cam": "cam",
     "overlay": "cam",
     "save": "checkpoint",

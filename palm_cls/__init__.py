@@ -42,6 +42,7 @@ Prediction
     predictions          a probability and a label for each image
     grad_cam             where in an image the network finds what speaks for its answer
     overlay              that map over the photograph
+    serve_page           a page for a browser to try a network on, as tools/app.py does
 
 Weights
     save, load           .pdparams and .pdopt files, also those of PaddlePaddle 1.6
@@ -53,6 +54,8 @@ Errors, in one or two plain lines
 
 The names are imported when first used, so that `import palm_cls` is fast. What is not among them is in the modules.
 """
+
+from palm_cls import machine  # noqa: F401  its limit for OpenCV must be set before anything imports that, as paddle does
 
 _HOME = {
     "find_dataset": "dataset",
@@ -81,6 +84,7 @@ _HOME = {
     "predictions": "prediction",
     "grad_cam": "cam",
     "overlay": "cam",
+    "serve_page": "page",
     "save": "checkpoint",
     "load": "checkpoint",
     "export_network": "export",

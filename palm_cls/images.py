@@ -1,11 +1,7 @@
 """Decoding image files, and the lesson's `transform_img`."""
 
-import os
 import re
 from pathlib import Path
-
-MOST_PIXELS = 100_000_000  # fundus cameras give up to 50 million; a header of 100 bytes can claim any number
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # cv2 reads it when imported, and allowed 2**30
 
 import cv2
 import numpy as np
@@ -37,9 +33,24 @@ def read_image(path):
         raise InputError(f"{path}: no such image") from None
     img = decode(content)
     if img is None:
-        reason = " (it is empty)" if not content else " (it is truncated)" if is_truncated(content) else ""
-        raise InputError(f"{path}: not an image that can be decoded{reason}; replace the file or remove it")
+        raise InputError(f"{path}: not an image that can be decoded{_reason(content)}; replace the file or remove it")
     return img
+
+
+def _reason(content):
+    if not content:
+        return " (it is empty)"
+    if is_truncated(content):
+        return " (it is truncated)"
+    return f" (it has more than {machine.MOST_PIXELS:,} pixels)" if _claims_too_much(content) else ""
+
+
+def _claims_too_much(content):
+    try:
+        cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # told by the header, before a pixel is decoded
+        return True
+    return False
 
 
 def decode(content):

@@ -1,4 +1,4 @@
-"""What the processor and its memory can do, settled before paddle is imported. Imports neither paddle nor cv2.
+"""What the processor and its memory can do, settled before paddle or OpenCV is imported. Imports neither.
 
 paddle as it comes computes on one thread, and on AMD takes an old path of the MKL library that it bundles. What the
 environment sets already is left as it is; `PALM_STOCK=1` in it (the tools' `--stock`) leaves everything as it comes.
@@ -11,6 +11,9 @@ from pathlib import Path
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt, in <malloc.h>
 MKL_AVX512, MKL_AVX2 = "7", "5"  # values of MKL_DEBUG_CPU_TYPE
 AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}  # what MKL's path takes for granted
+
+MOST_PIXELS = 100_000_000  # fundus cameras give up to 50 million; a header of 100 bytes can claim any number
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # cv2 reads it when imported, and allowed 2**30
 
 
 def is_stock():

@@ -4,7 +4,6 @@ It needs no network and no script, and is written for people: what each part mea
 lie in the run's `figures` as PNG, and the numbers in its `evaluation.json` and `predictions.csv`.
 """
 
-import base64
 import datetime
 import io
 import re
@@ -13,8 +12,6 @@ from html import escape
 from pathlib import Path
 
 from palm_cls import runtime  # before anything that imports paddle
-import cv2
-
 from palm_cls import metrics, plots
 from palm_cls.assessment import (
     assess_network,
@@ -29,6 +26,7 @@ from palm_cls.checkpoint import load, weights_file
 from palm_cls.dataset import DEMO_REMARK
 from palm_cls.files import replacing
 from palm_cls.messages import InputError
+from palm_cls.pictures import img_tag, thumbnail
 from palm_cls.readers import readers_of
 from palm_cls.records import EVALUATION, FIGURES, PREDICTIONS, REPORT, best_record, read_log, read_settings
 from palm_cls.runs import refuse_other_images
@@ -349,10 +347,10 @@ def _heat_map(facts, row):
 
 def _mistake(facts, row, heat):
     name, answer = escape(str(row["imgName"])), _class(facts, row["predicted"])
-    photo = _thumbnail(facts.valid.photo(row["imgName"]))
-    pictures = _image(photo, f"The image {name}.")
+    photo = thumbnail(facts.valid.photo(row["imgName"]), THUMBNAIL)
+    pictures = img_tag(photo, f"The image {name}.")
     if heat is not None:
-        pictures += _image(overlay(photo, heat), f"The same with the heat map of the answer {answer}.")
+        pictures += img_tag(overlay(photo, heat), f"The same with the heat map of the answer {answer}.")
     what = f"{name}: labelled {_class(facts, row['Label'])}, called {answer}"
     chance = f"probability {row['probability']:.4f}" + (" of being positive" if "logit" in row else "")
     return f"<figure><div class=pair>{pictures}</div><figcaption>{what}; {chance}.</figcaption></figure>\n"
@@ -376,10 +374,11 @@ def _data(facts):
 
 def _examples(facts, number):
     names = sorted(name for name, label in zip(facts.train.order, facts.train.labels) if label == number)
+    shown = names[:: max(1, len(names) // EXAMPLES)][:EXAMPLES]  # from all over the list of names
     return "".join(
-        f"<figure>{_image(_thumbnail(facts.train.photo(name)), f'A training image: {_class(facts, number)}.')}"
+        f"<figure>{img_tag(photo, f'A training image: {_class(facts, number)}.')}"
         f"<figcaption>{escape(str(name))}: {_class(facts, number)}</figcaption></figure>\n"
-        for name in names[:: max(1, len(names) // EXAMPLES)][:EXAMPLES]  # from all over the list of names
+        for name, photo in ((name, thumbnail(facts.train.photo(name), THUMBNAIL)) for name in shown)
     )
 
 
@@ -404,22 +403,6 @@ def _plain(value):
     if isinstance(value, list):
         return " to ".join(map(str, value))
     return str(value)
-
-
-def _thumbnail(photo):
-    """uint8 BGR, its longer side THUMBNAIL pixels; a small image is enlarged by whole pixels, not blurred."""
-    height, width = photo.shape[:2]
-    factor = THUMBNAIL / max(height, width)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return cv2.resize(photo, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_NEAREST)
-
-
-def _image(img, text):
-    """An <img> that holds its file. img: uint8 BGR; text: for those who cannot see it, escaped."""
-    content = cv2.imencode(".jpg", img, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
-    height, width = img.shape[:2]
-    source = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
-    return f'<img src="{source}" width={width} height={height} alt="{text}">'
 
 
 def _figure(facts, name, figure, text, caption, wide=False):

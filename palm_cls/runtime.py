@@ -60,6 +60,9 @@ with contextlib.redirect_stderr(io.StringIO()):
 
 # What every training with batch normalisation would begin each epoch with.
 warnings.filterwarnings("ignore", "When training, we now always track global mean")
+# paddle's C++ side takes SIGTERM for itself, and would end the process at once, with its temporary files left behind.
+if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGTERM)):
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def threads():

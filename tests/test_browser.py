@@ -3,10 +3,10 @@
 import html
 import json
 import re
-import shutil
 import subprocess
 
 import pytest
+from browser import CHROMIUM
 from test_comparison import made_up_run
 
 from palm_cls.checkpoint import save
@@ -18,7 +18,6 @@ from palm_cls.training import train_recipe
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = shutil.which("chromium")
 WIDTHS = (390, 1280)  # of a phone and of a desktop, in CSS pixels
 SCROLLED = {
     "table",

@@ -1,4 +1,5 @@
 import random
+import re
 import struct
 import zlib
 
@@ -70,16 +71,28 @@ def test_an_image_that_the_table_names_is_missing(images, tmp_path):
         valid_data_loader(images, tmp_path / "own.csv")
 
 
-def png_of_terapixels():
-    header = struct.pack(">II5B", 1_000_000, 1_000_000, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", len(header)) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    return b"\x89PNG\r\n\x1a\n" + chunk
+def png(side, *names):
+    """A PNG that claims side x side pixels, and has empty chunks of these names instead."""
+    header = struct.pack(">II5B", side, side, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), *((name, b"") for name in names))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
 
 
-@pytest.mark.parametrize("content", [b"not an image", b"\xff\xd8\xff\xe0 cut", png_of_terapixels()])
-def test_an_image_that_does_not_decode(images, content):
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"not an image", ""),
+        (b"\xff\xd8\xff\xe0 cut", " (it is truncated)"),
+        (png(1_000_000), " (it is truncated)"),
+        (png(20_000, b"IDAT", b"IEND"), " (it has more than 100,000,000 pixels)"),
+    ],
+    ids=["text", "cut", "terapixels", "400 million pixels"],
+)
+def test_an_image_that_does_not_decode(images, content, why):
     (images / "P1.png").write_bytes(content)
-    with pytest.raises(InputError, match=r"P1\.png: not an image that can be decoded"):
+    with pytest.raises(InputError, match=re.escape(f"P1.png: not an image that can be decoded{why}; replace")):
         list(data_loader(images, mode="valid")())
 
 

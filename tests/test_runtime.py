@@ -32,6 +32,16 @@ def test_affinity_is_respected():
     assert fresh_python(code, OMP_NUM_THREADS=None).stdout.strip() == "1"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGTERM")
+def test_a_handler_of_sigterm_is_still_there_after_paddle_was_imported():
+    code = "import os, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit('in order')); "
+    code += "import palm_cls.runtime; os.kill(os.getpid(), signal.SIGTERM)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (1, "in order\n")
+
+
 def test_devices():
     assert runtime.choose_device("cpu") == "cpu"
     for wrong in ("tpu", "cpu:1", "gpu:x", "", "gpu:99"):

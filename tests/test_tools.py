@@ -28,8 +28,9 @@ TOOLS = [
     "predict",
     "report",
     "export",
+    "app",
 ]
-HEAVY = {"paddle", "cv2", "pandas", "torch", "onnx", "onnxruntime", "paddle2onnx"}  # to import
+HEAVY = {"paddle", "cv2", "pandas", "torch", "onnx", "onnxruntime", "paddle2onnx", "gradio"}  # to import
 # how lines begin that are no errors
 NOTICES = ("Running on ", "Resized images are kept", "No images found", "This is the demo set")
 

@@ -120,6 +120,11 @@ def positive_int(text):
     return _number(int, text, "a whole number from 1", lambda value: value >= 1)
 
 
+def port(text):
+    """An argparse type: a port of TCP."""
+    return _number(int, text, "a port from 1 to 65535", lambda value: 1 <= value <= 65535)
+
+
 def seed(text):
     """An argparse type: a seed that NumPy takes."""
     return _number(int, text, "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)

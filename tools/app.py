@@ -1,0 +1,35 @@
+"""Serve a page to try trained weights on: drop photographs there, see their probability and a heat map.
+
+python tools/app.py --weights output/alexnet
+"""
+
+from _cli import Parser, add_runtime_options, fraction, path, port, run, settle_runtime
+
+from palm_cls.zoo import RECIPES
+
+
+def parse_args():
+    parser = Parser(description="Serve a page to try trained weights on: drop photographs, see what the network says.")
+    add = parser.add_argument
+    add("--weights", type=path, required=True, metavar="PATH", help="a run (its best epoch), or a .pdparams file")
+    add("--model", choices=RECIPES, help="the network (default: the one that the weights tell)")
+    add("--threshold", type=fraction, default=0.5, metavar="T", help="where the page's threshold begins (default: 0.5)")
+    add("--host", metavar="ADDRESS", help="to listen on; 0.0.0.0 for the whole network (default: 127.0.0.1)")
+    add("--port", type=port, metavar="N", help="to listen on (default: the first free one from 7860)")
+    add_runtime_options(parser, cache=False)
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    settle_runtime(vars(args))
+
+    from palm_cls import page, runtime
+
+    runtime.choose_device(args.device)
+    page.serve_page(args.weights, args.model, args.threshold, args.host, args.port)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -234,10 +234,18 @@ def test_ctrl_c_prints_what_was_measured_and_leaves_nothing(small_demo, tmp_path
 def test_paddle_is_left_as_it_comes_on_the_lessons_side():
     """What is set for ours (threads, among others) must not reach the lesson's side."""
     program = (
-        "import sys; import _bench_jobs as jobs; jobs.lesson_model('lenet'); "
+        "import os, sys; import _bench_jobs as jobs; jobs.lesson_model('lenet'); print(os.environ['OMP_NUM_THREADS']); "
         "print(sorted(name for name in sys.modules if name.startswith('palm_cls')))"
     )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=PROJECT / "tools", capture_output=True, encoding="utf-8", check=True
+        [sys.executable, "-c", program],
+        cwd=PROJECT / "tools",
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
-    assert done.stdout.splitlines()[-1] == "['palm_cls', 'palm_cls.messages']"
+    *_, threads, modules = done.stdout.splitlines()
+    assert threads == "1"
+    assert modules == "['palm_cls', 'palm_cls.machine', 'palm_cls.messages']"

@@ -379,6 +379,7 @@ def test_other_images_are_refused(tool, started, small_demo, tmp_path):
     assert "no run there to resume" in tool("train", "--resume", tmp_path / "nowhere").stderr
 
 
+@pytest.mark.slow
 def test_the_tool_resumes_extends_and_honours_another_learning_rate(tool, started, small_demo, tmp_path):
     shutil.copytree(started, tmp_path / "output" / "lenet")
     finished = tool("train", "--resume", cwd=tmp_path)

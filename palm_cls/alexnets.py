@@ -152,8 +152,8 @@ class AlexNetKeras(nn.Layer):
         self.input_shape = (3, 224, 224)
         normal = {"weight_attr": nn.initializer.Normal(0.0, 0.01)}
         # fmt: off
-        self.pad1 = nn.ZeroPad2D([3, 0, 3, 0])  # left, right, top, bottom              # 3 x 227 x 227
-        self.conv1 = Conv2D(3, 96, kernel_size=11, stride=4, **normal)                  # 96 x 55 x 55
+        top_and_left = [3, 0, 3, 0]  # of zeros, above, below, left and right: 224 pixels become 227
+        self.conv1 = Conv2D(3, 96, kernel_size=11, stride=4, padding=top_and_left, **normal)    # 96 x 55 x 55
         self.norm1 = LocalResponseNorm(11, k=1, alpha=1, beta=0.5)                      # 96 x 55 x 55
         self.pool1 = nn.MaxPool2D(kernel_size=2, stride=2)                              # 96 x 27 x 27
         self.conv2 = Conv2D(96, 256, kernel_size=5, padding=2, **normal)                # 256 x 27 x 27
@@ -171,7 +171,7 @@ class AlexNetKeras(nn.Layer):
         self.fc3 = nn.Linear(4096, num_classes)  # Xavier uniform by default
 
     def forward(self, x):
-        x = self.pool1(F.relu(self.norm1(self.conv1(self.pad1(x)))))
+        x = self.pool1(F.relu(self.norm1(self.conv1(x))))
         x = self.pool2(F.relu(self.norm2(self.conv2(x))))
         x = self.conv4(self.conv3(x))
         x = self.pool5(F.relu(self.conv5(x)))

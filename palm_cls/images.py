@@ -42,6 +42,8 @@ def _reason(content):
         return " (it is empty)"
     if is_truncated(content):
         return " (it is truncated)"
+    if _has_absurd_scans(content):
+        return f" (it has more than {MOST_SCANS:,} scans)"
     return f" (it has more than {machine.MOST_PIXELS:,} pixels)" if _claims_too_much(content) else ""
 
 

@@ -110,8 +110,6 @@ def test_an_onnx_file_tells_the_same_and_names_its_ends(exported):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in SMALL)) for n in RECIPES])
 def test_every_recipe_can_be_exported(name, form, tmp_path):
-    if (name, form) == ("alexnet-keras", "onnx") and not paddle.__version__.startswith("2."):
-        pytest.xfail("its ONNX gives other logits under PaddlePaddle 3, and is refused; why is not known yet")
     runtime.set_seed(0)
     model = build_model(name)
     if name.startswith("alexnet-"):

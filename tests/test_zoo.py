@@ -57,7 +57,6 @@ LAYERS = {
         fc3 1 4096x1
     """,
     "alexnet-keras": """
-        pad1 3x227x227
         conv1 96x55x55 96x3x11x11
         pool1 96x27x27
         conv2 256x27x27 256x96x5x5

@@ -1,6 +1,6 @@
-"""What the processor and its memory can do, settled before paddle or OpenCV is imported. Imports neither.
+"""What the processor and its memory can do, and how many processes share them. Imports neither paddle nor OpenCV.
 
-paddle as it comes computes on one thread, and on AMD takes an old path of the MKL library that it bundles. What the
+All is settled before they are imported: paddle as it comes computes on one thread, and on AMD takes an old path of the MKL library that it bundles. What the
 environment sets already is left as it is; `PALM_STOCK=1` in it (the tools' `--stock`) leaves everything as it comes.
 """
 
@@ -21,11 +21,29 @@ def is_stock():
     return os.environ.get("PALM_STOCK", "") not in ("", "0")
 
 
+def processes():
+    """Number of processes that train together (see `palm_cls.parallel`), as paddle's launcher tells them; else 1."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
+
+
+def rank():
+    """Number of this process among those that train together, from 0."""
+    return int(os.environ["PADDLE_TRAINER_ID"]) if processes() > 1 else 0
+
+
+def processes_here():
+    """Number of those on this machine."""
+    return int(os.environ.get("PADDLE_LOCAL_SIZE") or 1) if processes() > 1 else 1
+
+
 def available_cores():
-    """Number of cores this process may use: its CPU affinity, cut down to the container's quota (at least 1)."""
+    """Number of cores this process may use (at least 1): its CPU affinity, cut down to the container's quota.
+
+    Of processes that train together each has its part of them.
+    """
     on_linux = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if on_linux else os.cpu_count() or 1
-    return max(1, min(cores, _cgroup_quota(cores)))
+    return max(1, min(cores, _cgroup_quota(cores)) // processes_here())
 
 
 def _cgroup_quota(unlimited):

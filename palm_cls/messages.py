@@ -4,6 +4,8 @@ import functools
 import os
 import sys
 
+from palm_cls import machine
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used: a file, a directory, an option.
@@ -30,8 +32,9 @@ def excerpt(text):
 
 
 def notice(text):
-    """Say `text` on standard error; standard output belongs to results."""
-    print(text, file=sys.stderr, flush=True)
+    """Say `text` on standard error (of processes that train together, the first): standard output is for results."""
+    if machine.rank() == 0:
+        print(text, file=sys.stderr, flush=True)
 
 
 @functools.cache

@@ -104,8 +104,11 @@ class BatchReader:
 
     images, batches: their numbers in an epoch; pixel_range: what the bytes 0 and 255 become; epoch: the number of those
     that were gone through. `order`, `epoch` and `rest` let a training go on in the middle of an epoch. Each kind of
-    reader has its own `rest`, and its own `name_of` a sample, which is unique.
+    reader has its own `rest`, and its own `name_of` a sample, which is unique. part: (first, step), which samples of
+    each batch are given; the others are for other processes, see `palm_cls.parallel`.
     """
+
+    part = 0, 1
 
     def __init__(self, samples, batch_size, shuffle):
         """samples: a list of what stands for an image; shuffle: whether each epoch shuffles it on top of the last."""
@@ -147,6 +150,11 @@ class BatchReader:
     def _batch(self, batch):
         return self.samples[batch * self.batch_size : (batch + 1) * self.batch_size]
 
+    def _parts(self, batch):
+        """The samples to give, from batch number `batch` on, a list each; where that has none, the batch's first."""
+        (first, step), batches = self.part, [self._batch(number) for number in range(batch, self.batches)]
+        return [samples[first::step] or samples[:1] for samples in batches]
+
 
 class Reader(BatchReader):
     """What the loaders return: a reader of image files.
@@ -171,11 +179,10 @@ class Reader(BatchReader):
 
     def rest(self, batch):
         """The batches of the present order from number `batch` on."""
-        batches = [self._batch(number) for number in range(batch, self.batches)]
         shape = (10, *IMAGE_SHAPE) if self.ten_crop else IMAGE_SHAPE
         with self._decoding(self._side) as (pool, read):
             fill = self._filler(pool, read)
-            yield from begun_ahead(_begin(samples, pool, fill, shape) for samples in batches)
+            yield from begun_ahead(_begin(samples, pool, fill, shape) for samples in self._parts(batch))
 
     @property
     def _side(self):
@@ -284,9 +291,8 @@ class ArrayReader(BatchReader):
 
     def rest(self, batch):
         """The batches of the present order from number `batch` on."""
-        order, table = np.array(self.samples), scale_table(self.pixel_range)
-        for start in range(batch * self.batch_size, len(order), self.batch_size):
-            chosen = order[start : start + self.batch_size]
+        table = scale_table(self.pixel_range)
+        for chosen in self._parts(batch):
             yield scale_grey(self._pixels[chosen], table), self._labels[chosen]
 
     @property

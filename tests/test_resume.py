@@ -34,8 +34,7 @@ class SmallReader(Reader):
     """A reader of 1x28x28 images that are drawn from their names; nothing is read from the disk."""
 
     def rest(self, batch):
-        for start in range(batch * self.batch_size, self.images, self.batch_size):
-            yield self.load(self.samples[start : start + self.batch_size])
+        yield from map(self.load, self._parts(batch))
 
     def load(self, samples):
         imgs = [np.random.RandomState(int(path.name[1:5])).rand(1, 28, 28) + label for path, label in samples]

@@ -1,7 +1,8 @@
 """What the processor and its memory can do, and how many processes share them. Imports neither paddle nor OpenCV.
 
-All is settled before they are imported: paddle as it comes computes on one thread, and on AMD takes an old path of the MKL library that it bundles. What the
-environment sets already is left as it is; `PALM_STOCK=1` in it (the tools' `--stock`) leaves everything as it comes.
+All is settled before either is imported. paddle as it comes computes on one thread, and on AMD takes an old path of the
+MKL library that it bundles. What the environment sets already is left as it is; `PALM_STOCK=1` in it (the tools'
+`--stock`) leaves everything as it comes.
 """
 
 import ctypes

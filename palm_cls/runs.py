@@ -224,16 +224,27 @@ def restore(directory, model, optimizer, loader):
             notice(f"{error}\nGoing back to the checkpoint before.")
             manifest.rename(manifest.with_suffix(".damaged"))
             continue
-        load(manifest.with_suffix(".pdparams"), model, optimizer)
-        if state["order"]:
-            loader.order = state["order"]
-        _set_random_state(state["random"])
-        progress = Progress(**state["progress"])
+        progress = _take_up(manifest, state, model, optimizer, loader)
         _write_results(directory, progress, model)  # which the process may not have come to
         return progress
     if manifests:
         raise InputError(f"{directory}: no good checkpoint is left; begin a new run")
     return None
+
+
+def take_up_last(directory, model, optimizer, loader):
+    """As `restore`, where another process has just done that: reads only."""
+    manifests = checkpoints(directory)
+    return _take_up(manifests[-1], read_checkpoint(manifests[-1]), model, optimizer, loader) if manifests else None
+
+
+def _take_up(manifest, state, model, optimizer, loader):
+    """Bring everything back to a checkpoint with this content, and return its Progress."""
+    load(manifest.with_suffix(".pdparams"), model, optimizer)
+    if state["order"]:
+        loader.order = state["order"]
+    _set_random_state(state["random"])
+    return Progress(**state["progress"])
 
 
 def read_checkpoint(manifest):

@@ -74,14 +74,16 @@ def choose_device(name=None):
     """Run on device `name` ("cpu", "gpu", "gpu:1", ...), or without one on the GPU if there is one, else on the CPU.
 
     Says once what it runs on. Returns the device's name as paddle spells it ("cpu", "gpu:0"). Raises InputError for a
-    device that is not there.
+    device that is not there. Where paddle's launcher has started several processes, it has also chosen their GPUs.
     """
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if name is None:
-        name = "gpu:0" if gpus else "cpu"
+        name = "gpu" if gpus else "cpu"
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "gpu") or (index and not (kind == "gpu" and index.isdecimal())):
         raise InputError(f"device {name!r} is none of cpu, gpu, gpu:0, gpu:1, ...")
+    if index and machine.processes() > 1:
+        raise InputError(f"device {name!r} is for one process; the launcher's --devices tells the GPUs of several")
     if kind == "gpu" and int(index or 0) >= gpus:
         raise InputError(f"device {name!r} is not there: PaddlePaddle sees {gpus} GPUs; use --device cpu")
     paddle.set_device(name)
@@ -91,7 +93,11 @@ def choose_device(name=None):
 
 def _description():
     build = "GPU build" if paddle.is_compiled_with_cuda() else "CPU build"
-    parts = [f"PaddlePaddle {paddle.__version__} ({build})", f"{threads()} thread{'s' if threads() > 1 else ''}"]
+    several = f"{machine.processes()} processes with " if machine.processes() > 1 else ""
+    parts = [
+        f"PaddlePaddle {paddle.__version__} ({build})",
+        f"{several}{threads()} thread{'s' if threads() > 1 else ''}{' each' if several else ''}",
+    ]
     if machine.is_stock():
         return ", ".join([*parts, "speed settings as they come"])
     if "MKL_DEBUG_CPU_TYPE" in os.environ:
@@ -105,9 +111,10 @@ def seed_step(base, step):
     """Seed paddle's random numbers (dropout) for training step `step` of a run that started from seed `base`.
 
     paddle 2.6 cannot write down the state of its random numbers. So each step's are a function of the run's seed and
-    the step's number alone, and a run can go on from any step.
+    the step's number alone, and a run can go on from any step; of processes that train together each has its own.
     """
-    paddle.seed(int(np.random.SeedSequence([base, step]).generate_state(1)[0]))
+    own = [machine.rank()] if machine.rank() else []
+    paddle.seed(int(np.random.SeedSequence([base, step, *own]).generate_state(1)[0]))
 
 
 def current_seed():
@@ -131,30 +138,34 @@ def set_seed(seed):
 class DeferredInterrupt:
     """A context in which the first Ctrl-C is only noted (`requested`), and the second is as ever.
 
-    With `active` False Ctrl-C is as ever; so it is outside the main thread, where Python lets nobody handle signals.
+    To processes that train together their launcher hands it on as SIGTERM, several times at once: it is noted, too, and
+    the launcher ends who takes too long. With `active` False all is as ever; so it is outside the main thread, where
+    Python lets nobody handle signals.
     """
 
     def __init__(self, active=True):
-        as_ever = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not ignored, say, as after "&"
-        self.active = active and as_ever and threading.current_thread() is threading.main_thread()
-        self.requested = False
+        self.requested, self.signals, self.before = False, [], {}
+        if active and threading.current_thread() is threading.main_thread():
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, say, as after "&"
+                self.signals.append(signal.SIGINT)
+            if machine.processes() > 1:
+                self.signals.append(signal.SIGTERM)
 
     def __enter__(self):
-        if self.active:
-            self.before = signal.signal(signal.SIGINT, self._note)
+        self.before = {number: signal.signal(number, self._note) for number in self.signals}
         return self
 
     def __exit__(self, *_):
-        if self.active:
-            signal.signal(signal.SIGINT, self.before)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
-    def _note(self, *_):
-        if self.requested:
+    def _note(self, number, _):
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
-        notice("Interrupted: finishing the step or the validation, and saving; once more stops at once.")
+        if not self.requested:
+            self.requested = True
+            notice("Interrupted: finishing the step or the validation, and saving; once more stops at once.")
 
-    def raise_if_requested(self):
-        """Make up for a Ctrl-C that was noted."""
-        if self.requested:
-            raise KeyboardInterrupt
+    def is_due(self, team=None):
+        """Whether to stop here: where a Ctrl-C was noted, if only by one of the `team` of `palm_cls.parallel`."""
+        return team.any(self.requested) if team else self.requested

@@ -11,7 +11,7 @@ import gc
 from collections import namedtuple
 from pathlib import Path
 
-from palm_cls import runs, runtime
+from palm_cls import machine, runs, runtime
 from palm_cls.checkpoint import load
 from palm_cls.messages import InputError
 from palm_cls.readers import readers_of
@@ -63,6 +63,7 @@ def train_seeds(
     `train_recipe` takes it, and each run has the numbers that `train_recipe` gives with its seed. Raises InputError for
     what is missing, before anything is moved or written.
     """
+    _require_one_process()
     output = Path(output or Path("output", name))
     recipe = find_recipe(name, **changes)
     _check_seeds(seeds)
@@ -92,6 +93,11 @@ def train_seeds(
         return _train_missing(output, content, passing)
 
 
+def _require_one_process():
+    if machine.processes() > 1:
+        raise InputError("runs with several seeds are made by one process; several can train with one --seed")
+
+
 def _check_seeds(seeds):
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds {list(seeds)}: expected one or more, each once")
@@ -115,6 +121,7 @@ def resume_seeds(output, seeds=None, device=None, cache=True, download=False, re
     images in another place) and save_every. visualdl: write scalars, too; None: where one of the runs did. Raises
     InputError, naming it, for a change of anything else.
     """
+    _require_one_process()
     content = {**BEFORE, **read_seeds(output)}
     if not {"seeds", *TAKEN} <= set(content):
         raise InputError(f"{output}: no runs with several seeds there to resume (no {SEEDS} of them in it)")

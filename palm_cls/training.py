@@ -53,6 +53,8 @@ def train(
 ):
     """Train `model` with the lesson's loop and print the lesson's lines; the defaults are the lesson's.
 
+    Where paddle's launcher has started several processes, they train it together: see `palm_cls.parallel`.
+
     model: a network that returns logits, float32 [N, num_classes]. train_loader, valid_loader: readers, as
     `data_loader` and `valid_data_loader` return them. epochs: passes over the training images. learning_rate: a number,
     or one of paddle.optimizer.lr whose rate follows from the number of the step alone. momentum: 0 is plain SGD.
@@ -65,8 +67,8 @@ def train(
 
     Returns a list with one dict an epoch: "epoch" from 0, "learning_rate", "train_loss" and "train_accuracy" (while
     training, over the epoch), "valid_loss" and "valid_accuracy" (after it), "valid_images"; all weighted by sample.
-    Raises RunError for a loss that is not finite, or another process in `output`; InputError for scalars without an
-    output or VisualDL. Ctrl-C finishes the step and saves.
+    Raises RunError for a loss that is not finite, another process in `output`, or a process missing in the team;
+    InputError for scalars without an output or VisualDL. Ctrl-C finishes the step and saves.
     """
     if visualdl and not output:
         raise InputError("the scalars for VisualDL go into the directory of the run; give its output, too")
@@ -75,34 +77,45 @@ def train(
     schedule = learning_rate if isinstance(learning_rate, paddle.optimizer.lr.LRScheduler) else None
     rate = schedule.base_lr if schedule else learning_rate
     settings.update({"epochs": epochs, "learning_rate": rate, "momentum": momentum, "weight_decay": weight_decay})
+    settings["processes"] = machine.processes()
+    before = _settings_of(output) if resume else {}
+    if resume:
+        _refuse_another_number(output, before.get("processes", 1))
     optimizer = _optimizer(model, learning_rate, momentum, weight_decay)
     progress = runs.Progress(seed=runtime.current_seed())
 
     def save(save_function):
-        if output:
+        if writes:
             save_function(output, progress, model, optimizer, train_loader)
+        if team:
+            team.meet()
 
     with contextlib.ExitStack() as stack:
-        if resume:
-            before = _settings_of(output)
+        team = stack.enter_context(_together(model, train_loader, valid_loader)) if machine.processes() > 1 else None
+        writes = bool(output) and machine.rank() == 0
+        if writes and resume:
             stack.enter_context(runs.lock_run(output))
             progress = runs.restore(output, model, optimizer, train_loader) or progress
             runs.write_settings(output, {**before, **settings, "epochs": max(epochs, progress.epoch)})
             notice(_resumed(output, progress, epochs, schedule))
-        elif output:
+        elif writes:
             stack.enter_context(runs.start_run(output, settings))
-        if output and not runs.checkpoints(output):
-            save(runs.save_checkpoint)  # from which it can begin again, whatever becomes of the weights it began from
-        scalars = stack.enter_context(contextlib.closing(Scalars(output, progress))) if visualdl else None
+        if writes and not runs.checkpoints(output):  # from which it can begin again, whatever becomes of its weights
+            runs.save_checkpoint(output, progress, model, optimizer, train_loader)
+        if team:
+            progress = team.begin(progress, optimizer, settings, output if resume else None)
+        scalars = stack.enter_context(contextlib.closing(Scalars(output, progress))) if visualdl and writes else None
         interrupt = stack.enter_context(runtime.DeferredInterrupt(bool(output)))
         print("start training ... ")
         while progress.epoch < epochs:
-            for _ in train_one_epoch(model, train_loader, optimizer, progress, log_every, scalars, schedule):
-                due = interrupt.requested or (save_every and progress.step % save_every == 0)
+            for _ in train_one_epoch(model, train_loader, optimizer, progress, log_every, scalars, schedule, team):
+                stop = interrupt.is_due(team)
+                due = stop or (save_every and progress.step % save_every == 0)
                 if due and hasattr(train_loader, "rest"):  # or the epoch could not be gone on with
                     save(runs.save_checkpoint)
-                interrupt.raise_if_requested()
-            predictions = predict_all(model, valid_loader)
+                if stop:
+                    raise KeyboardInterrupt
+            predictions = team.predict_all() if team else predict_all(model, valid_loader)
             valid = measures(predictions.logits, predictions.labels)
             tqdm.write(f"[validation] accuracy/loss: {valid['accuracy']}/{valid['loss']} {remark}".rstrip())
             _check_loss(valid["loss"], "validation ", train_loader, optimizer, progress)
@@ -110,8 +123,24 @@ def train(
             if scalars:  # before the checkpoint, from which a killed run would not come back to this AUC
                 scalars.epoch(progress.history[-1], predictions)
             save(runs.save_epoch)
-            interrupt.raise_if_requested()
+            if interrupt.is_due(team):
+                raise KeyboardInterrupt
     return progress.history
+
+
+def _together(model, train_loader, valid_loader):
+    from palm_cls.parallel import together  # which one process never needs
+
+    return together(model, train_loader, valid_loader)
+
+
+def _refuse_another_number(output, processes):
+    """Raise InputError unless as many processes train now as a run was begun with."""
+    if processes != machine.processes():
+        raise InputError(
+            f"{output}: begun with {processes} process{'es' if processes > 1 else ''}, not {machine.processes()}; "
+            "a run goes on only as it began. Give the launcher the same number"
+        )
 
 
 def _optimizer(model, learning_rate, momentum, weight_decay=0.0):
@@ -136,13 +165,14 @@ def _resumed(output, progress, epochs, schedule):
     return f"{output}: going on in epoch {progress.epoch} of {epochs}, after step {progress.step}."
 
 
-def train_one_epoch(model, loader, optimizer, progress, log_every=10, scalars=None, schedule=None):
+def train_one_epoch(model, loader, optimizer, progress, log_every=10, scalars=None, schedule=None, team=None):
     """Train on what `progress` leaves of its epoch: a generator that yields after each step, `progress` brought on.
 
     scalars: the Scalars that are told of each step whose loss is printed, or None. schedule: the optimizer's learning
-    rate where that changes, or None.
+    rate where that changes, or None. team: this and the other processes, see `palm_cls.parallel`, or None.
     """
-    model.train()
+    network = team.network if team else model
+    network.train()
     if hasattr(loader, "epoch"):  # from which, and the seed, varied images follow
         loader.seed, loader.epoch = progress.seed, progress.epoch
     batches = loader.rest(progress.batch) if progress.batch else loader()
@@ -151,8 +181,11 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10, scalars=No
             runtime.seed_step(progress.seed, progress.step)
             if schedule:
                 schedule.step(progress.step)
-            loss, logits = training_loss(model(paddle.to_tensor(imgs)), paddle.to_tensor(labels))
-            value = loss.item()
+            loss, logits = training_loss(network(paddle.to_tensor(imgs)), paddle.to_tensor(labels))
+            hits = int((predicted_classes(logits.detach()) == labels.flatten()).sum())
+            value, images = loss.item(), len(imgs)
+            if team:
+                loss, value, images, hits = team.step(loss, images, hits, progress.batch)
             _check_loss(value, "", loader, optimizer, progress)
             if progress.batch % log_every == 0:
                 tqdm.write(f"epoch: {progress.epoch}, batch_id: {progress.batch}, loss is: {value:.8g}")
@@ -162,10 +195,9 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10, scalars=No
             optimizer.step()
             optimizer.clear_grad(set_to_zero=machine.is_stock())  # no zeros to write, and none to add to
 
-            hits = int((predicted_classes(logits.detach()) == labels.flatten()).sum())
-            progress.end_step(len(imgs), hits, value)
+            progress.end_step(images, hits, value)
             bar.set_postfix_str(f"loss {value:.4f}", refresh=False)
-            bar.update(len(imgs))
+            bar.update(images)
             yield
 
 
@@ -271,6 +303,7 @@ def train_recipe(
         remark=dataset.remark,
         visualdl=visualdl,
     )
+    report = report and machine.rank() == 0
     written = _write_report(output, name, train_loader, valid_loader, len(history)) if report else None
     return TrainedRun(output, history, recipe, dataset, model, written)
 

@@ -10,7 +10,8 @@ sys.path.insert(
     0, os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 )  # the clone's palm_cls, before any installed one
 
-from palm_cls.messages import InputError, RunError, command_line  # noqa: E402  only now can it be found
+from palm_cls import machine  # noqa: E402  only now can they be found
+from palm_cls.messages import InputError, RunError, command_line  # noqa: E402
 
 SEEDS_LIMIT = 1000  # in a range; a slip of the finger should not fill the memory with numbers
 
@@ -104,6 +105,8 @@ def settle_runtime(options):
     threads, stock = options.pop("threads", None), options.pop("stock", False)
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
+    elif machine.processes() > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
+        del os.environ["OMP_NUM_THREADS"]  # nobody's wish: the launcher has imported paddle, which sets it
     if stock:
         os.environ["PALM_STOCK"] = "1"
 

@@ -5,7 +5,6 @@ python tools/train.py --model lenet
 
 import argparse
 import os
-import sys
 
 from _cli import (
     Parser,
@@ -22,6 +21,8 @@ from _cli import (
     tool_command,
 )
 
+from palm_cls import machine
+from palm_cls.messages import command_line, notice
 from palm_cls.zoo import RECIPES, format_recipes
 
 DEFAULT = "lenet"
@@ -45,7 +46,12 @@ def parse_args():
     )
     add("--skip-bad", action="store_true", help="pass over training images that do not decode, and tell their names")
     add("--epochs", type=positive_int, metavar="N", help="passes over the training images (default: the recipe's)")
-    add("--batch-size", type=positive_int, metavar="N", help="images in a step (default: the recipe's)")
+    add(
+        "--batch-size",
+        type=positive_int,
+        metavar="N",
+        help="images in a step, of all processes (default: the recipe's)",
+    )
     rate = "learning rate (default: the recipe's)"
     add("--lr", dest="learning_rate", type=positive_float, metavar="X", help=rate)
     add("--momentum", type=fraction, metavar="X", help="of the optimizer; 0 is plain SGD (default: the recipe's)")
@@ -104,8 +110,10 @@ def main():
         trained = (train_several if several else train_one)(output, resume, options)
     except KeyboardInterrupt:
         if resume or time_begun(output) != earlier:
-            print(f"Go on with: {tool_command('train', '--resume', output)}", file=sys.stderr)
+            notice(f"Go on with: {resume_command(output)}")
         raise
+    if machine.rank() > 0:
+        return 0  # process 0 tells
     if several:
         tell_several(trained)
     else:
@@ -129,6 +137,15 @@ def train_several(output, resume, options):
     if resume:
         return resume_seeds(output, **options)
     return train_seeds(**{"name": DEFAULT, **options}, output=output)
+
+
+def resume_command(output):
+    """The command line that goes on with a run, in as many processes."""
+    command = tool_command("train", "--resume", output)
+    if machine.processes() == 1:
+        return command
+    launcher = command_line("-m", "paddle.distributed.launch", "--nproc_per_node", machine.processes_here())
+    return command.replace("python", f"python {launcher}", 1)
 
 
 def time_begun(output):

@@ -25,7 +25,6 @@ import numpy as np
 from palm_cls import machine, runtime  # noqa: F401  settles the threads before paddle is imported
 import paddle
 import paddle.distributed as dist
-from paddle.base.core import create_or_get_global_tcp_store
 
 from palm_cls import runs
 from palm_cls.messages import InputError, RunError, excerpt
@@ -75,7 +74,8 @@ class Team:
     """
 
     def __init__(self, model, train_loader, valid_loader):
-        self.rank, self.processes, self.store = machine.rank(), machine.processes(), create_or_get_global_tcp_store()
+        self.rank, self.processes = machine.rank(), machine.processes()
+        self.store = paddle.base.core.create_or_get_global_tcp_store()
         self.model, self.train_loader, self.valid_loader = model, train_loader, valid_loader
         self.meet()
         self.network = _averaging(model)

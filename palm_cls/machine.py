@@ -1,8 +1,8 @@
 """What the processor and its memory can do, and how many processes share them. Imports neither paddle nor OpenCV.
 
 All is settled before either is imported. paddle as it comes computes on one thread, and on AMD takes an old path of the
-MKL library that it bundles. What the environment sets already is left as it is; `PALM_STOCK=1` in it (the tools'
-`--stock`) leaves everything as it comes.
+MKL library that it bundles. What the environment sets already is left as it is, but for the single thread that paddle's
+launcher leaves there; `PALM_STOCK=1` in it (the tools' `--stock`) leaves everything as it comes.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ def is_stock():
 
 def processes():
     """Number of processes that train together (see `palm_cls.parallel`), as paddle's launcher tells them; else 1."""
-    return int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
+    return int(os.environ.get("PADDLE_TRAINERS_NUM") or 1) if "PADDLE_TRAINER_ID" in os.environ else 1
 
 
 def rank():

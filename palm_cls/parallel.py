@@ -31,6 +31,7 @@ from palm_cls.messages import InputError, RunError, excerpt
 from palm_cls.readers import BatchReader
 from palm_cls.validation import Predictions, predict_all
 
+SETTINGS = ("epochs", "learning_rate", "momentum", "weight_decay", "save_every")
 STATISTICS = ("_mean", "_variance")  # how paddle names the running statistics of batch normalisation
 PATIENCE, PAUSE = 1800, 0.02  # seconds to wait for another process, and from one look for it to the next
 meetings = itertools.count()
@@ -69,35 +70,38 @@ def together(model, train_loader, valid_loader):
 class Team:
     """This process and the others: what they do together, all in the same order.
 
-    network: what computes in training, with gradients that are averaged over the processes. Where a process does not
-    come any more, all methods raise RunError.
+    network: what computes in training, once it has begun, with gradients that are averaged over the processes. Where a
+    process does not come any more, all methods raise RunError.
     """
 
     def __init__(self, model, train_loader, valid_loader):
         self.rank, self.processes = machine.rank(), machine.processes()
         self.store = paddle.base.core.create_or_get_global_tcp_store()
         self.model, self.train_loader, self.valid_loader = model, train_loader, valid_loader
-        self.meet()
-        self.network = _averaging(model)
 
     def begin(self, progress, optimizer, settings, directory=None):
         """Have all processes begin where process 0 does, once it is ready; returns their Progress.
 
         directory: of the run that process 0 has taken up again; the others do so now. Raises RunError where not all of
-        them have the same images, in the same order, and the same settings.
+        them have the same network, settings, and images in the same order.
         """
         self.meet()
         if directory and self.rank:
             progress = runs.take_up_last(directory, self.model, optimizer, self.train_loader) or progress
+        self.meet()  # who has had much to read comes late, and gloo does not wait
         loaders = self.train_loader, self.valid_loader
         self._require_same(
             {
-                "settings": [settings[name] for name in ("epochs", "learning_rate", "momentum", "weight_decay")],
+                "network": [[name, value.shape] for name, value in self.model.state_dict().items()],
+                "settings": [settings[name] for name in SETTINGS],
+                "augmentation": getattr(self.train_loader, "augmentation", None),
                 "seed": [progress.seed, random.getstate()],  # by the latter the images are shuffled
                 "images": [[loader.batch_size, loader.order, loader.labels] for loader in loaders],
                 "step": progress.step,
             }
         )
+        with _others():
+            self.network = _averaging(self.model)
         return progress
 
     def _require_same(self, content):
@@ -197,16 +201,21 @@ def _others():
 
 def _missing(reason):
     place = os.environ.get("PADDLE_LOG_DIR")
-    logs = f"What it told is in {place}{os.sep}workerlog.*. " if place else ""
+    logs = f"What it told is in {place}{os.sep}workerlog.*{_there()}. " if place else ""
     return (
         f"another of the {machine.processes()} processes has ended, or does not answer ({reason})\n"
         f"{logs}Checkpoints stay as they are: --resume goes on from the last."
     )
 
 
+def _there():
+    return " of its machine" if machine.processes() > machine.processes_here() else ""
+
+
 @ctypes.CFUNCTYPE(None)
 def _end_plainly():
-    print(f"{os.path.basename(sys.argv[0])}: {_missing('in the middle of a step')}", file=sys.stderr, flush=True)
+    told = _missing("in the middle of a step, unless paddle itself has failed")
+    print(f"{os.path.basename(sys.argv[0])}: {told}", file=sys.stderr, flush=True)
     os._exit(1)
 
 

@@ -164,7 +164,8 @@ class DeferredInterrupt:
             raise KeyboardInterrupt
         if not self.requested:
             self.requested = True
-            notice("Interrupted: finishing the step or the validation, and saving; once more stops at once.")
+            more = "; once more stops at once" if machine.processes() == 1 else ""  # or the launcher knows its time
+            notice(f"Interrupted: finishing the step or the validation, and saving{more}.")
 
     def is_due(self, team=None):
         """Whether to stop here: where a Ctrl-C was noted, if only by one of the `team` of `palm_cls.parallel`."""

@@ -77,7 +77,7 @@ def train(
     schedule = learning_rate if isinstance(learning_rate, paddle.optimizer.lr.LRScheduler) else None
     rate = schedule.base_lr if schedule else learning_rate
     settings.update({"epochs": epochs, "learning_rate": rate, "momentum": momentum, "weight_decay": weight_decay})
-    settings["processes"] = machine.processes()
+    settings.update({"save_every": save_every, "processes": machine.processes()})
     before = _settings_of(output) if resume else {}
     if resume:
         _refuse_another_number(output, before.get("processes", 1))

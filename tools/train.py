@@ -144,7 +144,9 @@ def resume_command(output):
     command = tool_command("train", "--resume", output)
     if machine.processes() == 1:
         return command
-    launcher = command_line("-m", "paddle.distributed.launch", "--nproc_per_node", machine.processes_here())
+    machines = machine.processes() // machine.processes_here()
+    several = ("--master", "HOST:PORT", "--nnodes", machines) if machines > 1 else ()  # to be given to each
+    launcher = command_line("-m", "paddle.distributed.launch", *several, "--nproc_per_node", machine.processes_here())
     return command.replace("python", f"python {launcher}", 1)
 
 

@@ -3,7 +3,6 @@
 The measures are those of `palm_cls.metrics`, each with the uncertainty that so many images leave.
 """
 
-import csv
 import json
 from collections import namedtuple
 from pathlib import Path
@@ -13,19 +12,20 @@ import numpy as np
 
 from palm_cls import metrics, runs
 from palm_cls.checkpoint import load, weights_file
-from palm_cls.files import replacing
-from palm_cls.messages import CAVEAT, InputError
+from palm_cls.exported import is_export
+from palm_cls.messages import CAVEAT, DEMO_WARNING, InputError, excerpt, notice
 from palm_cls.readers import valid_reader_of
-from palm_cls.records import EVALUATION
+from palm_cls.records import EVALUATION, read_settings, write_json, write_table
 from palm_cls.validation import measures, predict_all
 from palm_cls.zoo import RECIPES, build_model, find_recipe
 
 # model: name of the recipe, or None; weights: Path; data: directory of the images; demo: whether they are drawn;
-# listed: number of images in their table; predictions: Predictions; measures: dict; ten_crop: whether of ten views
+# listed: number of images in their table; predictions: Predictions; measures: dict; ten_crop: whether of ten views;
+# elsewhere: whether the run of the weights has other validation images
 Assessment = namedtuple(
     "Assessment",
-    ("model", "weights", "data", "demo", "listed", "predictions", "measures", "ten_crop"),
-    defaults=(False,),
+    ("model", "weights", "data", "demo", "listed", "predictions", "measures", "ten_crop", "elsewhere"),
+    defaults=(False, False),
 )
 
 
@@ -43,29 +43,37 @@ def assess(
     """Evaluate weights on the validation images, print the lesson's lines, and return an Assessment.
 
     weights: a run's directory (its best epoch) or a `.pdparams` file; name: the recipe, if the weights do not tell it;
-    data, device, cache, download: as for `train_recipe`; batch_size: images at a time; threshold: of the probability,
-    above which an image counts as positive, where there are two classes; ten_crop: average over ten views of each image
-    (see `palm_cls.readers.Reader`).
+    data: the images' directory, by default where the run of the weights had them, else as for `train_recipe`; device,
+    cache, download: as there; batch_size: images at a time; threshold: of the probability, above which an image counts
+    as positive, where there are two classes; ten_crop: average over ten views (see `palm_cls.readers.Reader`).
 
     Of what is returned, `measures` is the dictionary of `palm_cls.metrics.binary_measures`, with a 95% interval to
     every share and to the AUC, or of `class_measures` for more than two classes; `predictions` has the names, labels
     [N, 1] and logits float32 [N, num_classes] of the images. Raises InputError for what is missing or does not fit.
     """
+    if is_export(weights):
+        raise InputError(f"{weights}: exported; evaluate the weights that it was made from")
     weights = weights_file(weights)
-    name = name or runs.describe(weights).get("model")
+    about, settings = runs.describe(weights), read_settings(weights)
+    name = name or about.get("model")
     if not isinstance(name, str):
         raise InputError(f"{weights} does not tell its network; say which it is (--model)")
     recipe = find_recipe(name)
     refuse_threshold(name, threshold)
     runtime.choose_device(device)
-    loader, dataset = valid_reader_of(recipe, data, batch_size, cache, download, ten_crop)
+    loader, dataset = valid_reader_of(recipe, data or settings.get("data"), batch_size, cache, download, ten_crop)
+    elsewhere = settings.get("valid_sha256") not in (None, loader.fingerprint)
+    if elsewhere:
+        notice(f"{weights.parent}: its run has other validation images than {loader.directory}")
+    if about.get("demo") and not loader.about["demo"]:
+        notice(DEMO_WARNING)
     model = build_model(name)
     load(weights, model)
     print("start evaluation .......")
     found = assess_network(model, loader, weights, name, threshold)
     lesson = measures(found.predictions.logits, found.predictions.labels)
     print(f"loss={lesson['loss']}, acc={lesson['accuracy']} {dataset.remark}".rstrip())
-    return found
+    return found._replace(elsewhere=elsewhere)
 
 
 def assess_network(model, loader, weights, name=None, threshold=0.5):
@@ -120,11 +128,8 @@ def write_assessment(assessment, json_file, csv_file):
         "measures": assessment.measures,
         "images": rows,
     }
-    runs.write_json(content, json_file)
-    with replacing(csv_file) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_json(content, json_file)
+    write_table(rows, csv_file)
 
 
 def image_rows(assessment):
@@ -159,3 +164,16 @@ def threshold_from(json_file, sensitivity):
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{json_file}: not the {EVALUATION} of an evaluation ({error})") from error
     return metrics.threshold_for_sensitivity(labels, chances, sensitivity)
+
+
+def refuse_threshold_from(json_file, found):
+    """Raise InputError where the threshold is of another network, or was chosen on the very images of an Assessment."""
+    told = json.loads(Path(json_file).read_text(encoding="utf-8"))
+    if told.get("model") not in (None, found.model):
+        raise InputError(f"{json_file}: of {excerpt(told['model'])}, whose threshold tells nothing about {found.model}")
+    theirs = [(image.get("imgName"), image["Label"]) for image in told["images"]]
+    if theirs == list(zip(found.predictions.names, found.predictions.labels.flatten().tolist())):
+        raise InputError(
+            f"{json_file}: of these very images, and a threshold chosen on the images that it is measured on flatters; "
+            "take that of others"
+        )

@@ -13,6 +13,7 @@ import paddle
 import paddle.nn as nn
 
 from palm_cls.messages import InputError
+from palm_cls.models import evaluating
 
 COLOURS = cv2.COLORMAP_TURBO  # from dark blue at 0 by green to dark red at 1
 STRENGTH = 0.6  # share of the colour where the map is 1
@@ -71,18 +72,15 @@ def _find_layer(model, layer):
 @contextlib.contextmanager
 def _undisturbed(model):
     """For a while the network is in evaluation mode, and no parameter asks for a gradient; then all is as before."""
-    modes = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
     flags = [(parameter, parameter.stop_gradient) for parameter in model.parameters()]
-    model.eval()
     for parameter, _ in flags:
         parameter.stop_gradient = True  # the weights' gradients, 200 MB of them in AlexNet, are not even computed
     try:
-        yield
+        with evaluating(model):
+            yield
     finally:
         for parameter, flag in flags:
             parameter.stop_gradient = flag
-        for layer, mode in modes:
-            layer.training = mode
 
 
 def _forward(model, imgs, layer):

@@ -106,6 +106,8 @@ def weights_file(path):
     for candidate in (path / "best.pdparams" if path.is_dir() else path, Path(f"{path}.pdparams")):
         if candidate.is_file():
             return candidate
+    if runs_there := sorted(path.glob("seed-*/best.pdparams")):
+        raise InputError(f"{path}: runs with several seeds; give one of them, as {runs_there[0].parent}")
     raise InputError(f"{path}: no weights there; expected a run directory with best.pdparams, or a .pdparams file")
 
 

@@ -150,12 +150,12 @@ def compare_predictions(first, second):
     ]
     if all(column.dtype.kind == "f" for column in logits):
         difference = _interval(paired_auc_difference(labels[0], *logits))
-        lines.append(f"    AUC of {first.path} less AUC of {second.path}: {difference}")
+        lines.append(f"    AUC of {first.path} minus AUC of {second.path}: {difference}")
     return "\n".join(lines + list(filter(None, map(_not_of_the_best_epoch, (first, second), tables))))
 
 
 def _interval(difference):
-    if difference is None or None in difference.values():
+    if difference is None:
         return "undefined: only one class among the images"
     return "{value:+.4f} (95% interval {low:+.4f} to {high:+.4f}, paired bootstrap)".format(**difference)
 
@@ -166,7 +166,7 @@ def has_predictions(run):
 
 
 def read_predictions(directory):
-    """The predictions.csv that tools/evaluate.py wrote into a run: {image: (label, logit, predicted class)}.
+    """The predictions.csv that an evaluation or a report wrote into a run: {image: (label, logit, predicted class)}.
 
     label, predicted: int; logit: float, or None of a network with several. Raises InputError, naming the line, for what
     is no such table.
@@ -217,7 +217,7 @@ def _not_of_the_best_epoch(run, predictions):
         best = best_record(run.log)["valid_accuracy"]
         return (
             f"    Note: {Path(run.path, PREDICTIONS)} has an accuracy of {accuracy:.4f}, the best epoch of the run "
-            f"{best:.4f}: made before further training, or on other images?"
+            f"{best:.4f}: made before further training, at another threshold, or on other images?"
         )
     return ""
 

@@ -2,10 +2,8 @@
 
 import contextlib
 import hashlib
-import http.client
 import os
 import shutil
-import urllib.request
 from pathlib import Path
 
 from palm_cls.messages import RunError, notice
@@ -45,8 +43,8 @@ def new_directory(path):
     """
     path = Path(path)
     temporary = _temporary(path)
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         yield temporary
         for file in temporary.iterdir():
             _flush_to_disk(file)
@@ -90,6 +88,9 @@ def fetch(url, md5, path, most=100_000_000):
     md5: hexadecimal digits. Raises RunError where there is no network, no answer, or another file. (paddle's own
     download writes to the final name at once, waits without end, and does not tell what went wrong.)
     """
+    import http.client  # with urllib they take as long to import as all else here
+    import urllib.request
+
     notice(f"Fetching {url} ...")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:

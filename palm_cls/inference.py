@@ -15,6 +15,7 @@ import numpy as np
 import paddle
 
 from palm_cls.messages import excerpt, notice_once
+from palm_cls.models import evaluating
 
 WORTHWHILE = 100  # images from which converting takes less time than it saves; a fixed number, so that runs repeat
 TOLERANCE = 5e-5  # between the logits of both ways, relative to the largest where that is above 1
@@ -39,13 +40,8 @@ def logits_function(model, images):
             engine = (worthwhile and convert(model, imgs)) or functools.partial(predict, model)
         return engine(imgs)
 
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         yield logits_of
-    finally:
-        if was_training:
-            model.train()
 
 
 def predict(model, imgs):

@@ -5,6 +5,7 @@ MKL library that it bundles. What the environment sets already is left as it is,
 launcher leaves there; `PALM_STOCK=1` in it (the tools' `--stock`) leaves everything as it comes.
 """
 
+import contextlib
 import ctypes
 import os
 from pathlib import Path
@@ -45,6 +46,18 @@ def available_cores():
     on_linux = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if on_linux else os.cpu_count() or 1
     return max(1, min(cores, _cgroup_quota(cores)) // processes_here())
+
+
+@contextlib.contextmanager
+def own_threads():
+    """A pool of threads, one for each core; those who leave it early do not wait for what is not begun."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(available_cores())
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _cgroup_quota(unlimited):

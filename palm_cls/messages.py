@@ -22,6 +22,7 @@ class RunError(RuntimeError):
 
 
 CAVEAT = "This is a teaching model, not a medical device."  # with every result that somebody might take for advice
+DEMO_WARNING = "Its weights were trained on the demo set (drawn images): its predictions tell nothing about eyes."
 SHOWN = 300  # characters of a file's own words that a message repeats
 
 
@@ -29,6 +30,13 @@ def excerpt(text):
     """`text`, which a file may have chosen, as part of a message: one line, not long, without control characters."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(text)[: SHOWN + 1])
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
+def not_importable(package, error, install):
+    """The InputError for an optional package whose import raised `error`; install: what installs it."""
+    absent = isinstance(error, ModuleNotFoundError) and error.name == package
+    what = "is not installed" if absent else f"cannot be imported ({excerpt(error)})"
+    return InputError(f"{package} {what}: {install}")
 
 
 def notice(text):

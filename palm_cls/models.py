@@ -5,6 +5,7 @@ one image, [channels, height, width]. Weights start as in the course, which are 
 with variance 2 / fan-in, fully connected layers Xavier uniform, biases zero.
 """
 
+import contextlib
 from collections import namedtuple
 
 from palm_cls import runtime  # noqa: F401  settles the threads before paddle is imported
@@ -108,6 +109,18 @@ class AlexNet(nn.Layer):
         return self.fc3(x)
 
 
+@contextlib.contextmanager
+def evaluating(model):
+    """For a while a network is in evaluation mode; then each of its layers is in its own mode again."""
+    modes = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
 # name: str; output_shape: list of int with the batch first; weight_shape, bias_shape: list of int, or None
 LayerRow = namedtuple("LayerRow", ("name", "output_shape", "weight_shape", "bias_shape"))
 
@@ -130,14 +143,10 @@ def layer_table(model, batch_size=10):
         for name, layer in model.named_sublayers()
         if not layer.sublayers()
     ]
-    was_training = model.training
-    model.eval()
     try:
-        with paddle.no_grad():
+        with evaluating(model), paddle.no_grad():
             model(paddle.zeros([batch_size, *model.input_shape]))
     finally:
-        if was_training:
-            model.train()
         for hook in hooks:
             hook.remove()
     return rows

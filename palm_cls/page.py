@@ -17,9 +17,9 @@ from palm_cls.assessment import class_names
 from palm_cls.cam import grad_cam, overlay
 from palm_cls.exported import is_export
 from palm_cls.images import read_image, transform_img
-from palm_cls.messages import CAVEAT, InputError, RunError, excerpt, notice
+from palm_cls.messages import CAVEAT, DEMO_WARNING, InputError, RunError, excerpt, not_importable, notice
 from palm_cls.pictures import img_tag, thumbnail
-from palm_cls.prediction import DEMO_WARNING, predictions, trained_network
+from palm_cls.prediction import predictions, trained_network
 from palm_cls.readers import CLASSES
 
 GRADIO = "gradio>=6.31,<7"  # what pip is told to install; earlier ones fetch a script from elsewhere
@@ -85,9 +85,7 @@ def _import_gradio(folder):
         import gradio
         from gradio import route_utils
     except Exception as error:  # also a package that it needs and that does not fit
-        absent = isinstance(error, ModuleNotFoundError) and error.name == "gradio"
-        what = "is not installed" if absent else f"cannot be imported ({excerpt(error)})"
-        raise InputError(f"gradio {what}: {install}") from error
+        raise not_importable("gradio", error, install) from error
     if not [6, 31] <= [int(number) for number in gradio.__version__.split(".")[:2]] < [7]:
         raise InputError(f"gradio {gradio.__version__} is another one than this page is made for: {install}")
     route_utils.GradioUploadFile = _own_upload(route_utils.GradioUploadFile)

@@ -49,7 +49,7 @@ def together(model, train_loader, valid_loader):
         raise InputError("several processes train with readers as `data_loader` gives them; these are others")
     if train_loader.batch_size < machine.processes():
         raise InputError(
-            f"a batch of {train_loader.batch_size} images cannot be divided among {machine.processes()} processes; "
+            f"a batch of {train_loader.batch_size} cannot be divided among {machine.processes()} processes; "
             "give --batch-size, the number of images in a step of all of them"
         )
     with _others(), contextlib.redirect_stderr(io.StringIO()):  # where paddle lists its flags
@@ -201,7 +201,7 @@ def _others():
 
 def _missing(reason):
     place = os.environ.get("PADDLE_LOG_DIR")
-    logs = f"What it told is in {place}{os.sep}workerlog.*{_there()}. " if place else ""
+    logs = f"What it printed is in {place}{os.sep}workerlog.*{_there()}. " if place else ""
     return (
         f"another of the {machine.processes()} processes has ended, or does not answer ({reason})\n"
         f"{logs}Checkpoints stay as they are: --resume goes on from the last."
@@ -214,7 +214,7 @@ def _there():
 
 @ctypes.CFUNCTYPE(None)
 def _end_plainly():
-    told = _missing("in the middle of a step, unless paddle itself has failed")
+    told = _missing("noticed in the middle of a step")
     print(f"{os.path.basename(sys.argv[0])}: {told}", file=sys.stderr, flush=True)
     os._exit(1)
 

@@ -7,7 +7,6 @@ import io
 import json
 import os
 from collections import namedtuple
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -17,19 +16,17 @@ from palm_cls import machine, metrics
 from palm_cls.cam import grad_cam, overlay
 from palm_cls.checkpoint import load, weights_file
 from palm_cls.dataset import image_names, is_image
-from palm_cls.digits import SIDE
 from palm_cls.exported import exported_network, is_export
 from palm_cls.files import append_whole, replacing
-from palm_cls.images import INPUT, read_image, transform_img
+from palm_cls.images import read_image, transform_img
 from palm_cls.inference import logits_function
-from palm_cls.messages import CAVEAT, InputError, excerpt
-from palm_cls.readers import begun_ahead
+from palm_cls.messages import CAVEAT, DEMO_WARNING, InputError, excerpt
+from palm_cls.readers import ArrayReader, Reader, begun_ahead
 from palm_cls.runs import describe
 from palm_cls.zoo import RECIPES, build_model, find_recipe
 
 OVERLAY = ".cam.jpg"  # how the names of overlays end
 COLUMNS = ("imgName", "probability", "label", "error", "note")
-DEMO_WARNING = "Its weights were trained on the demo set (drawn images): its predictions tell nothing about eyes."
 
 # path: Path; probability: of class 1, float 0..1; label: 0 or 1; error: None, or why there is neither (str)
 Prediction = namedtuple("Prediction", ("path", "probability", "label", "error"))
@@ -120,8 +117,8 @@ def known_network(weights, name=None):
 def input_of(name):
     """The images that the network of a recipe takes, as `palm_cls.images.INPUT`."""
     recipe = find_recipe(name)
-    made = INPUT if recipe.data == "palm" else {"size": SIDE, "channels": "grey"}
-    return {**made, "range": list(recipe.pixel_range)}
+    reader = Reader if recipe.data == "palm" else ArrayReader
+    return {**reader.takes, "range": list(recipe.pixel_range)}
 
 
 def predictions(model, paths, batch_size=10, threshold=0.5):
@@ -161,11 +158,8 @@ def probabilities(logits):
 def _decoded(paths, batch_size):
     """Batches of (path, float32 [3, 224, 224] or None, None or error), decoded ahead by threads."""
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
-    pool = ThreadPoolExecutor(machine.available_cores())
-    try:
+    with machine.own_threads() as pool:
         yield from begun_ahead(_begin(batch, pool) for batch in batches)
-    finally:
-        pool.shutdown(cancel_futures=True)  # not left running by whoever stops early
 
 
 def _begin(paths, pool):

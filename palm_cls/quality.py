@@ -13,7 +13,6 @@ import math
 import os
 import re
 from collections import Counter, namedtuple
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,11 +180,8 @@ def _split(name, directory, rows, by_letter):
 
 def _inspect_all(paths):
     """{path: Photo}, read and decoded on all cores (OpenCV lets other threads run meanwhile)."""
-    pool = ThreadPoolExecutor(machine.available_cores())
-    try:
+    with machine.own_threads() as pool:  # Ctrl-C need not wait for all of them
         return dict(zip(paths, tqdm(pool.map(_inspect, paths), "images", len(paths), leave=False, disable=None)))
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C need not wait for the rest
 
 
 def _inspect(path):

@@ -16,8 +16,8 @@ import collections
 import contextlib
 import functools
 import hashlib
+import os
 import random
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +132,12 @@ class BatchReader:
         self.epoch += 1
 
     @property
+    def about(self):
+        """What weights trained on these batches must be fed with, and what they tell: see `palm_cls.runs.describe`."""
+        made = {**self.takes, "range": list(self.pixel_range)}
+        return {"input": made, "classes": self.classes, "demo": lies_in_demo_set(self.directory)}
+
+    @property
     def order(self):
         """Names of the images in the present order; can be set to another order of the same names."""
         return [self.name_of(sample) for sample in self.samples]
@@ -164,6 +170,7 @@ class Reader(BatchReader):
     views of each image, float32 [N, 10, 3, 224, 224].
     """
 
+    takes, classes = INPUT, CLASSES
     augmentation, seed, ten_crop = None, 0, False
 
     def __init__(self, directory, samples, batch_size, mode, cache=True):
@@ -175,7 +182,7 @@ class Reader(BatchReader):
         self._variations = {}  # by the name of the augmentation, made when first needed
 
     def name_of(self, sample):
-        return sample[0].name
+        return os.path.relpath(sample[0], self.directory)  # a table may list images of several folders
 
     def rest(self, batch):
         """The batches of the present order from number `batch` on."""
@@ -187,7 +194,9 @@ class Reader(BatchReader):
     @property
     def _side(self):
         """Pixels to which the images are resized first."""
-        return augment.PAPER_SIZE if self.ten_crop else augment.SIDES.get(self.augmentation, IMAGE_SIZE)
+        if self.ten_crop:
+            return augment.PAPER_SIZE
+        return augment.SIDES[self.augmentation] if self.augmentation else IMAGE_SIZE
 
     def _filler(self, pool, read):
         """The function (out, path) that fills in what the network takes of an image."""
@@ -241,15 +250,7 @@ class Reader(BatchReader):
                 cache = stack.enter_context(ImageCache(self.directory, side))
                 cache.tell(self.images)
                 read = functools.partial(cache.image, make=read)
-            pool = ThreadPoolExecutor(machine.available_cores())
-            stack.callback(pool.shutdown, cancel_futures=True)  # not left running by whoever leaves an epoch early
-            yield pool, read
-
-    @property
-    def about(self):
-        """What weights trained on these batches must be fed with, and what they tell: see `palm_cls.runs.describe`."""
-        made = {**INPUT, "range": list(self.pixel_range)}
-        return {"input": made, "classes": CLASSES, "demo": lies_in_demo_set(self.directory)}
+            yield stack.enter_context(machine.own_threads()), read
 
     @property
     def fingerprint(self):
@@ -277,6 +278,8 @@ class ArrayReader(BatchReader):
     An image's name is its number, in five digits ("00017").
     """
 
+    takes = {"size": SIDE, "channels": "grey"}
+
     def __init__(self, directory, pixels, labels, batch_size, classes, shuffle=False):
         """directory: where they are from; pixels: uint8 [images, height, width]; labels: int64 [images, 1].
 
@@ -294,12 +297,6 @@ class ArrayReader(BatchReader):
         table = scale_table(self.pixel_range)
         for chosen in self._parts(batch):
             yield scale_grey(self._pixels[chosen], table), self._labels[chosen]
-
-    @property
-    def about(self):
-        """What weights trained on these batches must be fed with, and what they tell: see `palm_cls.runs.describe`."""
-        made = {"size": SIDE, "channels": "grey", "range": list(self.pixel_range)}
-        return {"input": made, "classes": self.classes, "demo": False}
 
     @functools.cached_property
     def fingerprint(self):

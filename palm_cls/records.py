@@ -15,7 +15,7 @@ from palm_cls.messages import InputError
 SETTINGS = "settings.json"
 LOG = "log.csv"
 SEEDS = "seeds.json"
-EVALUATION, PREDICTIONS = "evaluation.json", "predictions.csv"  # what tools/evaluate.py writes
+EVALUATION, PREDICTIONS = "evaluation.json", "predictions.csv"  # what an evaluation or a report writes
 REPORT, FIGURES = "report.html", "figures"
 LOGGED = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")  # what a log must tell of every epoch
 
@@ -60,6 +60,14 @@ def write_json(content, path):
     """Write `content` as indented JSON, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_table(rows, path):
+    """Write dicts that have the same keys as CSV with a heading, whole or not at all."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read_log(directory):

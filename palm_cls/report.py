@@ -50,9 +50,9 @@ def report_run(directory, data=None, device=None, cache=True, threshold=0.5):
     that are not those of the run.
     """
     settings = read_settings(directory) if Path(directory).is_dir() else {}
-    if not set(settings) >= OF_RECIPE:
-        raise InputError(f"{directory}: no run of a recipe there; train one, or give the directory of one")
     weights_file(directory)  # raises where no epoch is finished
+    if not set(settings) >= OF_RECIPE:
+        raise InputError(f"{directory}: no run of a recipe; what was trained otherwise takes palm_cls.write_report")
     name = settings["model"]
     recipe = find_recipe(name, batch_size=settings["batch_size"])
     refuse_threshold(name, threshold)
@@ -157,7 +157,7 @@ def _head(facts, name):
 validation images.</p>
 {warning}<div class=tiles>
 {shown}</div>
-<p class=soft>Below each number stands its 95% interval: where it might as well lie, with no more images than
+<p class=soft>Below each number stands its 95% interval: where the true value may lie, with no more images than
 these.{optimistic}</p>
 """
 
@@ -244,7 +244,7 @@ MEANING = {
     "auc": "how often a positive image ranks above a negative one",
     "average_precision": "area under the precision-recall curve",
     "sensitivity": "of the positives, those found",
-    "specificity": "of the negatives, those left in peace",
+    "specificity": "of the negatives, those called negative",
     "ppv": "of those called positive, the positives",
     "npv": "of those called negative, the negatives",
     "brier": "mean squared error of the probability; 0 is best",
@@ -318,13 +318,14 @@ def _mistakes(facts):
     rows.sort(key=_confidence, reverse=True)
     maps = [_heat_map(facts, row) for row in rows[:MISTAKES]]
     shown = "".join(_mistake(facts, row, heat) for row, heat in zip(rows, maps))
-    which = f"The {MISTAKES} of them" if len(rows) > MISTAKES else "All of them, those"
+    which = f"These are the {MISTAKES} that" if len(rows) > MISTAKES else "Those that"
+    first = " come first" if len(rows) <= MISTAKES else ""
     beside = (
         " Beside each stands the same with its heat map (Grad-CAM): red is where the network found what speaks for its"
     )
     beside = f"{beside}\nwrong answer." if any(heat is not None for heat in maps) else ""
     return f"""<h2>Where it is wrong</h2>
-<p>On {len(rows)} of {facts.found.measures["images"]} images. {which} of which it was most sure come first.{beside}</p>
+<p>On {len(rows)} of {facts.found.measures["images"]} images. {which} it was most sure of{first}.{beside}</p>
 <div class=pairs>
 {shown}</div>
 """

@@ -14,7 +14,6 @@ A checkpoint counts only as a whole: its .json is written last, and no file that
 """
 
 import contextlib
-import csv
 import hashlib
 import json
 import os
@@ -30,9 +29,18 @@ from palm_cls import runtime  # noqa: F401  settles the threads before paddle is
 import paddle
 
 from palm_cls.checkpoint import load, read_about, save, verify
-from palm_cls.files import replacing
 from palm_cls.messages import InputError, RunError, notice
-from palm_cls.records import LOG, SEEDS, SETTINGS, best_record, read_seeds, read_settings, seed_directory, write_json
+from palm_cls.records import (
+    LOG,
+    SEEDS,
+    SETTINGS,
+    best_record,
+    read_seeds,
+    read_settings,
+    seed_directory,
+    write_json,
+    write_table,
+)
 
 ABOUT = ("model", "input", "classes", "demo")  # settings without which weights cannot be used, or not understood
 LOCK = ".lock"
@@ -189,7 +197,7 @@ def _write_results(directory, progress, model):
     if progress.batch == 0 and progress.history:
         if best_record(progress.history) is progress.history[-1]:
             save(directory / "best", model, about=_about(directory))
-        _write_log(directory, progress.history)
+        write_table(progress.history, directory / LOG)
 
 
 def _require_finite(progress, model, optimizer):
@@ -199,13 +207,6 @@ def _require_finite(progress, model, optimizer):
             f"weights or velocities are not finite after step {progress.step}, learning rate {optimizer.get_lr()}\n"
             "Checkpoints from before this stay as they are; begin a new run with a smaller learning rate."
         )
-
-
-def _write_log(directory, history):
-    with replacing(directory / LOG) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[-1]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
 
 
 def restore(directory, model, optimizer, loader):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from palm_cls import metrics
 from palm_cls.files import append_whole
-from palm_cls.messages import InputError, excerpt, notice
+from palm_cls.messages import InputError, excerpt, not_importable, notice
 from palm_cls.records import LOGGED
 
 FOLDER = "visualdl"  # in the run's directory; where it is, the run goes on with its scalars
@@ -59,9 +59,7 @@ def visualdl_messages():
             from visualdl.component.base_component import meta_data, scalar
             from visualdl.proto.record_pb2 import Record
     except Exception as error:  # also a protobuf too old for it, a home directory that it cannot write to, ...
-        absent = isinstance(error, ModuleNotFoundError) and error.name == "visualdl"
-        what = "is not installed" if absent else f"cannot be imported ({excerpt(error)})"
-        raise InputError(f"visualdl {what}: python -m pip install visualdl") from error
+        raise not_importable("visualdl", error, "python -m pip install visualdl") from error
     return scalar, meta_data, Record
 
 

@@ -11,28 +11,17 @@ import gc
 from collections import namedtuple
 from pathlib import Path
 
-from palm_cls import machine, runs, runtime
+from palm_cls import machine, runs, runtime, training
 from palm_cls.checkpoint import load
 from palm_cls.messages import InputError
 from palm_cls.readers import readers_of
 from palm_cls.records import SEEDS, read_seeds, read_settings, seed_directory, write_json
 from palm_cls.scalars import scalars_wanted
 from palm_cls.training import BEFORE, absolute, fixed_of, refuse_changes, resume_recipe, train_recipe
-from palm_cls.zoo import build_model, find_recipe
+from palm_cls.zoo import CHANGEABLE, build_model, find_recipe
 
 # What a directory goes on with as it began; another learning rate would hold for some seeds and not for others.
-FIXED = (
-    "name",
-    "train_csv",
-    "skip_bad",
-    "weights",
-    "pretrained",
-    "batch_size",
-    "learning_rate",
-    "momentum",
-    "shuffle",
-    "augmentation",
-)
+FIXED = ("name", "learning_rate", *(key for key in training.FIXED if key != "seed"))
 TAKEN = (*FIXED, "data", "epochs", "save_every")
 
 # output: Path of the directory; histories: {seed: what `train` returns}; recipe: the Recipe; dataset: the Dataset or
@@ -81,12 +70,7 @@ def train_seeds(
         "weights": absolute(weights),
         "pretrained": pretrained,
         "save_every": save_every,
-        "epochs": recipe.epochs,
-        "batch_size": recipe.batch_size,
-        "learning_rate": recipe.learning_rate,
-        "momentum": recipe.momentum,
-        "shuffle": recipe.shuffle,
-        "augmentation": recipe.augmentation,
+        **{key: getattr(recipe, key) for key in CHANGEABLE},
     }
     with runs.start_seeds(output, content):
         passing = {"device": device, "cache": cache, "download": download, "report": report, "visualdl": visualdl}
@@ -95,7 +79,7 @@ def train_seeds(
 
 def _require_one_process():
     if machine.processes() > 1:
-        raise InputError("runs with several seeds are made by one process; several can train with one --seed")
+        raise InputError("--seeds is for one process; several train with one --seed")
 
 
 def _check_seeds(seeds):
@@ -126,6 +110,7 @@ def resume_seeds(output, seeds=None, device=None, cache=True, download=False, re
     if not {"seeds", *TAKEN} <= set(content):
         raise InputError(f"{output}: no runs with several seeds there to resume (no {SEEDS} of them in it)")
     seeds = content["seeds"] if seeds is None else list(seeds)
+    _check_seeds(seeds)
     if missing := [seed for seed in content["seeds"] if seed not in seeds]:
         raise InputError(
             f"{output}: begun with seed {missing[0]}, too; --seeds can only add to those it was begun with"

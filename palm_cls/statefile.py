@@ -37,7 +37,7 @@ def read_state(path):
     except OSError:
         raise
     except Exception as error:  # damaged and hostile files raise whatever the machinery below comes upon
-        reason = excerpt(error) or type(error).__name__
+        reason = excerpt(error) if " " in str(error) else "no state dictionary"  # which of an opcode says 8
         raise InputError(f"{path}: not a checkpoint that can be read ({reason})") from error
 
 

@@ -17,7 +17,7 @@ from palm_cls.messages import InputError, RunError, notice
 from palm_cls.readers import readers_of
 from palm_cls.scalars import Scalars, scalars_wanted
 from palm_cls.validation import measures, predict_all, predicted_classes, training_loss
-from palm_cls.zoo import build_model, find_recipe
+from palm_cls.zoo import CHANGEABLE, build_model, find_recipe
 
 # What a run that goes on must not change (`fixed_of` a recipe), and all that it takes from its settings.
 FIXED = ("train_csv", "skip_bad", "seed", "weights", "pretrained", "batch_size", "momentum", "shuffle", "augmentation")
@@ -63,21 +63,28 @@ def train(
     from one checkpoint to the next, besides those after every epoch. resume: go on with the run in `output`, as if it
     had never stopped; `model` then takes its weights from there. settings: what else settings.json should tell, {name:
     value}. remark: text after every result. visualdl: write scalars, too (see `palm_cls.scalars`); None: where a run
-    that goes on did. A parameter that has no part in a step is left as it is by it.
+    that goes on did. A parameter that has no part in a step is left as it is by it, unless paddle runs as it comes.
 
     Returns a list with one dict an epoch: "epoch" from 0, "learning_rate", "train_loss" and "train_accuracy" (while
     training, over the epoch), "valid_loss" and "valid_accuracy" (after it), "valid_images"; all weighted by sample.
     Raises RunError for a loss that is not finite, another process in `output`, or a process missing in the team;
-    InputError for scalars without an output or VisualDL. Ctrl-C finishes the step and saves.
+    InputError for scalars without an output or VisualDL, and where there is no run to resume. With an output, Ctrl-C
+    finishes the step and saves.
     """
     if visualdl and not output:
         raise InputError("the scalars for VisualDL go into the directory of the run; give its output, too")
     visualdl = scalars_wanted(visualdl, [output] if resume and output else [])
-    settings = {**getattr(train_loader, "about", {}), **(settings or {})}
     schedule = learning_rate if isinstance(learning_rate, paddle.optimizer.lr.LRScheduler) else None
-    rate = schedule.base_lr if schedule else learning_rate
-    settings.update({"epochs": epochs, "learning_rate": rate, "momentum": momentum, "weight_decay": weight_decay})
-    settings.update({"save_every": save_every, "processes": machine.processes()})
+    settings = {
+        **getattr(train_loader, "about", {}),
+        **(settings or {}),
+        "epochs": epochs,
+        "learning_rate": schedule.base_lr if schedule else learning_rate,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "save_every": save_every,
+        "processes": machine.processes(),
+    }
     before = _settings_of(output) if resume else {}
     if resume:
         _refuse_another_number(output, before.get("processes", 1))
@@ -139,11 +146,11 @@ def _refuse_another_number(output, processes):
     if processes != machine.processes():
         raise InputError(
             f"{output}: begun with {processes} process{'es' if processes > 1 else ''}, not {machine.processes()}; "
-            "a run goes on only as it began. Give the launcher the same number"
+            "a run goes on only as it began. To start several: python -m paddle.distributed.launch --nproc_per_node N"
         )
 
 
-def _optimizer(model, learning_rate, momentum, weight_decay=0.0):
+def _optimizer(model, learning_rate, momentum, weight_decay):
     common = {"parameters": model.parameters(), "weight_decay": weight_decay or None}
     if momentum:
         return paddle.optimizer.Momentum(learning_rate, momentum, **common)
@@ -161,8 +168,8 @@ def _settings_of(output):
 def _resumed(output, progress, epochs, schedule):
     if progress.epoch >= epochs:
         more = "" if schedule else "; more of them (--epochs) extend it"
-        return f"{output}: finished, with {progress.epoch} epochs{more}."
-    return f"{output}: going on in epoch {progress.epoch} of {epochs}, after step {progress.step}."
+        return f"{output}: finished, with {progress.epoch} epoch{'s' if progress.epoch > 1 else ''}{more}."
+    return f"{output}: {progress.epoch} of {epochs} epochs done; going on after step {progress.step}."
 
 
 def train_one_epoch(model, loader, optimizer, progress, log_every=10, scalars=None, schedule=None, team=None):
@@ -273,14 +280,11 @@ def train_recipe(
         "valid_images": valid_loader.images,
         "train_sha256": train_loader.fingerprint,
         "valid_sha256": valid_loader.fingerprint,
-        "batch_size": recipe.batch_size,
-        "shuffle": recipe.shuffle,
-        "augmentation": recipe.augmentation,
+        **{key: getattr(recipe, key) for key in CHANGEABLE},
         "schedule": recipe.schedule,
         "seed": seed,
         "weights": absolute(weights),
         "pretrained": pretrained,
-        "save_every": save_every,
         "device": device,
         "threads": runtime.threads(),
         "stock": machine.is_stock(),
@@ -316,7 +320,7 @@ def _learning_rate(recipe, steps):
 
 
 def _cosine(step, steps):
-    """Factor of the learning rate in a step, from 0 on: rising over the first tenth, then half a cosine down to 0."""
+    """Factor of the learning rate in a step, from 0: half a cosine from 1 to 0, times a rise over the first tenth."""
     return min(1, (step + 1) / (0.1 * steps)) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
@@ -386,8 +390,10 @@ def _tell_changes(taken, changes, output):
 
 def _compare_with_the_beginning(output, settings, train_loader, valid_loader):
     """Refuse other images than the run in `output` began with; tell what else is not as it was."""
-    before = _settings_of(output)
+    before = {**BEFORE, **_settings_of(output)}
+    _refuse_another_number(output, before.get("processes", 1))
     runs.refuse_other_images(output, before, train_loader, valid_loader)
+    refuse_changes(output, before, settings, ("model", *fixed_of(FIXED, settings["model"])))
     was = {**before.get("versions", {}), **{name: before.get(name) for name in ("threads", "device", "stock")}}
     now = {**runs.versions(), **{name: settings[name] for name in ("threads", "device", "stock")}}
     changed = [f"{name} {was.get(name)}, now {value}" for name, value in now.items() if was.get(name) != value]

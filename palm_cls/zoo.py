@@ -27,14 +27,9 @@ Recipe = namedtuple(
     ),
     defaults=("palm", (-1.0, 1.0), None, 0.001, 0.9, 0.0, "constant", 10, 5, True, 10, ""),
 )
-CHANGEABLE = (
-    "learning_rate",
-    "momentum",
-    "batch_size",
-    "epochs",
-    "shuffle",
-    "augmentation",
-)  # for one run, by whoever starts it
+# for one run, by whoever starts it
+CHANGEABLE = ("learning_rate", "momentum", "batch_size", "epochs", "shuffle", "augmentation")
+AUGMENTATIONS = ("lesson", "paper", "strong")  # see palm_cls.augment
 
 RECIPES = {
     "lenet": Recipe(
@@ -100,7 +95,10 @@ def find_recipe(name, **changes):
         raise InputError(f"model {name!r} is none of {', '.join(RECIPES)}")
     if unknown := sorted(set(changes) - set(CHANGEABLE)):
         raise TypeError(f"of a recipe {', '.join(CHANGEABLE)} can be changed, not {', '.join(unknown)}")
-    return RECIPES[name]._replace(**changes)
+    recipe = RECIPES[name]._replace(**changes)
+    if recipe.augmentation not in (None, *AUGMENTATIONS):
+        raise InputError(f"augmentation {recipe.augmentation!r} is none of {', '.join(AUGMENTATIONS)}")
+    return recipe
 
 
 def build_model(name, pretrained=False):

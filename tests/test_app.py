@@ -26,9 +26,9 @@ from palm_cls import page, runtime
 from palm_cls.cam import grad_cam, overlay
 from palm_cls.checkpoint import save
 from palm_cls.images import read_image, transform_img
-from palm_cls.messages import CAVEAT, InputError
+from palm_cls.messages import CAVEAT, DEMO_WARNING, InputError
 from palm_cls.pictures import thumbnail
-from palm_cls.prediction import DEMO_WARNING, predictions
+from palm_cls.prediction import predictions
 from palm_cls.readers import CLASSES
 from palm_cls.zoo import build_model
 

@@ -1,13 +1,20 @@
 import csv
 import json
+import shutil
+from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny  # noqa: F401  the recipe
+from conftest import PROJECT
 
-from palm_cls.assessment import Assessment, all_measures, image_rows, threshold_from
+from palm_cls.assessment import Assessment, all_measures, assess, image_rows, refuse_threshold_from, threshold_from
 from palm_cls.checkpoint import save
-from palm_cls.messages import InputError
+from palm_cls.dataset import DEMO_MARK
+from palm_cls.messages import DEMO_WARNING, InputError
 from palm_cls.runtime import set_seed
+from palm_cls.training import train_recipe
 from palm_cls.validation import Predictions
 from palm_cls.zoo import build_model
 
@@ -56,10 +63,50 @@ def test_the_threshold_of_another_evaluation(tool, small_demo, weights, tmp_path
     first = tmp_path / "first.json"
     evaluate(tool, small_demo, weights, "--json", first, "--csv", tmp_path / "first.csv")
     again = ("--sensitivity", 0.8, "--threshold-from", first, "--json", tmp_path / "second.json")
+    done = tool("evaluate", "--weights", weights, "--model", "lenet-relu", "--data", small_demo, *again)
+    assert (done.returncode, (tmp_path / "second.json").exists()) == (2, False)
+    assert done.stderr.splitlines()[-1].startswith(f"evaluate.py: {first}: of these very images, and a threshold")
+    told = json.loads(first.read_text())
+    first.write_text(json.dumps({**told, "images": told["images"][1:]}))  # as if there were others
     evaluate(tool, small_demo, weights, *again, "--csv", tmp_path / "second.csv")
     measures = json.loads((tmp_path / "second.json").read_text())["measures"]
     assert measures["threshold"] == threshold_from(first, 0.8) != 0.5
     assert measures["sensitivity"]["value"] >= 0.8
+
+
+def test_a_run_is_evaluated_on_its_own_images_and_keeps_that(tool, small_demo, tmp_path, monkeypatch, capsys):
+    run, other = tmp_path / "run", tmp_path / "other"
+    train_recipe("tiny", data=small_demo, output=run, epochs=1)
+    shutil.copytree(small_demo, other)
+    (other / DEMO_MARK).unlink()
+    with (other / "PALM-Validation400" / "V0001.jpg").open("ab") as file:
+        file.write(b"another size")
+    monkeypatch.setenv("PALM_DATA", str(other))
+    found = assess(run)
+    assert (Path(found.data).parent, found.elsewhere) == (small_demo, False)
+    capsys.readouterr()
+    found = assess(run, data=other)
+    assert found.elsewhere
+    told = capsys.readouterr().err.splitlines()
+    assert {f"{run}: its run has other validation images than {other / 'PALM-Validation400'}", DEMO_WARNING} < set(told)
+    monkeypatch.syspath_prepend(PROJECT / "tools")
+    from evaluate import files_to_write
+
+    asked = Namespace(json=None, csv=None)
+    names = ("evaluation.json", "predictions.csv")
+    assert files_to_write(asked, found) == tuple(str(run / f"PALM-Validation400.{name}") for name in names)
+    assert files_to_write(asked, found._replace(elsewhere=False)) == tuple(str(run / name) for name in names)
+    assert files_to_write(asked, found._replace(weights=run / "a.b.pdparams", elsewhere=False)) == tuple(
+        str(run / f"a.b.{name}") for name in names
+    )
+
+
+def test_what_cannot_be_evaluated_is_told_apart(tmp_path):
+    (tmp_path / "runs" / "seed-3").mkdir(parents=True)
+    (tmp_path / "runs" / "seed-3" / "best.pdparams").touch()
+    for path, told in {"runs": "runs with several seeds; give one of them, as .*seed-3$", "a.onnx": "exported"}.items():
+        with pytest.raises(InputError, match=told):
+            assess(tmp_path / path)
 
 
 def test_what_no_threshold_can_be_taken_from(tmp_path):
@@ -69,6 +116,13 @@ def test_what_no_threshold_can_be_taken_from(tmp_path):
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(InputError, match=r"bad\.json: not the evaluation\.json"):
             threshold_from(tmp_path / "bad.json", 0.9)
+
+
+def test_a_threshold_of_another_network_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text('{"model": "lenet", "images": []}')
+    found = Assessment("alexnet", None, None, False, 0, Predictions([], np.zeros((0, 1)), np.zeros((0, 1))), {})
+    with pytest.raises(InputError, match=r"a\.json: of lenet, whose threshold tells nothing about alexnet"):
+        refuse_threshold_from(tmp_path / "a.json", found)
 
 
 @pytest.mark.parametrize(

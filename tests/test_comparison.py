@@ -127,7 +127,7 @@ def test_two_runs_on_the_same_images(two):
     lines = compare_predictions(first, second).splitlines()
     assert lines[0].startswith("The two runs on the same 4 images")
     assert lines[1].endswith(f"only {first.path} is right on 2, only {second.path} on 1: p = 1")
-    assert lines[2].startswith(f"    AUC of {first.path} less AUC of {second.path}: +0.5000 (95% interval ")
+    assert lines[2].startswith(f"    AUC of {first.path} minus AUC of {second.path}: +0.5000 (95% interval ")
     assert len(lines) == 3
     back = compare_predictions(second, first).splitlines()
     assert back[1].endswith(f"only {second.path} is right on 1, only {first.path} on 2: p = 1")

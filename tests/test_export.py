@@ -22,8 +22,8 @@ from palm_cls.checkpoint import load, save
 from palm_cls.export import CONVERTER, export_network
 from palm_cls.exported import IS_PADDLE_2
 from palm_cls.inference import TOLERANCE
-from palm_cls.messages import CAVEAT, InputError, RunError
-from palm_cls.prediction import DEMO_WARNING, find_images, predictions, trained_network
+from palm_cls.messages import CAVEAT, DEMO_WARNING, InputError, RunError
+from palm_cls.prediction import find_images, predictions, trained_network
 from palm_cls.zoo import RECIPES, build_model, find_recipe
 
 needs_onnx = pytest.mark.skipif(

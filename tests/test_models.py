@@ -4,7 +4,16 @@ import pytest
 import recipes
 
 from palm_cls import runtime
-from palm_cls.models import AlexNet, Conv2D, LeNet, format_summary, head_layers, layer_table, parameter_count
+from palm_cls.models import (
+    AlexNet,
+    Conv2D,
+    LeNet,
+    evaluating,
+    format_summary,
+    head_layers,
+    layer_table,
+    parameter_count,
+)
 
 # The original, layer by layer: output shape of 10 images, weight shape, bias shape.
 LENET = """
@@ -59,6 +68,14 @@ def test_lenet_on_digits():
         [64],
     ]
     assert LeNet(num_classes=10, in_channels=3, image_size=28)(paddle.zeros([2, 3, 28, 28])).shape == [2, 10]
+
+
+def test_a_frozen_layer_stays_frozen():
+    model = paddle.nn.Sequential(paddle.nn.BatchNorm1D(3), paddle.nn.Linear(3, 1))
+    model[0].eval()
+    with evaluating(model):
+        assert not model.training
+    assert [model.training, model[0].training, model[1].training] == [True, False, True]
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -74,7 +74,7 @@ def test_a_run_that_goes_on_is_as_if_it_had_never_stopped(made):
 
 def test_a_signal_to_one_process_stops_all_after_the_same_step(made):
     assert f"last-0001-{team.STEP:08d}.json" in json.loads((made / "stopped.json").read_text())
-    assert f"{made / 'stopped'}: going on in epoch 1 of 2, after step {team.STEP}." in log(made, 0)
+    assert f"{made / 'stopped'}: 1 of 2 epochs done; going on after step {team.STEP}." in log(made, 0)
 
 
 def test_only_the_first_process_tells(made):
@@ -102,11 +102,13 @@ def test_a_process_that_is_killed_ends_the_other_with_a_message(function, tmp_pa
     assert done.returncode != 0
     told = log(tmp_path, 0)
     assert re.search("another of the 2 processes has ended, or does not answer", told[-2])
-    assert told[-1].startswith(f"What it told is in {tmp_path / 'log' / 'workerlog.*'}. Checkpoints stay as they are")
+    assert told[-1].startswith(
+        f"What it printed is in {tmp_path / 'log' / 'workerlog.*'}. Checkpoints stay as they are"
+    )
     assert not [line for line in told if re.search("terminate called|Interrupted", line)]
     done = finished(launched(tmp_path, "tests/team.py", "resumed", tmp_path))
     assert done.returncode == 0, done.stdout
-    assert "going on in epoch 1 of 2, after step 4." in done.stdout
+    assert "1 of 2 epochs done; going on after step 4." in done.stdout
 
 
 @pytest.mark.slow
@@ -150,7 +152,7 @@ def test_what_one_process_alone_or_another_number_cannot_do(trained, tool):
     assert "begun with 2 processes, not 1" in done.stderr
     done = finished(launched(directory, "tools/train.py", "--data", "demo", "--seeds", "0-1"))
     assert done.returncode != 0  # of whichever process the launcher tells
-    assert "train.py: runs with several seeds are made by one process" in done.stdout
+    assert "train.py: --seeds is for one process" in done.stdout
     assert not (directory / "output").exists()
 
 
@@ -244,11 +246,11 @@ def test_what_several_processes_cannot_do(second_of_three, tmp_path, capsys):
     with pytest.raises(InputError, match="the launcher's --devices tells the GPUs"):
         runtime.choose_device("gpu:1")
     for several in (lambda: seeds.train_seeds("lenet", [0, 1]), lambda: seeds.resume_seeds(tmp_path)):
-        with pytest.raises(InputError, match="several seeds are made by one process"):
+        with pytest.raises(InputError, match="--seeds is for one process"):
             several()
     with pytest.raises(InputError, match="readers as `data_loader` gives them"):
         train(network(), reader([4]), reader([4]))
     loader = small_reader("train")
     loader.batch_size = 2
-    with pytest.raises(InputError, match="a batch of 2 images cannot be divided among 3 processes"):
+    with pytest.raises(InputError, match="a batch of 2 cannot be divided among 3 processes"):
         train(network(), loader, small_reader("valid"))

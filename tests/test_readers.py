@@ -54,6 +54,19 @@ def test_a_table_decides_order_and_labels(images, tmp_path):
     assert labels.tolist() == [[0], [1], [1]]
 
 
+def test_images_of_one_name_in_two_folders_are_told_apart(images, tmp_path):
+    for folder, grey in (("a", 10), ("b", 60)):
+        (images / folder).mkdir()
+        write_image(images / folder / "1.png", grey)
+    (tmp_path / "own.csv").write_text("imgName,Label\nb/1.png,0\na/1.png,1\n", encoding="utf-8")
+    reader = valid_data_loader(images, tmp_path / "own.csv")
+    reader.order = list(reversed(reader.order))
+    ((imgs, labels),) = reader()
+    np.testing.assert_allclose((imgs[:, 0, 0, 0] + 1) * 127.5, [10, 60], atol=1e-3)
+    assert labels.tolist() == [[1], [0]]
+    assert [int(reader.photo(name).mean()) for name in reader.order] == [10, 60]
+
+
 def test_an_image_without_a_label_in_its_name(images):
     write_image(images / "X1.png")
     with pytest.raises(InputError, match=r"X1\.png: the label is the first letter of the name, H, N or P"):

@@ -21,6 +21,7 @@ from palm_cls.dataset import find_dataset
 from palm_cls.messages import CAVEAT, InputError
 from palm_cls.models import LeNet
 from palm_cls.readers import Reader, dataset_readers
+from palm_cls.records import read_settings
 from palm_cls.report import report_run, tells, write_report
 from palm_cls.runtime import set_seed
 from palm_cls.seeds import train_seeds
@@ -155,7 +156,7 @@ def test_the_most_confident_mistakes_come_first(made_up, network, small_demo, mo
     labels[surest[[1, 4, 6]]] = wrong[surest[[1, 4, 6]]]
     monkeypatch.setattr(report, "MISTAKES", 2)
     page = made_up(network, labels.tolist())
-    assert "On 3 of 10 images. The 2 of them of which it was most sure" in page.text
+    assert "On 3 of 10 images. These are the 2 that it was most sure of" in page.text
     shown = re.findall(r"(V\d+\.jpg): labelled", page.text)
     assert shown == [f"V{surest[k] + 1:04d}.jpg" for k in (1, 4)]
     heat_maps = [image for image in page.all("img") if "heat map" in image["alt"]]
@@ -310,12 +311,19 @@ def test_each_run_of_several_seeds_has_its_own(tmp_path, small_demo):
     assert [re.search(r"seed (\d)", page)[1] for page in pages] == ["0", "3"]
 
 
-def test_what_is_no_run_is_refused(tmp_path, small_demo):
+def test_what_is_no_run_is_refused(trained, tmp_path, small_demo):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no run of a recipe there"):
+    with pytest.raises(InputError, match="no weights there; expected a run directory"):
         report_run(tmp_path / "empty")
-    with pytest.raises(InputError, match="no run of a recipe there"):
+    with pytest.raises(InputError, match="no weights there; expected a run directory"):
         report_run(tmp_path / "nowhere")
+    _, run = trained
+    shutil.copytree(run, tmp_path / "from-python")
+    settings = read_settings(run)
+    del settings["model"]
+    (tmp_path / "from-python" / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=r"no run of a recipe; .* takes palm_cls\.write_report"):
+        report_run(tmp_path / "from-python")
     begun = made_up_run(tmp_path / "begun", [], data=str(small_demo), batch_size=10)
     with pytest.raises(InputError, match="begun"):
         report_run(begun)
@@ -328,7 +336,7 @@ def test_the_tool(tool, trained, tmp_path, small_demo):
     done = tool("report", run, "--threshold", 0.25)
     assert (done.returncode, done.stdout) == (0, f"written: {run / 'report.html'}\n")
     assert "probability is above 0.25" in Page(run / "report.html").text
-    assert_refused(tool("report", tmp_path), "no run of a recipe there")
+    assert_refused(tool("report", tmp_path), "no weights there; expected a run directory")
     assert_refused(tool("report", run, "--data", tmp_path / "nowhere"), "nowhere")
 
 

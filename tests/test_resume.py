@@ -195,10 +195,25 @@ def assert_nothing_half_written(directory):
 def test_more_epochs_extend_a_finished_run(tmp_path, uninterrupted, capsys):
     run(tmp_path / "run", epochs=1)
     run(tmp_path / "run", epochs=1, resume=True)
-    assert "finished, with 1 epochs; more of them (--epochs) extend it" in capsys.readouterr().err
+    assert "finished, with 1 epoch; more of them (--epochs) extend it" in capsys.readouterr().err
     run(tmp_path / "run", epochs=EPOCHS, resume=True)
-    assert f"going on in epoch 1 of {EPOCHS}, after step {STEPS}" in capsys.readouterr().err
+    assert f"1 of {EPOCHS} epochs done; going on after step {STEPS}" in capsys.readouterr().err
     assert contents(tmp_path / "run") == uninterrupted
+
+
+def test_a_recipe_does_not_go_on_with_the_run_of_another(small_demo, tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "tiny2", RECIPES["tiny"])
+    run = tmp_path / "run"
+    train_recipe("tiny", data=small_demo, output=run, seed=1, epochs=1, report=False)
+    before = contents(run)
+    for name, changes, told in (
+        ("tiny2", {"seed": 1}, "its model is tiny, not tiny2"),
+        ("tiny", {"seed": 2}, "its seed is 1, not 2"),
+        ("tiny", {"seed": 1, "batch_size": 4}, "its batch size is 10, not 4"),
+    ):
+        with pytest.raises(InputError, match=told):
+            train_recipe(name, data=small_demo, output=run, epochs=2, resume=True, report=False, **changes)
+    assert contents(run) == before
 
 
 @pytest.fixture
@@ -217,7 +232,7 @@ def test_a_run_whose_learning_rate_falls_goes_on_with_it(falling, tmp_path, caps
     (falling.output / "log.csv").unlink()
     capsys.readouterr()
     resume_recipe(falling.output, report=False)
-    assert "going on in epoch 2 of 3, after step 5" in capsys.readouterr().err
+    assert "2 of 3 epochs done; going on after step 5" in capsys.readouterr().err
     again = contents(falling.output)
     assert (again["log.csv"], again["best.pdparams"]) == (finished["log.csv"], finished["best.pdparams"])
     for suffix in ("json", "pdparams", "pdopt"):
@@ -383,7 +398,7 @@ def test_the_tool_resumes_extends_and_honours_another_learning_rate(tool, starte
     shutil.copytree(started, tmp_path / "output" / "lenet")
     finished = tool("train", "--resume", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
-    assert "finished, with 1 epochs" in finished.stderr
+    assert "finished, with 1 epoch" in finished.stderr
 
     extended = tool("train", "--resume", "--epochs", 2, "--lr", 0.01, cwd=tmp_path)
     assert "the learning rate was 0.001, and is 0.01 from here on" in extended.stderr

@@ -117,7 +117,7 @@ def test_more_epochs_and_more_seeds(copy, several, capsys):
     assert list(trained.histories) == [0, 2, 1]
     assert [len(read_log(copy / f"seed-{seed}")) for seed in trained.histories] == [2, 2, 2]
     assert read_log(copy / "seed-2")[0] == read_log(several[1] / "seed-2")[0]
-    assert capsys.readouterr().err.count("going on in epoch 1 of 2") == 2
+    assert capsys.readouterr().err.count("1 of 2 epochs done") == 2
     written = read_seeds(copy)
     assert (written["seeds"], written["epochs"]) == ([0, 2, 1], 2)
 
@@ -130,6 +130,7 @@ def test_more_epochs_and_more_seeds(copy, several, capsys):
         ({"batch_size": 5}, "its batch size is 10, not 5"),
         ({"seed": 2}, "several seeds, not with seed 2; leave --seed out"),
         ({"seeds": [0, 1]}, "begun with seed 2, too; --seeds can only add"),
+        ({"seeds": [0, 2, 2]}, "expected one or more, each once"),
         ({"epochs": 0}, "have 1 epochs; --epochs can only be more"),
     ],
 )

@@ -9,7 +9,7 @@ from palm_cls.cam import channel_weights, grad_cam
 from palm_cls.messages import InputError
 from palm_cls.models import layer_table, parameter_count
 from palm_cls.validation import training_loss
-from palm_cls.zoo import RECIPES, build_model
+from palm_cls.zoo import RECIPES, build_model, find_recipe
 
 # Of each layer the output shape of one image, and the shape of its weights; without those that change no shape.
 LAYERS = {
@@ -195,6 +195,11 @@ def test_every_recipe_is_tested():
 @pytest.mark.parametrize("name", [name for name in PARAMETERS if RECIPES[name].data == "palm" != name])
 def test_the_fundus_networks_are_trained_as_the_lesson_trains(name):
     assert RECIPES[name][2:] == RECIPES["alexnet"][2:]
+
+
+def test_an_unknown_augmentation_is_refused_by_listing_the_others():
+    with pytest.raises(InputError, match="augmentation 'flip' is none of lesson, paper, strong"):
+        find_recipe("lenet", augmentation="flip")
 
 
 def test_an_unknown_recipe_is_refused_by_listing_the_others():

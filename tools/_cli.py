@@ -72,10 +72,10 @@ def tool_command(name, *args):
     return command_line("python", os.path.join(os.path.dirname(sys.argv[0]), f"{name}.py"), *args)
 
 
-def add_data_option(parser, download=False):
-    """The option --data, the same everywhere. download: whether the tool takes any recipe, and so --download."""
+def add_data_option(parser, download=False, first=""):
+    """The option --data. download: whether the tool takes any recipe, and so --download; first: looked at first."""
     add = parser.add_argument
-    found = "else $PALM_DATA, data/palm, /home/aistudio/work/palm, or the demo set"
+    found = f"else {first}$PALM_DATA, data/palm, /home/aistudio/work/palm, or the demo set"
     other = "; for their recipes data/mnist, data/fashion-mnist" if download else ""
     add("--data", type=path, metavar="DIR", help=f"directory of the data set ({found}{other})")
     if download:

@@ -129,17 +129,10 @@ def main():
         report["images"] = prepare(root, args)
         report["rows"] = {name: measure_row(root, name, args.repeat) for name in args.only}
     if args.json:
+        from palm_cls.records import write_json
+
         write_json(report, args.json)
     return 1 if any("failed" in row for row in report["rows"].values()) else 0
-
-
-def write_json(report, file):
-    import json
-
-    from palm_cls.files import replacing
-
-    with replacing(file) as temporary:
-        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def surroundings():

@@ -15,7 +15,7 @@ def parse_args():
     add = parser.add_argument
     add("--weights", type=path, required=True, metavar="PATH", help="a run (its best epoch), or a .pdparams file")
     add("--model", choices=RECIPES, help="the network (default: the one that the weights tell)")
-    add_data_option(parser, download=True)
+    add_data_option(parser, download=True, first="where the run of the weights had it, ")
     add("--batch-size", type=positive_int, default=10, metavar="N", help="images at a time (default: %(default)s)")
     add("--ten-crop", action="store_true", help="average over corners and centre of 256 pixels, and these mirrored")
     add("--threshold", type=fraction, metavar="T", help="positive is a probability above this (default: 0.5)")
@@ -36,7 +36,7 @@ def main():
     args = parse_args()
     settle_runtime(vars(args))
 
-    from palm_cls.assessment import assess, caveat_of, threshold_from, write_assessment
+    from palm_cls.assessment import assess, caveat_of, refuse_threshold_from, threshold_from, write_assessment
     from palm_cls.dataset import DEMO_REMARK
     from palm_cls.metrics import format_measures
 
@@ -54,24 +54,30 @@ def main():
         args.download,
         args.ten_crop,
     )
+    if args.threshold_from:
+        refuse_threshold_from(args.threshold_from, found)
     remark = DEMO_REMARK if found.demo else ""
     images = (
         f"{len(found.predictions.labels)} of {found.listed} images{', ten views of each' if found.ten_crop else ''}"
     )
     print(f"{found.model}, {found.weights}: {images} {remark}".rstrip())
     print(format_measures(found.measures))
-    files = files_to_write(args, found.weights)
+    files = files_to_write(args, found)
     write_assessment(found, *files)
     print(f"written: {', '.join(files)}\n{caveat_of(found.model)}".rstrip())
     return 0
 
 
-def files_to_write(args, weights):
-    """The JSON and the CSV: as asked for, else beside the weights, with their name unless it is a run's best."""
+def files_to_write(args, found):
+    """The JSON and the CSV: as asked for, else beside the weights.
+
+    The name tells the weights, unless they are a run's best, and the images, unless they are those of the run.
+    """
     from palm_cls.records import EVALUATION, PREDICTIONS
 
-    folder, name = os.path.split(weights)
-    prefix = "" if name == "best.pdparams" else f"{name.partition('.')[0]}."
+    folder, name = os.path.split(found.weights)
+    prefix = "" if name == "best.pdparams" else f"{os.path.splitext(name)[0]}."
+    prefix += f"{os.path.basename(found.data)}." if found.elsewhere else ""
     return (
         args.json or os.path.join(folder, prefix + EVALUATION),
         args.csv or os.path.join(folder, prefix + PREDICTIONS),

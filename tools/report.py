@@ -3,14 +3,14 @@
 python tools/report.py output/alexnet
 """
 
-from _cli import Parser, add_data_option, add_runtime_options, fraction, path, run, settle_runtime
+from _cli import Parser, add_runtime_options, fraction, path, run, settle_runtime
 
 
 def parse_args():
     parser = Parser(description="Write the report of a run again: report.html, figures and measures.")
     add = parser.add_argument
     add("run", type=path, metavar="RUN", help="the directory of a run")
-    add_data_option(parser)
+    add("--data", type=path, metavar="DIR", help="directory of the data set, if no longer where the run had it")
     add(
         "--threshold",
         type=fraction,

@@ -10,7 +10,7 @@ import os
 from _cli import Parser, add_data_option, path, run
 
 from palm_cls.messages import InputError
-from palm_cls.zoo import RECIPES
+from palm_cls.zoo import AUGMENTATIONS, RECIPES
 
 DIGITS = ("mnist", "fashion-mnist")
 
@@ -22,9 +22,7 @@ def parse_args():
     )
     add_data_option(parser, download=True)
     either = parser.add_mutually_exclusive_group()
-    either.add_argument(
-        "--augment", choices=("lesson", "paper", "strong"), help="one image, as this varies it in eleven epochs"
-    )
+    either.add_argument("--augment", choices=AUGMENTATIONS, help="one image, as this varies it in eleven epochs")
     either.add_argument("--dataset", choices=DIGITS, help="nine of its test images, with their labels")
     parser.add_argument("--weights", type=path, metavar="PATH", help="of a network for digits: what it calls them, too")
     default = "show it, or without a screen write output/images.png"

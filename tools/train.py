@@ -23,10 +23,9 @@ from _cli import (
 
 from palm_cls import machine
 from palm_cls.messages import command_line, notice
-from palm_cls.zoo import RECIPES, format_recipes
+from palm_cls.zoo import AUGMENTATIONS, RECIPES, format_recipes
 
 DEFAULT = "lenet"
-WAYS = ("none", "lesson", "paper", "strong")  # to vary the training images: see palm_cls.augment
 
 
 def parse_args():
@@ -59,7 +58,8 @@ def parse_args():
     order.add_argument("--shuffle", action="store_true", help="shuffle the training images, anew each epoch")
     unshuffled = "take them in the order of their names or file (default: the recipe's way)"
     order.add_argument("--no-shuffle", dest="shuffle", action="store_false", help=unshuffled)
-    add("--augment", dest="augmentation", choices=WAYS, help="vary the training images (default: the recipe's way)")
+    ways = ("none", *AUGMENTATIONS)
+    add("--augment", dest="augmentation", choices=ways, help="vary the training images (default: the recipe's way)")
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--seed", type=seed, metavar="N", help="of all random numbers (default: 0)")
     either.add_argument("--seeds", type=seeds, metavar="LIST", help="a run with each, as 0-4 or 0,3,7, in DIR/seed-N")
@@ -145,9 +145,12 @@ def resume_command(output):
     if machine.processes() == 1:
         return command
     machines = machine.processes() // machine.processes_here()
-    several = ("--master", "HOST:PORT", "--nnodes", machines) if machines > 1 else ()  # to be given to each
-    launcher = command_line("-m", "paddle.distributed.launch", *several, "--nproc_per_node", machine.processes_here())
-    return command.replace("python", f"python {launcher}", 1)
+    options = ["--nproc_per_node", machine.processes_here()]
+    if machines > 1:
+        options += ["--master", "HOST:PORT", "--nnodes", machines]  # to be given to each
+    if "PADDLE_LOG_DIR" in os.environ:
+        options += ["--log_dir", os.environ["PADDLE_LOG_DIR"]]
+    return command.replace("python", f"python {command_line('-m', 'paddle.distributed.launch', *options)}", 1)
 
 
 def time_begun(output):

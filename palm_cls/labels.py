@@ -205,7 +205,8 @@ def xlsx_to_csv(xlsx, csv_path=None):
     xlsx = Path(xlsx)
     csv_path = xlsx.with_name("labels.csv") if csv_path is None else Path(csv_path)
     if xlsx.suffix.lower() != ".xlsx":
-        raise InputError(f"{xlsx}: not an .xlsx file; save the table as Excel workbook (.xlsx) first")
+        advice = "it is the CSV already" if xlsx.suffix.lower() == ".csv" else "save the table as Excel workbook first"
+        raise InputError(f"{xlsx}: not an .xlsx file; {advice}")
     if csv_path.is_dir() or csv_path.suffix.lower() != ".csv":
         raise InputError(f"{csv_path}: not the name of a .csv file to write")
     if not csv_path.parent.is_dir():

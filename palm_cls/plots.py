@@ -93,7 +93,8 @@ def calibration(labels, probabilities, measures):
     predicted, found, images = ([bin[key] for bin in diagram] for key in ("probability", "positive", "images"))
     axis.plot(predicted, found, color=FIRST, alpha=0.6)
     areas = 25 + 400 * np.array(images) / sum(images)
-    axis.scatter(predicted, found, areas, color=FIRST, label="the network")
+    axis.scatter(predicted, found, areas, color=FIRST)
+    axis.plot([], [], "o", color=FIRST, label="the network")  # in the legend, of the same size in every report
     for x, y, count in zip(predicted, found, images):
         axis.annotate(str(count), (x, y), (0, 11), textcoords="offset points", ha="center", fontsize=8, color=INK)
     axis.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.12))

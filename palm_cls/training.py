@@ -370,11 +370,15 @@ def refuse_changes(output, taken, changes, fixed):
         if key in changes and now != taken[key]:
             what = CALLED.get(key, key.replace("_", " "))
             raise InputError(
-                f"{output}: its {what} is {taken[key]}, not {now}; a run goes on only as it began. "
+                f"{output}: its {what} is {_said(taken[key])}, not {_said(now)}; a run goes on only as it began. "
                 "Leave the option out, or start a new run"
             )
     if "data" not in changes and not Path(taken["data"]).is_dir():
         raise InputError(f"{output}: its images were in {taken['data']}, which is gone; say where they are with --data")
+
+
+def _said(value):
+    return {"None": "none", "True": "on", "False": "off"}.get(str(value), value)
 
 
 def absolute(path):

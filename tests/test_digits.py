@@ -386,7 +386,7 @@ def noting(seen, kind, init):
 
 def test_a_run_goes_on_as_it_began(small, tmp_path):
     train_recipe("lenet-fashion", data=small, epochs=1, output=tmp_path / "run", batch_size=20, **QUIET)
-    with pytest.raises(InputError, match="its shuffle is True, not False"):
+    with pytest.raises(InputError, match="its shuffle is on, not off"):
         resume_recipe(tmp_path / "run", shuffle=False)
     with pytest.raises(InputError, match="its momentum is 0, not 0.9"):
         resume_recipe(tmp_path / "run", momentum=0.9)

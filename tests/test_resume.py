@@ -368,7 +368,7 @@ def started(tool, small_demo, tmp_path_factory):
         (["--seed", "4"], "its seed is 3, not 4"),
         (["--model", "alexnet"], "its model is lenet, not alexnet"),
         (["--momentum", "0.5"], "its momentum is 0.9, not 0.5"),
-        (["--train-csv", "own.csv"], "its train csv is None, not "),
+        (["--train-csv", "own.csv"], "its train csv is none, not "),
         (["--output", "elsewhere"], "--resume DIR or --output DIR, not both"),
     ],
 )

@@ -24,11 +24,11 @@ import paddle
 from palm_cls.checkpoint import weights_file
 from palm_cls.demo import draw_fundus
 from palm_cls.exported import ABOUT, IS_PADDLE_2, ONNX, PROGRAM, run_onnx
-from palm_cls.files import file_digest, new_directory, replacing
+from palm_cls.files import file_digest, new_directory, refuse_existing, replacing
 from palm_cls.images import resize, scale, scale_grey, scale_table
 from palm_cls.inference import TOLERANCE, deviation, find_program, predict, run_program, save_program
 from palm_cls.messages import InputError, RunError, excerpt
-from palm_cls.prediction import input_of, known_network, note_about, refuse_existing
+from palm_cls.prediction import input_of, known_network, note_about
 from palm_cls.records import write_json
 from palm_cls.runs import versions
 

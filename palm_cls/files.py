@@ -6,11 +6,18 @@ import os
 import shutil
 from pathlib import Path
 
-from palm_cls.messages import RunError, notice
+from palm_cls.messages import InputError, RunError, notice
 
 SEAL = b"palm_cls sha256:"  # then the digest of everything before the seal, which ends the file
 SEAL_SIZE = len(SEAL) + hashlib.sha256().digest_size
 TIMEOUT = 30  # seconds without an answer, after which a download is given up
+
+
+def refuse_existing(paths):
+    """Raise InputError if one of the files is there: what exists is never overwritten."""
+    for path in paths:
+        if os.path.lexists(path):
+            raise InputError(f"{path}: already there, and not overwritten; remove it, or give another name")
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ ACTIVATIONS = {"sigmoid": F.sigmoid, "relu": F.relu}
 class Conv2D(nn.Conv2D):
     """nn.Conv2D to the bit, and faster on the CPU: paddle adds a bias of shape [1, C, 1, 1] slowly, [C, 1, 1] fast.
 
-    attributes: weight_attr and bias_attr, as nn.Conv2D takes them.
+    attributes: weight_attr and bias_attr, as nn.Conv2D takes them; a bias there must be.
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, groups=1, **attributes):

@@ -17,7 +17,7 @@ from palm_cls.cam import grad_cam, overlay
 from palm_cls.checkpoint import load, weights_file
 from palm_cls.dataset import image_names, is_image
 from palm_cls.exported import exported_network, is_export
-from palm_cls.files import append_whole, replacing
+from palm_cls.files import append_whole, refuse_existing, replacing
 from palm_cls.images import read_image, transform_img
 from palm_cls.inference import logits_function
 from palm_cls.messages import CAVEAT, DEMO_WARNING, InputError, excerpt
@@ -221,13 +221,6 @@ def shown_names(images):
     """What `imgName` says: the names of the images, as in tables of labels; the paths as given, where names repeat."""
     names = [image.name for image in images]
     return names if len(set(names)) == len(names) else [str(image) for image in images]
-
-
-def refuse_existing(paths):
-    """Raise InputError if one of the files is there: what exists is never overwritten."""
-    for path in paths:
-        if os.path.lexists(path):
-            raise InputError(f"{path}: already there, and not overwritten; remove it, or give another name")
 
 
 def note_about(about):

@@ -5,7 +5,7 @@
         print(finding.level, finding.kind, *finding.files, finding.text)
 
 An error makes training or evaluation fail or run on what is no picture of an eye; a warning is for the user to judge.
-Imports neither paddle nor pandas.
+Does not import paddle.
 """
 
 import hashlib

@@ -55,7 +55,7 @@ def data_loader(datadir, batch_size=10, mode="train", skip_bad=False, cache=True
     labels float32 [N, 1]), N being the batch_size; the last batch may be smaller. Raises InputError for a missing
     directory, a name with another first letter, an empty file, and, when it is reached, an image that does not decode.
     `skip_bad`, for training only, looks for the last two at the beginning and leaves them out; their names and number
-    are told. Without `cache` every epoch decodes the files anew.
+    are told. Without `cache` every epoch decodes the files anew. Raises ValueError for another mode.
     """
     samples = [(Path(datadir, name), _label_of(datadir, name)) for name in image_names(datadir)]
     return _reader(datadir, samples, batch_size, mode, skip_bad, cache)

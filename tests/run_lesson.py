@@ -3,6 +3,7 @@
 It needs nbclient and ipykernel.
 """
 
+import argparse
 import os
 import sys
 import tempfile
@@ -64,4 +65,5 @@ def main():
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

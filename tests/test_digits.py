@@ -428,7 +428,7 @@ def test_the_lesson_on_mnist(trained):
         rf"\[validation\] accuracy/loss: {number}/{number}",
         rf"last epoch 0: accuracy {number}; best epoch 0: accuracy {number}; on 30 validation images",
         r"The run lies in output.lenet-mnist\. Evaluate its best epoch:",
-        r"    python .*evaluate\.py --weights output.lenet-mnist --data .*small",
+        r"    python .*evaluate\.py --weights output.lenet-mnist",
     ]
     assert_lines(done.stdout, expected)
     assert [line for line in done.stderr.splitlines() if not line.startswith("Running on ")] == []
@@ -439,7 +439,7 @@ def test_the_lesson_on_mnist(trained):
 
 def test_evaluating_it(trained, tool, small):
     _, run = trained
-    done = tool("evaluate", "--weights", run, "--data", small)
+    done = tool("evaluate", "--weights", run)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[2] == f"lenet-mnist, {run / 'best.pdparams'}: 30 of 30 images"

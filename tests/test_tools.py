@@ -105,7 +105,7 @@ def test_train_prints_the_lesson_and_says_what_to_do_next(trained, small_demo):
         ],
         rf"last epoch 1: accuracy {number}; best epoch [01]: accuracy {number}; on 10 validation images {remark}",
         r"The run lies in output.lenet\. Evaluate its best epoch:",
-        rf"    python .*evaluate\.py --weights output.lenet --data {re.escape(str(small_demo))}",
+        r"    python .*evaluate\.py --weights output.lenet",
         r"LeNet with sigmoid is not meant to converge .*",
         r"Try the same network with ReLU \(--model lenet-relu\), or AlexNet \(--model alexnet\)\.",
     ]

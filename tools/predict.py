@@ -38,18 +38,19 @@ def main():
     settle_runtime(vars(args))
 
     from palm_cls import prediction, runtime
-    from palm_cls.messages import CAVEAT, RunError, notice
+    from palm_cls.files import refuse_existing
+    from palm_cls.messages import CAVEAT, DEMO_WARNING, RunError, notice
 
     if prediction.is_export(args.weights):
         settle_export(args)
     images = prediction.find_images(args.images)
     overlays = prediction.overlay_paths(args.cam, images) if args.cam else []
-    prediction.refuse_existing([*([args.output] if args.output else []), *overlays])
+    refuse_existing([*([args.output] if args.output else []), *overlays])
     runtime.choose_device(args.device)
     model, about = prediction.trained_network(args.weights, args.model)
     notice(CAVEAT)
     if about.get("demo"):
-        notice(prediction.DEMO_WARNING)
+        notice(DEMO_WARNING)
     found = prediction.predictions(model, images, args.batch_size, args.threshold)
     if args.cam:
         found = prediction.with_overlays(model, found, overlays)

@@ -23,6 +23,7 @@ from _cli import (
 
 from palm_cls import machine
 from palm_cls.messages import command_line, notice
+from palm_cls.records import SEEDS, SETTINGS
 from palm_cls.zoo import AUGMENTATIONS, RECIPES, format_recipes
 
 DEFAULT = "lenet"
@@ -87,14 +88,7 @@ def parse_args():
 def main():
     parser, options = parse_args()
     settle_runtime(options)
-    if options.pop("list"):
-        print(format_recipes())
-        return 0
-    if options.pop("summary"):
-        from palm_cls.models import format_summary
-        from palm_cls.zoo import build_model
-
-        print(format_summary(build_model(options.get("name", DEFAULT))))
+    if shows(options):
         return 0
 
     if options.get("augmentation") == "none":
@@ -104,7 +98,7 @@ def main():
         parser.error("--resume DIR or --output DIR, not both")
     default = os.path.join("output", options.get("name", DEFAULT))
     output = options.pop("resume", None) or options.pop("output", default)
-    several = "seeds" in options or (resume and os.path.isfile(os.path.join(output, "seeds.json")))
+    several = "seeds" in options or (resume and os.path.isfile(os.path.join(output, SEEDS)))
     earlier = time_begun(output)
     try:
         trained = (train_several if several else train_one)(output, resume, options)
@@ -117,10 +111,23 @@ def main():
     if several:
         tell_several(trained)
     else:
-        tell_one(trained, with_data=resume or "data" in options)
+        tell_one(trained)
     if trained.recipe.advice:
         print(trained.recipe.advice)
     return 0
+
+
+def shows(options):
+    """Print what --list or --summary asks for; returns whether one of them did."""
+    listing, summary = options.pop("list"), options.pop("summary")
+    if listing:
+        print(format_recipes())
+    elif summary:
+        from palm_cls.models import format_summary
+        from palm_cls.zoo import build_model
+
+        print(format_summary(build_model(options.get("name", DEFAULT))))
+    return listing or summary
 
 
 def train_one(output, resume, options):
@@ -155,11 +162,11 @@ def resume_command(output):
 
 def time_begun(output):
     """When what is in `output` was begun, or None; another time after it means that something new was begun."""
-    files = [os.path.join(output, name) for name in ("settings.json", "seeds.json")]
+    files = [os.path.join(output, name) for name in (SETTINGS, SEEDS)]
     return next((os.stat(file).st_mtime_ns for file in files if os.path.isfile(file)), None)
 
 
-def tell_one(trained, with_data):
+def tell_one(trained):
     from palm_cls.records import best_record
 
     last, best = trained.history[-1], best_record(trained.history)
@@ -168,11 +175,10 @@ def tell_one(trained, with_data):
         f"best epoch {best['epoch']}: accuracy {best['valid_accuracy']:.4f}; "
         f"on {last['valid_images']} validation images {trained.dataset.remark}".rstrip()
     )
-    data = ("--data", trained.dataset.root) if with_data else ()
     if trained.report:
         print(f"Its report, for a browser: {trained.report}")
     print(f"The run lies in {trained.output}. Evaluate its best epoch:")
-    print(f"    {tool_command('evaluate', '--weights', trained.output, *data)}")
+    print(f"    {tool_command('evaluate', '--weights', trained.output)}")
 
 
 def tell_several(trained):

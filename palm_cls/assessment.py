@@ -21,11 +21,11 @@ from palm_cls.zoo import RECIPES, build_model, find_recipe
 
 # model: name of the recipe, or None; weights: Path; data: directory of the images; demo: whether they are drawn;
 # listed: number of images in their table; predictions: Predictions; measures: dict; ten_crop: whether of ten views;
-# elsewhere: whether the run of the weights has other validation images
+# elsewhere: name of the data set, where the run of the weights has other validation images, else ""
 Assessment = namedtuple(
     "Assessment",
     ("model", "weights", "data", "demo", "listed", "predictions", "measures", "ten_crop", "elsewhere"),
-    defaults=(False, False),
+    defaults=(False, ""),
 )
 
 
@@ -62,8 +62,8 @@ def assess(
     refuse_threshold(name, threshold)
     runtime.choose_device(device)
     loader, dataset = valid_reader_of(recipe, data or settings.get("data"), batch_size, cache, download, ten_crop)
-    elsewhere = settings.get("valid_sha256") not in (None, loader.fingerprint)
-    if elsewhere:
+    own = settings.get("valid_sha256") in (None, loader.fingerprint)
+    if not own:
         notice(f"{weights.parent}: its run has other validation images than {loader.directory}")
     if about.get("demo") and not loader.about["demo"]:
         notice(DEMO_WARNING)
@@ -73,7 +73,7 @@ def assess(
     found = assess_network(model, loader, weights, name, threshold)
     lesson = measures(found.predictions.logits, found.predictions.labels)
     print(f"loss={lesson['loss']}, acc={lesson['accuracy']} {dataset.remark}".rstrip())
-    return found._replace(elsewhere=elsewhere)
+    return found._replace(elsewhere="" if own else Path(dataset.root).name)
 
 
 def assess_network(model, loader, weights, name=None, threshold=0.5):

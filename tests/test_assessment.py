@@ -83,10 +83,10 @@ def test_a_run_is_evaluated_on_its_own_images_and_keeps_that(tool, small_demo, t
         file.write(b"another size")
     monkeypatch.setenv("PALM_DATA", str(other))
     found = assess(run)
-    assert (Path(found.data).parent, found.elsewhere) == (small_demo, False)
+    assert (Path(found.data).parent, found.elsewhere) == (small_demo, "")
     capsys.readouterr()
     found = assess(run, data=other)
-    assert found.elsewhere
+    assert found.elsewhere == "other"
     told = capsys.readouterr().err.splitlines()
     assert {f"{run}: its run has other validation images than {other / 'PALM-Validation400'}", DEMO_WARNING} < set(told)
     monkeypatch.syspath_prepend(PROJECT / "tools")
@@ -94,9 +94,9 @@ def test_a_run_is_evaluated_on_its_own_images_and_keeps_that(tool, small_demo, t
 
     asked = Namespace(json=None, csv=None)
     names = ("evaluation.json", "predictions.csv")
-    assert files_to_write(asked, found) == tuple(str(run / f"PALM-Validation400.{name}") for name in names)
-    assert files_to_write(asked, found._replace(elsewhere=False)) == tuple(str(run / name) for name in names)
-    assert files_to_write(asked, found._replace(weights=run / "a.b.pdparams", elsewhere=False)) == tuple(
+    assert files_to_write(asked, found) == tuple(str(run / f"other.{name}") for name in names)
+    assert files_to_write(asked, found._replace(elsewhere="")) == tuple(str(run / name) for name in names)
+    assert files_to_write(asked, found._replace(weights=run / "a.b.pdparams", elsewhere="")) == tuple(
         str(run / f"a.b.{name}") for name in names
     )
 

@@ -77,7 +77,7 @@ def files_to_write(args, found):
 
     folder, name = os.path.split(found.weights)
     prefix = "" if name == "best.pdparams" else f"{os.path.splitext(name)[0]}."
-    prefix += f"{os.path.basename(found.data)}." if found.elsewhere else ""
+    prefix += f"{found.elsewhere}." if found.elsewhere else ""
     return (
         args.json or os.path.join(folder, prefix + EVALUATION),
         args.csv or os.path.join(folder, prefix + PREDICTIONS),

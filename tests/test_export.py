@@ -174,7 +174,8 @@ def test_what_an_export_cannot_do(tool, exported, small_demo, tmp_path):
     predict = ("predict", "--weights", exported("paddle"), small_demo / "PALM-Validation400")
     assert_refused(tool(*predict, "--cam", tmp_path / "cam"), "--cam: ", "is exported and gives no heat maps; take the")
     assert_refused(tool(*predict, "--device", "gpu"), "is exported and runs on the CPU; leave --device out")
-    assert_refused(tool("evaluate", "--weights", exported("paddle")), "exported; evaluate the weights that it was made from")
+    evaluate = ("evaluate", "--weights", exported("paddle"))
+    assert_refused(tool(*evaluate), "exported; evaluate the weights that it was made from")
     assert not (tmp_path / "cam").exists()
 
 

@@ -271,6 +271,7 @@ def test_digits_with_their_labels(tmp_path):
     assert [axis.get_title() for axis in digits_figure(reader).axes] == [str(label) for label in reader.labels[:9]]
 
 
+@pytest.mark.slow
 def test_the_tool_draws_digits(tool, tmp_path):
     write_set(tmp_path)
     save(tmp_path / "run", build_model("lenet-mnist"), about={"model": "lenet-mnist"})

@@ -250,6 +250,7 @@ def test_only_a_figure_of_ours_is_replaced(tmp_path, recwarn):
         write_figure(figure, tmp_path / "figure.jpg")
 
 
+@pytest.mark.slow
 def test_the_tool(tool, two, tmp_path):
     for name in ("paddle", "cv2", "pandas"):  # none of which is needed
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('imported')")

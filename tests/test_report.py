@@ -273,6 +273,7 @@ def test_the_examples_are_from_all_over_the_list(made_up, network):
     assert shown == ["V0001.jpg", "V0003.jpg", "V0005.jpg"]
 
 
+@pytest.mark.slow
 def test_it_is_written_again_and_when_it_is_not(tmp_path, small_demo, monkeypatch):
     options = {"data": small_demo, "output": tmp_path / "run", "device": "cpu"}
     assert train_recipe("tiny", report=False, **options).report is None

@@ -379,6 +379,7 @@ def test_a_changed_setting_is_refused_by_name(tool, started, args, told):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_other_images_are_refused(tool, started, small_demo, tmp_path):
     shutil.copytree(small_demo, tmp_path / "demo")
     next((tmp_path / "demo").glob("PALM-Training400/*/P*.jpg")).unlink()
@@ -466,6 +467,7 @@ def test_what_cannot_be_resumed(tmp_path, monkeypatch):
         train(model, loader, small_reader("valid"), epochs=2, output=tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_what_is_not_as_it_was_is_told(tool, started, tmp_path):
     shutil.copytree(started, tmp_path / "run")
     file = tmp_path / "run" / "settings.json"

@@ -93,6 +93,7 @@ def test_nothing_is_moved_while_somebody_is_at_work_in_it(tmp_path):
 
 
 @posix
+@pytest.mark.slow
 def test_ctrl_c_in_the_second_run_and_going_on(several, small_demo, tmp_path):
     output = tmp_path / "out"
     done = train("--data", small_demo, "--output", output, "--seeds", "0-2", INTERRUPTED_STEP="3")  # 2 an epoch

@@ -175,6 +175,7 @@ def test_evaluate_gives_what_training_gave(trained, tool, small_demo):
     assert "10 images" in evaluated.stdout
 
 
+@pytest.mark.slow
 def test_training_starts_from_weights(trained, tool, small_demo, tmp_path):
     done, run = trained
     table = tmp_path / "own labels.csv"

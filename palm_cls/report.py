@@ -318,14 +318,15 @@ def _mistakes(facts):
     rows.sort(key=_confidence, reverse=True)
     maps = [_heat_map(facts, row) for row in rows[:MISTAKES]]
     shown = "".join(_mistake(facts, row, heat) for row, heat in zip(rows, maps))
-    which = f"These are the {MISTAKES} that" if len(rows) > MISTAKES else "Those that"
-    first = " come first" if len(rows) <= MISTAKES else ""
+    which = "Those that it was most sure of come first."
+    if len(rows) > MISTAKES:
+        which = f"These are the {MISTAKES} that it was most sure of."
     beside = (
         " Beside each stands the same with its heat map (Grad-CAM): red is where the network found what speaks for its"
     )
     beside = f"{beside}\nwrong answer." if any(heat is not None for heat in maps) else ""
     return f"""<h2>Where it is wrong</h2>
-<p>On {len(rows)} of {facts.found.measures["images"]} images. {which} it was most sure of{first}.{beside}</p>
+<p>On {len(rows)} of {facts.found.measures["images"]} images. {which}{beside}</p>
 <div class=pairs>
 {shown}</div>
 """

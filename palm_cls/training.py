@@ -393,7 +393,7 @@ def _tell_changes(taken, changes, output):
 
 
 def _compare_with_the_beginning(output, settings, train_loader, valid_loader):
-    """Refuse other images than the run in `output` began with; tell what else is not as it was."""
+    """Refuse other images, processes or fixed settings than the run in `output` began with; tell what else differs."""
     before = {**BEFORE, **_settings_of(output)}
     _refuse_another_number(output, before.get("processes", 1))
     runs.refuse_other_images(output, before, train_loader, valid_loader)

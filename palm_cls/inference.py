@@ -119,7 +119,10 @@ def run_program(program):
 
     def logits_of(imgs):
         predictor.get_input_handle(input_name).copy_from_cpu(np.ascontiguousarray(imgs))
-        predictor.run()
+        try:
+            predictor.run()
+        finally:  # it leaves paddle's own layers with one thread: slower, and rounding in another order
+            paddle.base.core.set_num_threads(runtime.threads())
         return predictor.get_output_handle(output_name).copy_to_cpu()
 
     return logits_of

@@ -30,6 +30,29 @@ def small_demo(tmp_path_factory):
 
 
 @pytest.fixture
+def math_threads():
+    """A function: {library and function: number of threads}, asked of paddle's OpenMP and MKL libraries themselves."""
+    import ctypes
+
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("loaded libraries are listed under Linux only")
+
+    def ask():
+        mapped = {line.split()[-1] for line in maps.read_text().splitlines() if ".so" in line}
+        libraries = [file for file in mapped if Path(file).name in ("libiomp5.so", "libmklml_intel.so")]
+        functions = ("omp_get_max_threads", "MKL_Get_Max_Threads")
+        return {
+            (Path(file).name, function): getattr(ctypes.CDLL(file), function)()
+            for file in libraries
+            for function in functions
+            if hasattr(ctypes.CDLL(file), function)
+        }
+
+    return ask
+
+
+@pytest.fixture
 def nowhere(tmp_path, monkeypatch):
     """No data anywhere: project and AI Studio directories are empty ones under tmp_path. Returns the project's."""
     for name in ("project/data", "aistudio_data"):

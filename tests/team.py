@@ -26,14 +26,7 @@ IMAGES = 13  # in batches of 4: the last one has nothing for a second process
 STEP = 6  # of eight, the second of the second epoch, in which a signal comes
 
 
-class Small(Network):
-    """A LeNet for 28 x 28 pixels, with dropout."""
-
-    def __init__(self):
-        super().__init__(1, in_channels=1, image_size=28)
-
-
-class Stopped(Small):
+class Stopped(Network):
     """It is sent SIGTERM in process 1, as the launcher sends it for a Ctrl-C."""
 
     number, in_backward, steps = signal.SIGTERM, False, 0
@@ -91,15 +84,15 @@ def runs(directory):
     results = fixed_steps()
     if machine.rank() == 0:
         Path(directory, "results.json").write_text(json.dumps(results))
-    run(Small, output=f"{directory}/whole")
-    run(Small, output=f"{directory}/parted", epochs=1)
-    run(Small, output=f"{directory}/parted", resume=True)
+    run(Network, output=f"{directory}/whole")
+    run(Network, output=f"{directory}/parted", epochs=1)
+    run(Network, output=f"{directory}/parted", resume=True)
     with contextlib.suppress(KeyboardInterrupt):
         run(Stopped, output=f"{directory}/stopped", save_every=None)
     if machine.rank() == 0:
         names = sorted(path.name for path in Path(directory, "stopped").iterdir())
         Path(directory, "stopped.json").write_text(json.dumps(names))
-    run(Small, output=f"{directory}/stopped", resume=True)
+    run(Network, output=f"{directory}/stopped", resume=True)
 
 
 def killed(directory):
@@ -111,12 +104,12 @@ def killed_in_backward(directory):
 
 
 def resumed(directory):
-    run(Small, output=f"{directory}/run", resume=True)
+    run(Network, output=f"{directory}/run", resume=True)
 
 
 def different(directory):
     """Train another network in each process, from another seed, with other checkpoints, which is refused."""
-    run([Small, Normalised][machine.rank()], seed=machine.rank(), save_every=3 + machine.rank())
+    run([Network, Normalised][machine.rank()], seed=machine.rank(), save_every=3 + machine.rank())
 
 
 if __name__ == "__main__":

@@ -64,27 +64,62 @@ def test_few_images_are_not_worth_a_conversion(monkeypatch):
     assert conversions == [4]
 
 
-@pytest.mark.slow
-@needs_engine
-def test_training_goes_on_as_if_there_had_been_no_conversion():
-    def losses(converting):
-        runtime.set_seed(3)
-        model = AlexNet()
-        optimizer = paddle.optimizer.Momentum(0.001, 0.9, parameters=model.parameters())
-        for step in range(2):
-            if converting:
-                with logits_function(model, WORTHWHILE) as logits_of:
-                    logits_of(imgs)
-            assert model.training
-            runtime.seed_step(3, step)
-            loss = model(paddle.to_tensor(imgs)).sum()
-            loss.backward()
-            optimizer.step()
-            optimizer.clear_grad()
-            yield loss.item()
+class Wide(paddle.nn.Layer):
+    """A small network whose gradients depend, in their last bits, on the number of threads that compute them."""
 
-    imgs = random_images(2)
-    assert list(losses(False)) == list(losses(True))
+    def __init__(self):
+        super().__init__()
+        self.layers = paddle.nn.Sequential(
+            paddle.nn.Flatten(), paddle.nn.Linear(784, 64), paddle.nn.ReLU(), paddle.nn.Linear(64, 1)
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def weights_after_training(network, imgs, evaluate, steps=3):
+    """The parameters after some steps, as bytes; before each of them, `evaluate` is called with the network."""
+    runtime.set_seed(3)
+    model = network()
+    optimizer = paddle.optimizer.Momentum(0.001, 0.9, parameters=model.parameters())
+    for step in range(steps):
+        evaluate(model)
+        assert model.training
+        runtime.seed_step(3, step)
+        (model(paddle.to_tensor(imgs)) ** 2).mean().backward()
+        optimizer.step()
+        optimizer.clear_grad()
+    return [parameter.numpy().tobytes() for parameter in model.parameters()]
+
+
+@needs_engine
+@pytest.mark.parametrize(
+    ("network", "shape"), [(Wide, (1, 28, 28)), pytest.param(AlexNet, (3, 224, 224), marks=pytest.mark.slow)]
+)
+def test_training_after_an_evaluation_gives_the_same_bits_and_has_the_same_threads(network, shape, math_threads):
+    imgs = random_images(4, shape)
+    weights_after_training(network, imgs, lambda model: None, steps=1)  # which loads the libraries
+    threads = math_threads()
+
+    def evaluate(model):
+        with logits_function(model, WORTHWHILE) as logits_of:
+            logits_of(imgs)
+        assert math_threads() == threads
+
+    assert threads
+    assert set(threads.values()) == {runtime.threads()}
+    assert weights_after_training(network, imgs, evaluate) == weights_after_training(network, imgs, lambda model: None)
+
+
+@needs_engine
+def test_an_evaluation_that_fails_leaves_the_threads_as_they_were(math_threads):
+    model = Wide()
+    with logits_function(model, WORTHWHILE) as logits_of:
+        logits_of(random_images(2, (1, 28, 28)))
+        threads = math_threads()
+        with pytest.raises(Exception, match="shape|dims|width|size"):
+            logits_of(random_images(2, (1, 9, 9)))
+    assert math_threads() == threads
 
 
 class Moody(paddle.nn.Layer):

@@ -86,12 +86,12 @@ def test_another_number_of_processes_is_refused(made, tmp_path):
     shutil.copytree(made / "whole", tmp_path / "run")
     before = contents(tmp_path / "run")
     with pytest.raises(InputError, match="begun with 2 processes, not 1; a run goes on only as it began"):
-        team.run(team.Small, output=tmp_path / "run", resume=True, epochs=3)
+        team.run(team.Network, output=tmp_path / "run", resume=True, epochs=3)
     assert contents(tmp_path / "run") == before
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     del settings["processes"]  # as before there could be several
     (tmp_path / "run" / "settings.json").write_text(json.dumps(settings))
-    team.run(team.Small, output=tmp_path / "run", resume=True, epochs=3)
+    team.run(team.Network, output=tmp_path / "run", resume=True, epochs=3)
     assert runs.read_settings(tmp_path / "run")["processes"] == 1
 
 

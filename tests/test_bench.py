@@ -13,7 +13,7 @@ import pytest
 from conftest import PROJECT
 
 from palm_cls import build_model, data_loader, train, valid_data_loader
-from palm_cls.inference import predict
+from palm_cls.inference import WORTHWHILE, predict
 
 TRAIN_IMAGES = "PALM-Training400/PALM-Training400"
 
@@ -156,6 +156,10 @@ def test_the_share_of_waiting(jobs, monkeypatch):
             clock[0] += 1 + 8 * epoch
     assert timed.share_of_waiting() == {"share of waiting for images (%)": 25}
     assert timed.figures()["a step (ms)"] == [9000] * (6 - jobs.WARM_UP)
+
+
+def test_the_evaluation_before_the_later_steps_is_large_enough_for_the_engine(jobs):
+    assert jobs.batches_in_memory(jobs.EVALUATED).images == WORTHWHILE
 
 
 def test_checks_tell_what_differs(monkeypatch):

@@ -20,6 +20,7 @@ WIDTH, HEIGHT = 2124, 2056  # of most photographs of the lesson
 DRAWN, NOISE, QUALITY = 24, 4, 95  # pictures; with this noise, and as such a JPEG, they decode about as photographs do
 BATCH = 10
 WARM_UP, STEPS = 3, 8  # training steps before and while measuring
+EVALUATED = 10  # batches, of so many images that Paddle Inference evaluates them here
 PREDICTIONS = 5  # batches
 TABLE = 400  # rows of the .xlsx
 LAUNCHES = 3
@@ -244,6 +245,23 @@ def our_training(name, directory=None):
     reader = Timed(data_loader(directory, BATCH, "train") if directory else batches_in_memory())
     train(our_model(name), reader, batches_in_memory(1), epochs=2 if directory else 1)
     return {**reader.figures(), **(reader.share_of_waiting() if directory else {})}
+
+
+def lesson_training_later(name):
+    """The second epoch, after an evaluation."""
+    from _lesson_way import lesson_train
+
+    reader = Timed(batches_in_memory())
+    lesson_train(lesson_model(name), reader, batches_in_memory(EVALUATED), epochs=2)
+    return reader.figures()
+
+
+def our_training_later(name):
+    from palm_cls import train
+
+    reader = Timed(batches_in_memory())
+    train(our_model(name), reader, batches_in_memory(EVALUATED), epochs=2)
+    return reader.figures()
 
 
 def torch_training(name):

@@ -43,14 +43,16 @@ def validations(lesson, ours):
     return "; ".join(f"{side}: accuracy {got['accuracy']:.3f}, loss {got['loss']:.3f}" for side, got in sides)
 
 
-def rows_of_network(name, step, waiting, predict, torch):
-    """The four rows of one network, with what a pair of each takes in seconds."""
+def rows_of_network(name, step, later, waiting, predict, torch):
+    """The five rows of one network, with what a pair of each takes in seconds."""
     lesson, ours = f"lesson_training {name}", f"our_training {name}"
     on_images = f"{name}, training on {PART} full-size images, epochs 2+"
+    evaluation = f"{name}, training after an evaluation of 100 images"
     prediction = f"{name}, predicting {PREDICTED} images at a time"
     jobs = [f"lesson_predicting {name} {PREDICTED}"], [f"our_predicting {name} {PREDICTED}"]
     return {
         f"{name}-step": Row(f"{name}, training", step, [lesson], [ours]),
+        f"{name}-later": Row(evaluation, later, [f"lesson_training_later {name}"], [f"our_training_later {name}"]),
         f"{name}-waiting": Row(on_images, waiting, [f"{lesson} part"], [f"{ours} part"], needs="photos"),
         f"{name}-predict": Row(prediction, predict, *jobs, check=logits_apart),
         f"{name}-torch": Row(f"{name}, training", torch, [f"torch_training {name}"], [ours], ("torch", "ours")),
@@ -66,8 +68,8 @@ ROWS = {
         needs="photos",
         check=same_bytes,
     ),
-    **rows_of_network("alexnet", step=30, waiting=50, predict=20, torch=25),
-    **rows_of_network("lenet", step=13, waiting=18, predict=10, torch=12),
+    **rows_of_network("alexnet", step=30, later=60, waiting=50, predict=20, torch=25),
+    **rows_of_network("lenet", step=13, later=30, waiting=18, predict=10, torch=12),
     "memory": Row(
         f"our reading of {CROWD[0]} small images, and of {CROWD[1]}",
         30,

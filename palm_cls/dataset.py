@@ -105,11 +105,11 @@ def labelled_images(directory, table):
 
 def _is_same_file(path, other):
     """Whether two spellings are of one file, as where the disk makes no difference between a and A."""
-    return path.is_file() and other.is_file() and path.samefile(other)
+    return os.path.isfile(path) and os.path.isfile(other) and path.samefile(other)
 
 
 def _image_of(directory, row, table, images_of):
-    if (directory / row.name).is_file():
+    if os.path.isfile(directory / row.name):  # which, unlike Path.is_file, is no error for a name that is too long
         return directory / row.name
     path = directory / name_key(row.name)
     by_name, by_stem = images_of(path.parent)
@@ -125,7 +125,7 @@ def _image_of(directory, row, table, images_of):
 def _images_by_spelling(folder):
     """The images in a folder by the `name_key` of their names, and of their stems: two dictionaries of lists."""
     by_name, by_stem = defaultdict(list), defaultdict(list)
-    for path in folder.iterdir() if folder.is_dir() else ():
+    for path in folder.iterdir() if os.path.isdir(folder) else ():
         if is_image(path):
             by_name[name_key(path.name)].append(path)
             by_stem[name_key(path.stem)].append(path)

@@ -7,6 +7,7 @@ release of 2024 `Classification Labels.xlsx` with `imgName, Label`. The lesson r
 import csv
 import io
 import itertools
+import os
 import posixpath
 import re
 import unicodedata
@@ -47,6 +48,7 @@ MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"  # namespac
 STRICT = re.compile(rb"http://purl\.oclc\.org/ooxml/(\w+)/")  # namespaces of a "Strict Open XML" workbook
 FORMULA = re.compile(rb"<(\w+:)?f[\s/>]")
 DECIMAL_COMMA = re.compile(r"^(-?\d+),(\d+)$")
+ROW_NUMBER = re.compile(rb"<(?:\w+:)?row\s[^<>]*?\br\s*=\s*[\"'](\d+)")
 STALE = re.compile(rb"fullCalcOnLoad\s*=\s*[\"'](1|true)")  # the values beside the formulas are placeholders
 
 # id, name, fovea_x, fovea_y: str as they stand in the table ("" where absent); label: int, 1 for pathological myopia;
@@ -90,7 +92,12 @@ def read_labels(path):
 
 
 def name_key(name):
-    """What the spellings of a path have in common: "./a//b" and "a\\b", letters composed and decomposed."""
+    """What the spellings of a path have in common: "./a//b" and "a\\b", letters composed and decomposed.
+
+    A file name that is not UTF-8 is taken for GBK, as archives made under a Chinese Windows have it.
+    """
+    if re.search("[\ud800-\udfff]", name):
+        name = os.fsencode(name).decode("gb18030", errors="replace")
     name = unicodedata.normalize("NFC", INVISIBLE.sub("", name))
     return posixpath.normpath(name.replace("\\", "/"))
 
@@ -164,25 +171,24 @@ def _shown(cell):
 
 
 def visible(text):
-    """`text` without invisible characters, and without space around it."""
-    return INVISIBLE.sub("", LINE_END.sub(" ", text)).strip()
+    """`text` without invisible characters."""
+    return INVISIBLE.sub("", LINE_END.sub(" ", text))
 
 
 def _csv_rows(path, content):
     """[(line number, [cell, ...]), ...] of the rows of a CSV file that are not empty."""
-    text = _decoded(content)
+    text = visible(_decoded(content))
     if "\0" in text:
         raise InputError(f"{path}: not a text file; expected a CSV with the columns {', '.join(COLUMNS)}")
     delimiter = _delimiter(text)
-    lines = io.StringIO(text, newline="")
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     rows, line = [], 0
     try:
         for cells in reader:
             line = reader.line_num
             if line > ROW_LIMIT:
                 raise InputError(f"{path}: more than {ROW_LIMIT:,} lines; expected a table of labels")
-            cells = [visible(cell) for cell in cells]
+            cells = [cell.strip() for cell in cells]
             if any(cells) and not (line == 1 and cells[0].lower().startswith("sep=")):
                 rows.append((line, cells))
     except csv.Error as error:  # such as a quotation mark that is never closed: it would swallow the rows below
@@ -241,6 +247,7 @@ def _plain_xlsx(content):
                 left -= len(xml)
                 if left < 0:
                     raise ValueError(f"over {XML_LIMIT:,} bytes of XML; save a table that large as CSV")
+                _refuse_disorder(xml)
                 _refuse_multiplying(xml.replace(b"\0", b""))  # so that it looks alike in UTF-16
                 parts[name] = STRICT.sub(rb"http://schemas.openxmlformats.org/\1/2006/", xml)
     if sum(xml.count(b"sheetId") for xml in parts.values()) * max(map(len, parts.values()), default=0) > 2 * XML_LIMIT:
@@ -258,6 +265,13 @@ def _refuse_multiplying(xml):
         raise ValueError("a document type in its XML")
     if xml.count(b"sheetId") > SHEET_LIMIT:
         raise ValueError(f"more than {SHEET_LIMIT} sheets")
+
+
+def _refuse_disorder(xml):
+    """Raise ValueError unless the rows of a sheet are numbered upwards: openpyxl passes over what comes late."""
+    numbers = list(map(int, ROW_NUMBER.findall(xml)))
+    if any(number <= before for before, number in zip(numbers, numbers[1:])):
+        raise ValueError("rows that are not in their order")
 
 
 def _mark_formulas(xml, is_stale):
@@ -323,7 +337,7 @@ def _cell_text(value):
         return ""
     if isinstance(value, float):
         return format(value, ".15g")
-    return visible(str(value))
+    return visible(str(value)).strip()
 
 
 def write_csv(labels, path):

@@ -172,7 +172,7 @@ def _split(name, directory, rows, by_letter):
         return Split(name, None, [], None, by_letter, {})
     paths = {directory / name for name in image_names(directory)}
     if rows is not None:
-        paths |= {path for path in rows if path.is_file()}  # whatever its suffix, the readers take it
+        paths |= {path for path in rows if os.path.isfile(path)}  # whatever its suffix, the readers take it
         labels = {path: row.label for path, row in rows.items() if path in paths}
     else:
         letters = LABEL_OF_LETTER if by_letter else {}

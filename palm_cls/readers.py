@@ -36,7 +36,7 @@ from palm_cls.images import (
     scale_grey,
     scale_table,
 )
-from palm_cls.messages import InputError, notice, notice_once
+from palm_cls.messages import InputError, excerpt, notice, notice_once
 
 MODES = ("train", "valid", "eval")
 AHEAD = 2  # batches being decoded while one is in use
@@ -81,8 +81,8 @@ def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=Fa
         raise InputError(f"{datadir}: no such directory; expected the images that {csvfile} lists")
     rows = labelled_images(datadir, csvfile)
     for path, row in rows.items():
-        if not path.is_file():
-            raise InputError(f"{path}: no such image; it is listed in {csvfile}, row {row.row}")
+        if not os.path.isfile(path):
+            raise InputError(f"{excerpt(path)}: no such image; it is listed in {csvfile}, row {row.row}")
     difference = workbook_difference(csvfile)
     if difference:
         notice_once(f"{csvfile} {difference}")

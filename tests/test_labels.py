@@ -185,6 +185,15 @@ def test_one_sheet_is_read_and_the_others_are_named(tmp_path, capsys, sheets, re
             read_labels(tmp_path / "a.xlsx")
 
 
+def test_rows_that_openpyxl_would_pass_over(tmp_path):
+    def renumbered(name, xml):
+        return xml.replace(b'<row r="3"', b'<row r="2"')
+
+    xlsx = rewrite(workbook(tmp_path / "a.xlsx", [HEADER, *ROWS]), renumbered)
+    with pytest.raises(InputError, match="rows that are not in their order"):
+        read_labels(xlsx)
+
+
 def test_what_excel_does_not_show_is_no_part_of_a_cell(tmp_path):
     rows = [["imgName\u200b", "Label_x000D_"], ["V1.jpg_x000D_\n", "1.00\xa0"], ["\ufeffV2.jpg", " ０"]]
     labels = read_labels(workbook(tmp_path / "a.xlsx", rows))
@@ -287,7 +296,9 @@ def test_binary_csv(tmp_path):
         read_labels(tmp_path / "a.csv")
 
 
-names = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=20).map(visible)
+names = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=20).map(
+    lambda name: visible(name).strip()
+)
 coordinates = st.one_of(st.none(), st.integers(0, 4000), st.integers(0, 400_000).map(lambda n: n / 100))
 
 

@@ -1,6 +1,8 @@
+import os
 import random
 import re
 import struct
+import sys
 import zlib
 
 import cv2
@@ -98,6 +100,17 @@ def test_names_are_found_however_they_are_written(images, tmp_path):
     np.testing.assert_allclose((imgs[:, 0, 0, 0] + 1) * 127.5, [50, 10, 70, 60, 40], atol=1e-3)
     assert labels.ravel().tolist() == [0, 1, 0, 1, 0]
     reader.order = reader.order[::-1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 are for Linux")
+def test_names_that_a_chinese_archive_left_in_gbk(images, tmp_path):
+    os.rename(images / "P3.png", os.fsencode(images) + "/眼底.png".encode("gbk"))
+    assert valid_data_loader(images, in_table(tmp_path, "眼底.png,1")).labels == [1]
+
+
+def test_a_name_that_is_too_long_is_that_of_no_image(images, tmp_path):
+    with pytest.raises(InputError, match="no such image; it is listed in .*row 2"):
+        valid_data_loader(images, in_table(tmp_path, "x" * 5000 + ",1"))
 
 
 def test_two_rows_for_one_image(images, tmp_path):

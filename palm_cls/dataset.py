@@ -143,7 +143,7 @@ def _difference(table, workbook):
     beside = f"{workbook.name} beside it; {table.name} is used"
     try:
         own, other = ({name_key(row.name): row.label for row in read_labels(path)} for path in (table, workbook))
-    except InputError as error:
+    except (InputError, OSError) as error:  # such as that of Windows while the workbook is open in Excel
         return f"cannot be compared with {beside} ({error})"
     differing = [name for name in {**own, **other} if own.get(name) != other.get(name)]
     if not differing:

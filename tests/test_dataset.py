@@ -1,5 +1,6 @@
 import os
 import shutil
+from pathlib import Path
 
 import openpyxl
 import pytest
@@ -184,6 +185,13 @@ def test_a_table_is_compared_with_its_workbook_by_names_and_labels(tmp_path):
     own.write_text("imgName,Label\nV1.jpg,0\n")
     assert "other labels for 1 images (first: V2.jpg)" in workbook_difference(own)
     assert workbook_difference(own.rename(tmp_path / "own.csv")) == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read, even by root")
+def test_a_workbook_that_cannot_be_read_stops_nobody(tmp_path):
+    (tmp_path / "Classification Labels.xlsx").symlink_to("/proc/self/mem")
+    (tmp_path / "labels.csv").write_text("imgName,Label\nV1.jpg,0\n")
+    assert "cannot be compared with Classification" in workbook_difference(tmp_path / "labels.csv")
 
 
 def test_prepare_data_writes_no_table_without_rows(nowhere, tmp_path, small_demo):

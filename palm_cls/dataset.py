@@ -11,15 +11,16 @@ Two layouts are recognised, each with its table of labels as .xlsx or, converted
 Imports neither paddle nor cv2, unless the demo set must be drawn.
 """
 
+import functools
 import os
 import tempfile
-from collections import namedtuple
+from collections import defaultdict, namedtuple
 from dataclasses import dataclass
 from pathlib import Path
 
 from palm_cls.archives import unpack
-from palm_cls.labels import csv_text, read_labels, xlsx_to_csv
-from palm_cls.messages import InputError, command_line, notice, notice_once
+from palm_cls.labels import name_key, read_labels, xlsx_to_csv
+from palm_cls.messages import InputError, command_line, excerpt, notice, notice_once
 
 OWN_FILE = ".palm_cls-"  # how the names of files begin that this package puts beside the images
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -78,6 +79,79 @@ def image_names(directory):
     if len(names) < len(entries):
         notice_once(f"{directory}: {len(entries) - len(names)} of {len(entries)} entries are no images, passed over.")
     return names
+
+
+def labelled_images(directory, table):
+    """Read a table of labels, and find its images in `directory`: {path: LabelRow} in the order of the table.
+
+    A name stands for the file of that name, else for the image whose name is the same but for its spelling (see
+    `name_key`), or, where it has no suffix, for the one image that has it as its stem. The path of an image that is
+    missing is none of a file. Raises InputError for a faulty table, a name that stands for several images, and two
+    rows for one image.
+    """
+    directory, images_of = Path(directory), functools.cache(_images_by_spelling)
+    labels, path_of = {}, {}
+    for row in read_labels(table):
+        path = _image_of(directory, row, table, images_of)
+        other = path if path in labels else path_of.setdefault(str(path).casefold(), path)
+        if other in labels and (other == path or _is_same_file(other, path)):
+            raise InputError(
+                f"{table}, row {row.row}: {excerpt(repr(row.name))} is the image of row {labels[other].row} already; "
+                "keep one of the rows"
+            )
+        labels[path] = row
+    return labels
+
+
+def _is_same_file(path, other):
+    """Whether two spellings are of one file, as where the disk makes no difference between a and A."""
+    return os.path.isfile(path) and os.path.isfile(other) and path.samefile(other)
+
+
+def _image_of(directory, row, table, images_of):
+    if os.path.isfile(directory / row.name):  # which, unlike Path.is_file, is no error for a name that is too long
+        return directory / row.name
+    path = directory / name_key(row.name)
+    by_name, by_stem = images_of(path.parent)
+    found = by_name[path.name] or (by_stem[path.name] if path.suffix.lower() not in IMAGE_SUFFIXES else [])
+    if len(found) > 1:
+        names = ", ".join(sorted(image.name for image in found))
+        raise InputError(
+            f"{table}, row {row.row}: {excerpt(repr(row.name))} may be any of {names}; write the whole name"
+        )
+    return found[0] if found else directory / row.name
+
+
+def _images_by_spelling(folder):
+    """The images in a folder by the `name_key` of their names, and of their stems: two dictionaries of lists."""
+    by_name, by_stem = defaultdict(list), defaultdict(list)
+    for path in folder.iterdir() if os.path.isdir(folder) else ():
+        if is_image(path):
+            by_name[name_key(path.name)].append(path)
+            by_stem[name_key(path.stem)].append(path)
+    return by_name, by_stem
+
+
+def workbook_difference(table):
+    """What is to be said of labels.csv where the workbook that lies beside it has other labels; "" where it has not."""
+    table = Path(table)
+    workbooks = [table.with_name(layout.xlsx) for layout in LAYOUTS] if table.name == "labels.csv" else []
+    return next(filter(None, (_difference(table, workbook) for workbook in workbooks if workbook.is_file())), "")
+
+
+def _difference(table, workbook):
+    beside = f"{workbook.name} beside it; {table.name} is used"
+    try:
+        own, other = ({name_key(row.name): row.label for row in read_labels(path)} for path in (table, workbook))
+    except (InputError, OSError) as error:  # such as that of Windows while the workbook is open in Excel
+        return f"cannot be compared with {beside} ({error})"
+    differing = [name for name in {**own, **other} if own.get(name) != other.get(name)]
+    if not differing:
+        return ""
+    return (
+        f"has other labels for {len(differing)} images (first: {excerpt(differing[0])}) than {beside}.\n"
+        f"If the workbook is right: {command_line('python', 'tools/xlsx2csv.py', workbook, table)}"
+    )
 
 
 @dataclass(frozen=True)
@@ -273,8 +347,9 @@ def _convert(workbook):
     if not table.exists():
         xlsx_to_csv(workbook, table)
         return 1
-    if table.read_bytes() != csv_text(read_labels(workbook)).encode("utf-8"):
-        notice(f"{table} differs from {workbook.name} and was left as it is; tools/xlsx2csv.py would write it anew.")
+    difference = workbook_difference(table)
+    if difference:
+        notice(f"{table} {difference}")
     return 0
 
 

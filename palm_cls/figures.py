@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from palm_cls.dataset import image_names
+from palm_cls.dataset import image_names, labelled_images
 from palm_cls.images import read_image
-from palm_cls.labels import read_labels
 from palm_cls.messages import InputError
 from palm_cls.plots import write_png
 from palm_cls.readers import LABEL_OF_LETTER, train_reader
@@ -20,7 +19,8 @@ def lesson_examples(dataset):
     directory = dataset.train_images
     names = image_names(directory)
     if dataset.train_labels:
-        label_of = {row.name: row.label for row in read_labels(dataset.train_labels)}
+        rows = labelled_images(directory, dataset.train_labels)
+        label_of = {path.name: row.label for path, row in rows.items()}
     else:
         label_of = {name: LABEL_OF_LETTER.get(name[0]) for name in names}
     return tuple(directory / _example(directory, names, label_of, label) for label in (0, 1))

@@ -21,9 +21,8 @@ import numpy as np
 from tqdm import tqdm
 
 from palm_cls import machine
-from palm_cls.dataset import image_names, is_image
+from palm_cls.dataset import image_names, is_image, labelled_images, workbook_difference
 from palm_cls.images import IMAGE_SIZE, JPEG, PNG, decode, is_truncated, jpeg_segments
-from palm_cls.labels import read_labels
 from palm_cls.messages import InputError
 from palm_cls.readers import LABEL_OF_LETTER
 
@@ -42,6 +41,7 @@ KINDS = {
     "similar-leak": ("warning", "nearly identical images in training and validation: the measures are too good"),
     "identical": ("warning", "byte-identical images"),
     "similar": ("warning", "nearly identical images"),
+    "other-labels": ("warning", "tables whose labels are not those of the workbook beside them"),
     "unlisted": ("warning", "images that the table of labels does not list, not used"),
     "wrong-name": ("warning", "files whose name does not fit their content"),
     "channels": ("warning", "images that are not 8-bit colour"),
@@ -150,14 +150,17 @@ def _splits(dataset, train_csv, findings):
             findings.append(_finding(kind, (), str(error)))
             return None
 
-    def rows(table):
-        return table and ask("no-labels", lambda: read_labels(table))
+    def rows(directory, table):
+        difference = table and workbook_difference(table)
+        if difference:
+            findings.append(_finding("other-labels", [table], difference.replace("\n", " ")))
+        return table and ask("no-labels", lambda: labelled_images(directory or dataset.root, table))
 
     by_letter = not (train_csv or dataset.layout.train_table)
     train_images = ask("no-images", lambda: dataset.train_images)
     valid_images = ask("no-images", lambda: dataset.valid_images)
-    train_rows = rows(train_csv or ask("no-labels", lambda: dataset.train_labels))
-    valid_rows = rows(ask("no-labels", lambda: dataset.valid_labels))
+    train_rows = rows(train_images, train_csv or ask("no-labels", lambda: dataset.train_labels))
+    valid_rows = rows(valid_images, ask("no-labels", lambda: dataset.valid_labels))
     return [
         _split("training", train_images, train_rows, by_letter),
         _split("validation", valid_images, valid_rows, by_letter=False),
@@ -169,8 +172,7 @@ def _split(name, directory, rows, by_letter):
         return Split(name, None, [], None, by_letter, {})
     paths = {directory / name for name in image_names(directory)}
     if rows is not None:
-        rows = {directory / row.name: row for row in rows}
-        paths |= {path for path in rows if path.is_file()}  # whatever its suffix, the readers take it
+        paths |= {path for path in rows if os.path.isfile(path)}  # whatever its suffix, the readers take it
         labels = {path: row.label for path, row in rows.items() if path in paths}
     else:
         letters = LABEL_OF_LETTER if by_letter else {}

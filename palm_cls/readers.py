@@ -24,7 +24,7 @@ import numpy as np
 
 from palm_cls import augment, machine
 from palm_cls.cache import ImageCache
-from palm_cls.dataset import find_dataset, image_names, lies_in_demo_set
+from palm_cls.dataset import find_dataset, image_names, labelled_images, lies_in_demo_set, workbook_difference
 from palm_cls.digits import SIDE, find_digits
 from palm_cls.images import (
     IMAGE_SIZE,
@@ -36,8 +36,7 @@ from palm_cls.images import (
     scale_grey,
     scale_table,
 )
-from palm_cls.labels import read_labels
-from palm_cls.messages import InputError, notice
+from palm_cls.messages import InputError, excerpt, notice, notice_once
 
 MODES = ("train", "valid", "eval")
 AHEAD = 2  # batches being decoded while one is in use
@@ -73,19 +72,21 @@ def _label_of(datadir, name):
 def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=False, cache=True):
     """Reader of the images in `datadir` that a table, `csvfile`, lists: labels.csv, or the .xlsx it is made from.
 
-    Images come in the order of the table, with mode "train" shuffled anew each epoch. Returns and yields what
+    Images come in the order of the table, with mode "train" shuffled anew each epoch; `labelled_images` says which file
+    a name stands for. Where a workbook beside labels.csv has other labels, this is told. Returns and yields what
     `data_loader` does; batch_size, skip_bad and cache are as there. Raises InputError for a faulty table, an image it
     names that is missing (with its row) or empty, and, when it is reached, an image that does not decode.
     """
-    rows = read_labels(csvfile)
-    if not rows:
-        raise InputError(f"{csvfile}: lists no image")
     if not Path(datadir).is_dir():
         raise InputError(f"{datadir}: no such directory; expected the images that {csvfile} lists")
-    for row in rows:
-        if not Path(datadir, row.name).is_file():
-            raise InputError(f"{Path(datadir, row.name)}: no such image; it is listed in {csvfile}, row {row.row}")
-    samples = [(Path(datadir, row.name), row.label) for row in rows]
+    rows = labelled_images(datadir, csvfile)
+    for path, row in rows.items():
+        if not os.path.isfile(path):
+            raise InputError(f"{excerpt(path)}: no such image; it is listed in {csvfile}, row {row.row}")
+    difference = workbook_difference(csvfile)
+    if difference:
+        notice_once(f"{csvfile} {difference}")
+    samples = [(path, row.label) for path, row in rows.items()]
     return _reader(datadir, samples, batch_size, mode, skip_bad, cache)
 
 

@@ -1,12 +1,20 @@
 import os
 import shutil
+from pathlib import Path
 
 import openpyxl
 import pytest
 from test_archives import make_zip, nested, tree
 
 from palm_cls import dataset
-from palm_cls.dataset import find_dataset, find_workbooks, image_names, prepare_data, recognise
+from palm_cls.dataset import (
+    find_dataset,
+    find_workbooks,
+    image_names,
+    prepare_data,
+    recognise,
+    workbook_difference,
+)
 from palm_cls.labels import read_labels
 from palm_cls.messages import InputError, notice_once
 from palm_cls.readers import dataset_readers
@@ -166,7 +174,33 @@ def test_prepare_data_twice_and_after_an_interruption(nowhere, tmp_path, small_d
     (target / "PALM-Validation-GT" / "labels.csv").write_text("mine")
     assert prepare_data()[1] == 0
     assert (target / "PALM-Validation-GT" / "labels.csv").read_text() == "mine"
-    assert "was left as it is" in capsys.readouterr().err
+    assert "labels.csv cannot be compared with PM_Label_and_Fovea_Location.xlsx" in capsys.readouterr().err
+
+
+def test_a_table_is_compared_with_its_workbook_by_names_and_labels(tmp_path):
+    table(tmp_path / "Classification Labels.xlsx", {"V1.jpg": 0, "V2.jpg": 1})
+    own = tmp_path / "labels.csv"
+    own.write_bytes(b"\xef\xbb\xbfimgName;Label\r\n./V2.jpg;1.0\r\nV1.jpg;0\r\n")  # as Excel writes it again
+    assert workbook_difference(own) == ""
+    own.write_text("imgName,Label\nV1.jpg,0\n")
+    assert "other labels for 1 images (first: V2.jpg)" in workbook_difference(own)
+    assert workbook_difference(own.rename(tmp_path / "own.csv")) == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read, even by root")
+def test_a_workbook_that_cannot_be_read_stops_nobody(tmp_path):
+    (tmp_path / "Classification Labels.xlsx").symlink_to("/proc/self/mem")
+    (tmp_path / "labels.csv").write_text("imgName,Label\nV1.jpg,0\n")
+    assert "cannot be compared with Classification" in workbook_difference(tmp_path / "labels.csv")
+
+
+def test_prepare_data_writes_no_table_without_rows(nowhere, tmp_path, small_demo):
+    target = nowhere / "data" / "palm"
+    shutil.copytree(small_demo, target)
+    table(target / "PALM-Validation-GT" / "PM_Label_and_Fovea_Location.xlsx", {})
+    with pytest.raises(InputError, match="lists no image"):
+        prepare_data()
+    assert not (target / "PALM-Validation-GT" / "labels.csv").exists()
 
 
 def test_prepare_data_on_ai_studio_unpacks_to_what_persists(nowhere, tmp_path, small_demo):

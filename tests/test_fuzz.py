@@ -125,7 +125,7 @@ def mutate(content, edits):
 
 def a_workbook():
     book = openpyxl.Workbook()
-    for row in (COLUMNS, (1, "V0001.jpg", 0, 1157.74, 1019.87), (2, "V0002.jpg", 1, 1285, None)):
+    for row in ((*COLUMNS, "note"), (1, "V0001.jpg", 0, 1157.74, 1019.87, "=1+1"), (2, "V0002.jpg", 1, 1285, None)):
         book.active.append(row)
     book.create_sheet("notes")
     stream = io.BytesIO()
@@ -522,10 +522,13 @@ def bomb(part, parts=(), megabytes=4000):
     return relabelled(stream.getvalue(), part, compress_type=8, file_size=megabytes * 1_000_000)
 
 
-def many_sheets(count):
+def many_sheets(count, content=None):
+    """A workbook that lists one sheet so many times; content: of this sheet, instead of the labels."""
     book = WORKBOOK["xl/workbook.xml"]
     one = re.search(rb"<sheet [^>]*/>", book)[0]
-    return packed({**WORKBOOK, "xl/workbook.xml": book.replace(one, one * count)})
+    start = WORKBOOK[SHEET].split(b"<sheetData>")[0]
+    xml = start + content + b"</worksheet>" if content else WORKBOOK[SHEET]
+    return packed({**WORKBOOK, "xl/workbook.xml": book.replace(one, one * count), SHEET: xml})
 
 
 def laughs():
@@ -616,6 +619,9 @@ def hostile_files():
         "refused gigabytes that claim little.xlsx": relabelled(bomb(SHEET, WORKBOOK.items()), SHEET, file_size=99),
         "read terabytes claimed.xlsx": relabelled(KINDS["xlsx"][0], SHEET, file_size=2**40),
         "refused sheets.xlsx": many_sheets(10_000),
+        "refused large sheets.xlsx": many_sheets(90, b"<x/>" * 2_000_000),
+        "refused sheets with a last row.xlsx": many_sheets(90, b'<sheetData><row r="1048576"/></sheetData>'),
+        "refused formulas.xlsx": sheet(b"<row><c><f/></c></row>" * 380_000),
         "refused laughs.xlsx": laughs(),
         "read deep.xlsx": packed({**WORKBOOK, SHEET: WORKBOOK[SHEET] + b"<!---->" * 100_000}),
         "refused deep.xlsx": sheet(b"", before=b"<a>" * 300_000 + b"</a>" * 300_000),

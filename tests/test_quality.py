@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import openpyxl
 import pytest
 from PIL import Image
 
@@ -182,6 +183,27 @@ def test_a_table_of_training_labels(clean, tmp_path):
         ("unlisted", ("P1.jpg",)),
         ("unlisted", ("P2.JPG",)),
     ]
+
+
+def test_tables_that_contradict_themselves_or_the_workbook_beside_them(clean):
+    write_table(clean, "1,V1.jpg,0", "2,V2.jpg,1", "3,V3.jpg,0", "4,./V1.jpg,1")
+    assert found(clean)[0] == ("no-labels", ())
+    write_table(clean)
+    assert found(clean)[0] == ("no-labels", ())
+    write_table(clean, "1,V1,0", "2,V2,1", "3,V3.jpg,0", "4,V4.jpg,1")
+    assert found(clean) == []
+    book = openpyxl.Workbook()
+    for row in (["imgName", "Label"], ["V1", 0], ["V2", 1], ["V3.jpg", 1], ["V5.jpg", 1]):
+        book.active.append(row)
+    book.save((clean / TABLE).with_name("PM_Label_and_Fovea_Location.xlsx"))
+    (finding,) = check_data(recognise(clean)).findings
+    assert finding[:3] == ("warning", "other-labels", (TABLE.as_posix(),))
+    assert finding.text.startswith("has other labels for 3 images (first: V3.jpg) than PM_Label")
+    book.active["B2"] = "=1-0"
+    book.save((clean / TABLE).with_name("PM_Label_and_Fovea_Location.xlsx"))
+    (finding,) = check_data(recognise(clean)).findings
+    assert "cannot be compared with" in finding.text
+    assert "row 2: a formula without its value" in finding.text
 
 
 def test_what_is_missing_altogether_hides_nothing_else(clean, tool):

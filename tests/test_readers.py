@@ -1,14 +1,17 @@
+import os
 import random
 import re
 import struct
+import sys
 import zlib
 
 import cv2
 import numpy as np
+import openpyxl
 import pytest
 
 from palm_cls.images import read_image
-from palm_cls.messages import InputError
+from palm_cls.messages import InputError, notice_once
 from palm_cls.readers import data_loader, valid_data_loader
 
 
@@ -82,6 +85,68 @@ def test_an_image_that_the_table_names_is_missing(images, tmp_path):
     (tmp_path / "own.csv").write_text("imgName,Label\n")
     with pytest.raises(InputError, match="lists no image"):
         valid_data_loader(images, tmp_path / "own.csv")
+
+
+def in_table(tmp_path, *rows):
+    (tmp_path / "own.csv").write_text("\n".join(["imgName,Label", *rows]), encoding="utf-8")
+    return tmp_path / "own.csv"
+
+
+def test_names_are_found_however_they_are_written(images, tmp_path):
+    write_image(images / "sub" / "e\u0301.png", 70)  # as macOS writes it
+    table = in_table(tmp_path, "P3,0", "./N1.png,1", "sub\\\u00e9.png,0", "P 4,1", "sub/../P2.png,0")
+    reader = valid_data_loader(images, table)
+    ((imgs, labels),) = reader()
+    np.testing.assert_allclose((imgs[:, 0, 0, 0] + 1) * 127.5, [50, 10, 70, 60, 40], atol=1e-3)
+    assert labels.ravel().tolist() == [0, 1, 0, 1, 0]
+    reader.order = reader.order[::-1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 are for Linux")
+def test_names_that_a_chinese_archive_left_in_gbk(images, tmp_path):
+    os.rename(images / "P3.png", os.fsencode(images) + "/眼底.png".encode("gbk"))
+    assert valid_data_loader(images, in_table(tmp_path, "眼底.png,1")).labels == [1]
+
+
+def test_a_name_that_is_too_long_is_that_of_no_image(images, tmp_path):
+    with pytest.raises(InputError, match="no such image; it is listed in .*row 2"):
+        valid_data_loader(images, in_table(tmp_path, "x" * 5000 + ",1"))
+
+
+def test_two_rows_for_one_image(images, tmp_path):
+    for rows in (["P3.png,0", "./P3.png,1"], ["P3,0", "P3.png,1"]):
+        with pytest.raises(InputError, match="row 3: .*row 2"):
+            valid_data_loader(images, in_table(tmp_path, *rows))
+    (images / "p3.png").symlink_to(images / "P3.png")  # what a disk amounts to that takes p for P
+    with pytest.raises(InputError, match=r"own\.csv, row 3: 'p3\.png' is the image of row 2 already"):
+        valid_data_loader(images, in_table(tmp_path, "P3.png,0", "p3.png,1"))
+    write_image(images / "n1.png", 80)  # but this is another image
+    assert valid_data_loader(images, in_table(tmp_path, "N1.png,0", "n1.png,1")).images == 2
+    with pytest.raises(InputError, match="row 4: 'N1' is the image of row 2 already"):
+        valid_data_loader(images, in_table(tmp_path, "N1.png,0", "n1.png,1", "N1,1"))
+
+
+def test_a_name_without_suffix_that_two_images_have(images, tmp_path):
+    write_image(images / "P3.jpg")
+    with pytest.raises(InputError, match=r"row 2: 'P3' may be any of P3\.jpg, P3\.png; write the whole name"):
+        valid_data_loader(images, in_table(tmp_path, "P3,0"))
+    with pytest.raises(InputError, match="N2.jpg: no such image"):  # another suffix is another image
+        valid_data_loader(images, in_table(tmp_path, "N2.jpg,0"))
+
+
+def test_a_corrected_workbook_beside_the_table_is_told(images, tmp_path, capsys):
+    notice_once.cache_clear()
+    book = openpyxl.Workbook()
+    for row in (["imgName", "Label"], ["P3.png", 1], ["N1.png", 0]):
+        book.active.append(row)
+    book.save(tmp_path / "Classification Labels.xlsx")
+    table = in_table(tmp_path, "P3.png,1", "N1.png,1").rename(tmp_path / "labels.csv")
+    for _ in range(2):
+        assert valid_data_loader(images, table).labels == [1, 1]
+    told = capsys.readouterr().err
+    assert told.count("labels.csv has other labels for 1 images (first: N1.png) than Classification Labels.xlsx") == 1
+    assert "labels.csv is used" in told
+    assert f"python tools/xlsx2csv.py '{tmp_path / 'Classification Labels.xlsx'}' {table}" in told
 
 
 def png(side, *names):

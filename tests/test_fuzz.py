@@ -457,7 +457,7 @@ def expected(members, inner):
     """{place: content} of the members of an archive that was unpacked; the nested one, and what it holds, left out."""
     contents = {}
     for member in members:
-        name = member["filename"].partition("\0")[0]  # as zipfile reads it
+        name = member["filename"].partition("\0")[0].replace("\\", "/")  # zipfile reads no further than a NUL
         clutter = name.endswith(("/", "/.DS_Store")) or name.startswith("__MACOSX/")
         if not clutter and PurePosixPath(name).name != NESTED and not name.startswith("a/"):  # "a" may be a link
             contents[PurePosixPath(name).as_posix()] = inner if member["content"] == "nested" else member["content"]

@@ -3,17 +3,23 @@
 import re
 
 HEAD = 512  # bytes at the beginning of a file that `detect_format` looks at
+EMPTY = "an empty file"
 ZIP = "a zip archive"
 SPLIT_ZIP = "a part of a split zip archive"
+PROGRAM = "a program for Paddle Inference"
+PROGRAM_PARAMETERS = "the parameters of a program for Paddle Inference"
+WEIGHTS_OF_EXPORT = "give the weights that it was exported from"
 ACTIONS = {  # where the format alone says what to do
-    "an empty file": "copy or download it again",
+    EMPTY: "copy or download it again",
     "a web page": "download the file itself",
     "a Git LFS pointer": "fetch the file itself: git lfs pull",
     SPLIT_ZIP: "join its parts into one zip first (zip -s 0 PART --out WHOLE, or 7-Zip)",
-    "a file of torch.save": "in torch, write the state_dict with safetensors.torch.save_file, as .safetensors",
+    PROGRAM: WEIGHTS_OF_EXPORT,
+    PROGRAM_PARAMETERS: WEIGHTS_OF_EXPORT,
+    "a file of torch.save": "in torch, write its state_dict with safetensors.torch.save_file (for alexnet-torchvision)",
 }
 _FORMATS = (
-    (rb"\Z", "an empty file"),
+    (rb"\Z", EMPTY),
     (rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)", "a web page"),
     (rb"version https://git-lfs", "a Git LFS pointer"),
     (rb"PK\x03\x04.{26}[^/]+/(data\.pkl|\.format_version)", "a file of torch.save"),
@@ -27,9 +33,9 @@ _FORMATS = (
     (rb"\xfd7zXZ\0", "an xz file (.tar.xz)"),
     (rb".{257}ustar", "a tar archive"),
     (rb"\x89HDF", "an HDF5 file"),
-    (rb'\{"base_code"', "a program for Paddle Inference"),  # of PaddlePaddle 3
-    (rb"\n[\x80-\xff]*[\0-\x7f]\x08\0\x10\xff{9}\x01", "a program for Paddle Inference"),  # before
-    (rb"\0{16}.\0\0\0\x08.\x10", "the weights of a program for Paddle Inference"),
+    (rb'\{"base_code"', PROGRAM),  # of PaddlePaddle 3
+    (rb"\n[\x80-\xff]*[\0-\x7f]\x08\0\x10\xff{9}\x01", PROGRAM),  # before
+    (rb"\0{16}.\0\0\0\x08.\x10", PROGRAM_PARAMETERS),
 )
 _PATTERNS = tuple((re.compile(pattern, re.DOTALL), name) for pattern, name in _FORMATS)
 

@@ -1,5 +1,6 @@
 """Unpacking the course's zip archives: safely, and so that doing it again completes what is missing."""
 
+import contextlib
 import errno
 import os
 import re
@@ -12,6 +13,7 @@ import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from palm_cls.files import replacing
+from palm_cls.formats import ACTIONS, HEAD, SPLIT_ZIP, ZIP, detect_format
 from palm_cls.messages import InputError, excerpt
 
 NESTED = "PALM-Training400.zip"  # training.zip holds the images in a second zip, unpacked in the place where it lies
@@ -19,6 +21,8 @@ CHUNK = 1 << 20  # bytes
 NAME_LIMIT = 200  # bytes of a member's name; file systems take 255, and the temporary name is longer by some
 HARMLESS = 100_000_000  # bytes that any archive may unpack to; more only if they are at most ...
 RATIO_LIMIT = 200  # ... so many times the archive: photographs hardly shrink, a disk filler does by 1000:1
+ENDING = 22 + (1 << 16)  # bytes in which the end record of a zip lies, with the longest comment
+UTF8 = 0x800  # the flag of a member whose name is UTF-8
 READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # LZMA takes whatever memory the archive claims
 
 
@@ -29,10 +33,17 @@ def unpack(archive, target):
     for a damaged or encrypted archive, and, before anything of it is written, for a member that would land outside
     `target` or in the place of another one, and for an archive made to fill the disk.
     """
+    limit = max(HARMLESS, RATIO_LIMIT * os.path.getsize(archive))
+    with open(archive, "rb") as file:
+        return _unpack_zip(file, archive, Path(target), limit, follow=True)
+
+
+def _unpack_zip(file, archive, target, limit, follow):
+    """Unpack to `target` what is at most `limit` bytes; `follow`: whether the nested archive is one, or just a file."""
+    _check_format(file, archive)
     try:
-        with zipfile.ZipFile(archive) as opened:
-            limit = max(HARMLESS, RATIO_LIMIT * os.path.getsize(archive))
-            return _unpack_members(opened, archive, Path(target), limit, follow=True)
+        with zipfile.ZipFile(file) as opened:
+            return _unpack_members(opened, archive, target, limit, follow)
     except InputError:
         raise
     except OSError as error:
@@ -43,14 +54,28 @@ def unpack(archive, target):
         raise _damaged(archive, error) from error  # zipfile lets all of them through
 
 
+def _check_format(file, archive):
+    """Raise InputError for a file that is another format than zip, or a part of a zip."""
+    found = detect_format(file.read(HEAD))
+    file.seek(max(0, file.seek(0, os.SEEK_END) - ENDING))
+    _, end_record, fields = file.read().rpartition(b"PK\x05\x06")
+    if end_record and fields[:2] not in (b"\0\0", b"\xff\xff"):  # number of this part; in zip64 it lies elsewhere
+        found = SPLIT_ZIP
+    if found == ZIP and not end_record:
+        raise InputError(f"{archive}: a zip without its end: cut off, or a part of a split one; copy the whole again")
+    if found not in (None, ZIP):
+        action = ACTIONS.get(found, "unpack it by hand, and pack what it holds as a zip of the same name")
+        raise InputError(f"{archive}: {found}, not a zip; {action}")
+
+
 def _damaged(archive, error):
-    return InputError(f"{archive}: damaged, or no zip file ({excerpt(error)}); copy it again")
+    return InputError(f"{archive}: damaged, no zip file, or a part of one ({excerpt(error)}); copy the whole again")
 
 
 def _unpack_members(opened, archive, target, limit, follow):
-    """Unpack to `target` what is at most `limit` bytes; `follow`: whether the nested archive is one, or just a file."""
     from tqdm import tqdm
 
+    _set_real_names(opened.infolist())
     members = [member for member in opened.infolist() if not _is_clutter(member)]
     _refuse_bomb(members, archive, limit)
     for member in members:
@@ -67,6 +92,24 @@ def _unpack_members(opened, archive, target, limit, follow):
             _extract(opened, member, target / member.filename)
             written += 1
     return written
+
+
+def _set_real_names(members):
+    """Give the members of an archive the names that its packer meant, with "/" between folders.
+
+    zipfile takes every name without the flag for UTF-8 for cp437. macOS writes UTF-8 without it, a Chinese Windows GBK.
+    "\\", which some tools on Windows write between folders, is replaced after decoding: it is half of some Chinese
+    characters.
+    """
+    unflagged = [member for member in members if not member.flag_bits & UTF8]
+    names = [member.filename for member in unflagged]
+    for encoding in ("gb18030", "utf-8"):  # the last that fits all: hardly any other text is valid UTF-8
+        with contextlib.suppress(UnicodeError):
+            names = [member.filename.encode("cp437").decode(encoding) for member in unflagged]
+    for member, name in zip(unflagged, names):
+        member.filename = name
+    for member in members:
+        member.filename = member.filename.replace("\\", "/")
 
 
 def _is_clutter(member):
@@ -132,9 +175,9 @@ def _unpack_nested(opened, member, archive, target, limit):
     with tempfile.TemporaryFile(dir=target) as copy:
         with opened.open(member) as source:
             shutil.copyfileobj(source, copy, CHUNK)
-        with zipfile.ZipFile(copy) as inner:
-            name, place = f"{archive}/{member.filename}", (target / member.filename).parent
-            return _unpack_members(inner, name, place, limit, follow=False)
+        copy.seek(0)
+        name, place = f"{archive}/{member.filename}", (target / member.filename).parent
+        return _unpack_zip(copy, name, place, limit, follow=False)
 
 
 def _is_there(path, member):

@@ -12,7 +12,6 @@ import numpy as np
 
 from palm_cls import metrics, runs
 from palm_cls.checkpoint import load, weights_file
-from palm_cls.exported import is_export
 from palm_cls.messages import CAVEAT, DEMO_WARNING, InputError, excerpt, notice
 from palm_cls.readers import valid_reader_of
 from palm_cls.records import EVALUATION, read_settings, write_json, write_table
@@ -51,8 +50,6 @@ def assess(
     every share and to the AUC, or of `class_measures` for more than two classes; `predictions` has the names, labels
     [N, 1] and logits float32 [N, num_classes] of the images. Raises InputError for what is missing or does not fit.
     """
-    if is_export(weights):
-        raise InputError(f"{weights}: exported; evaluate the weights that it was made from")
     weights = weights_file(weights)
     about, settings = runs.describe(weights), read_settings(weights)
     name = name or about.get("model")

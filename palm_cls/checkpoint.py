@@ -21,6 +21,7 @@ import paddle
 import paddle.nn as nn
 
 from palm_cls.files import SEAL, SEAL_SIZE, file_digest, read_seal, replacing
+from palm_cls.formats import ACTIONS, EMPTY, HEAD, PROGRAM, WEIGHTS_OF_EXPORT, ZIP, detect_format
 from palm_cls.messages import InputError, excerpt, notice
 from palm_cls.models import head_layers
 from palm_cls.statefile import is_fluid, read_state, rename_fluid
@@ -29,6 +30,7 @@ from palm_cls.zoo import RECIPES, build_model
 
 ABOUT = b"palm_cls about:"  # then JSON, up to the seal
 ABOUT_SIZE = 1 << 16  # bytes before the seal in which that lies
+ONNX, EXPORT_ABOUT = ".onnx", "about.json"  # by which an exported network is known: the suffix, or a file in it
 SHOWN = 5  # names listed in a message before "and N more"
 
 
@@ -84,6 +86,8 @@ def load(path, model, optimizer=None, new_head=False):
 
     path: a `.pdparams` file, whose suffix may be left out; or the directory of a run, which means its best epoch; or,
     where the network tells torch's names of its layers (`torch_layers`), torch's `state_dict` as .npz or .safetensors.
+    The weights may lie in a dictionary with other things ({"model": ...}), their names begin alike (`_layers.`,
+    `module.`), and their type be another floating-point one, bfloat16 included.
     new_head: the last layer stays as it is, whatever the file has for it, so that weights for other classes can be
     begun with; a notice says so. Raises InputError, and changes nothing, where a file is missing or unreadable, or its
     names and shapes are not those of `model`.
@@ -101,14 +105,38 @@ def load(path, model, optimizer=None, new_head=False):
 
 
 def weights_file(path):
-    """The file of weights that `path` means: itself, with `.pdparams` added, or a run directory's best epoch."""
+    """The file of weights that `path` means: itself, with `.pdparams` added, or a run directory's best epoch.
+
+    Raises InputError where there is none, and where its first bytes are those of another format.
+    """
     path = Path(path)
+    if is_export(path):
+        raise InputError(f"{path}: an exported network, not weights; {WEIGHTS_OF_EXPORT}")
     for candidate in (path / "best.pdparams" if path.is_dir() else path, Path(f"{path}.pdparams")):
         if candidate.is_file():
+            _check_format(candidate)
             return candidate
+    if any(path.glob("*.pdiparams")) or Path(f"{path}.pdiparams").is_file():
+        raise InputError(f"{path}: {PROGRAM}, not weights; {WEIGHTS_OF_EXPORT}")
     if runs_there := sorted(path.glob("seed-*/best.pdparams")):
         raise InputError(f"{path}: runs with several seeds; give one of them, as {runs_there[0].parent}")
     raise InputError(f"{path}: no weights there; expected a run directory with best.pdparams, or a .pdparams file")
+
+
+def is_export(path):
+    """Whether `path` means an exported network (see `palm_cls.exported`), and not weights."""
+    return Path(path).suffix == ONNX or Path(path, EXPORT_ABOUT).is_file()
+
+
+def _check_format(path):
+    with path.open("rb") as file:
+        found = detect_format(file.read(HEAD))
+    if found is None or (found == ZIP and path.suffix == ".npz"):
+        return
+    action = ACTIONS.get(found, "expected a .pdparams file")
+    if found == EMPTY:
+        action += " (paddle.save(model) leaves one; write paddle.save(model.state_dict(), PATH))"
+    raise InputError(f"{path}: {found}, not weights; {action}")
 
 
 def read_about(path):
@@ -165,7 +193,8 @@ def _fitting(path, found, expected, head=(), new_head=False):
     those of `found`, whatever these are.
     """
     kept = dict(head) if new_head else {}
-    found = {name: value for name, value in found.items() if isinstance(value, np.ndarray) and name not in kept}
+    found = _without_prefix({name: value for name, value in found.items() if isinstance(value, np.ndarray)}, expected)
+    found = {name: _widened(value, expected.get(name)) for name, value in found.items() if name not in kept}
     expected = {name: value for name, value in expected.items() if name not in kept}
     wrong = {
         "missing": [name for name in expected if name not in found],
@@ -185,6 +214,23 @@ def _fitting(path, found, expected, head=(), new_head=False):
     if told:
         raise InputError(f"{path}: weights of another network{_which_network(found)}. {told}{_hint(wrong, head)}")
     return {**kept, **{name: value.astype(expected[name].dtype) for name, value in found.items()}}
+
+
+def _without_prefix(found, expected):
+    """`found` under the names of `expected`, where all its names have a prefix (`_layers.`, `module.`) before these."""
+    first, shared = next(iter(expected), ""), os.path.commonprefix(list(found))
+    if first in found:
+        return found
+    prefixes = [name[: -len(first)] for name in found if name.endswith(f".{first}")]
+    prefix = next(filter(shared.startswith, prefixes), "")
+    return {name[len(prefix) :]: value for name, value in found.items()}
+
+
+def _widened(value, expected):
+    """bfloat16 as float32. paddle saves it as uint16, the upper half of a float32's bits; NumPy has no such type."""
+    if value.dtype != np.uint16 or expected is None or expected.dtype.kind != "f":
+        return value
+    return (value.astype("uint32") << 16).view("float32")
 
 
 def _hint(wrong, head):
@@ -217,10 +263,10 @@ def _slots(model, keys):
     The slot `linear_0.w_0_velocity_0` of `fc1.weight`, named `linear_0.w_0` by paddle, becomes `fc1.weight.velocity`.
     """
     structured = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in model.state_dict().items():  # without the `_layers.` that paddle.DataParallel puts before
         prefix = parameter.name + "_"
         for key in keys:
-            if key.startswith(prefix):
+            if key.startswith(prefix) and key not in structured:
                 structured[key] = f"{name}.{key[len(prefix) :].rpartition('_')[0]}"
     return structured
 
@@ -239,7 +285,8 @@ def _load_optimizer(path, model, optimizer):
     current = {slots.get(key, key): value for key, value in optimizer.state_dict().items()}
     key_of = {name: key for key, name in slots.items()}
     arrays = _fitting(path, state, _arrays(current))
-    optimizer.set_state_dict({key_of.get(name, name): value for name, value in {**state, **arrays}.items()})
+    others = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
+    optimizer.set_state_dict({key_of.get(name, name): value for name, value in {**others, **arrays}.items()})
 
 
 def _ensure_slots(model, optimizer):

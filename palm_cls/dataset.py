@@ -277,8 +277,12 @@ def _explicit(directory):
 
 
 def _unpack_advice(archives, target=None):
+    return f"The archives are there; unpack them: {_unpack_command(archives, target)}"
+
+
+def _unpack_command(archives, target=None):
     options = ["--archives", archives, *(["--data", target] if target else [])]
-    return f"The archives are there; unpack them: {command_line('python', 'tools/prepare_data.py', *options)}"
+    return command_line("python", "tools/prepare_data.py", *options)
 
 
 def _announced(dataset):
@@ -305,12 +309,14 @@ def prepare_data(archives=None, directory=None):
     """Unpack the course's archives and convert the table of labels. Done twice, it changes nothing.
 
     `archives`: the directory of training.zip, validation.zip and valid_gt.zip; if not given, the target, else where AI
-    Studio mounts them. `directory`: the target; if not given, $PALM_DATA, else /home/aistudio/work/palm where that
-    can be, else data/palm. What an interrupted run left undone is completed. Returns the Dataset and the number of
-    files written. Raises InputError for missing, damaged or hostile archives.
+    Studio mounts them, unless the target is named and holds files already, perhaps a data set of the user's own.
+    `directory`: the target; if not given, $PALM_DATA, else /home/aistudio/work/palm where that can be, else data/palm.
+    What an interrupted run left undone is completed. Returns the Dataset and the number of files written. Raises
+    InputError for missing, damaged or hostile archives.
     """
-    target = Path(_explicit(directory) or _default_target())
-    written = sum(unpack(archive, target) for archive in _find_archives(archives, target))
+    explicit = _explicit(directory)
+    target = Path(explicit or _default_target())
+    written = sum(unpack(archive, target) for archive in _find_archives(archives, target, explicit))
     dataset = recognise(target)
     if dataset is None:
         raise InputError(f"{target}: no images there after unpacking; are these the course's archives?")
@@ -323,12 +329,21 @@ def _default_target():
     return (AISTUDIO_WORK if AISTUDIO_WORK.is_dir() else PROJECT / "data") / "palm"
 
 
-def _find_archives(archives, target):
+def _find_archives(archives, target, explicit):
     """The archives to unpack: from `archives`, else from the usual places; none where the images are there already."""
     places = (Path(archives),) if archives else (target, AISTUDIO_DATA)
+    if not archives and explicit and target.is_dir() and any(target.iterdir()):
+        places = (target,)  # what it holds may be somebody's own, and unpacking would replace files
+        if _archives_in(AISTUDIO_DATA) and not _archives_in(target):
+            notice(
+                f"{target}: not empty, so the archives in {AISTUDIO_DATA} were not unpacked into it; "
+                f"to unpack them there: {_unpack_command(AISTUDIO_DATA, target)}"
+            )
     for place in places:
         found = _archives_in(place)
         if found:
+            if place == AISTUDIO_DATA:
+                notice(f"{target}: unpacking the archives in {place} into it.")
             missing = [name for name in ARCHIVES if place / name not in found]
             if missing:
                 notice(f"{place}: {' and '.join(missing)} not there.")

@@ -16,20 +16,16 @@ from palm_cls import runtime
 import numpy as np
 import paddle
 
+from palm_cls.checkpoint import EXPORT_ABOUT as ABOUT
+from palm_cls.checkpoint import ONNX
 from palm_cls.files import file_digest
 from palm_cls.images import INPUT
 from palm_cls.inference import find_program, run_program
 from palm_cls.messages import InputError, excerpt
 from palm_cls.records import read_json
 
-ONNX, ABOUT = ".onnx", "about.json"
 PROGRAM = "inference"  # without suffix
 IS_PADDLE_2 = paddle.__version__.startswith("2.")
-
-
-def is_export(path):
-    """Whether `path` means an exported network, and not weights."""
-    return Path(path).suffix == ONNX or Path(path, ABOUT).is_file()
 
 
 def exported_network(path, name=None):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from palm_cls.assessment import class_names
 from palm_cls.cam import grad_cam, overlay
-from palm_cls.exported import is_export
+from palm_cls.checkpoint import is_export
 from palm_cls.images import read_image, transform_img
 from palm_cls.messages import CAVEAT, DEMO_WARNING, InputError, RunError, excerpt, not_importable, notice
 from palm_cls.pictures import img_tag, thumbnail

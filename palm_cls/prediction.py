@@ -14,9 +14,9 @@ import numpy as np
 
 from palm_cls import machine, metrics
 from palm_cls.cam import grad_cam, overlay
-from palm_cls.checkpoint import load, weights_file
+from palm_cls.checkpoint import is_export, load, weights_file
 from palm_cls.dataset import image_names, is_image
-from palm_cls.exported import exported_network, is_export
+from palm_cls.exported import exported_network
 from palm_cls.files import append_whole, refuse_existing, replacing
 from palm_cls.images import read_image, transform_img
 from palm_cls.inference import logits_function

@@ -21,19 +21,22 @@ FLUID_DIMS = 8  # a shape of a million dimensions takes hours to multiply
 FLUID_NAME = re.compile(
     r"(?:.*/)?(?P<layer>Conv2D|FC)_(?P<number>\d{1,9})\.(?P<kind>[wb])_0(?P<slot>_\w+_velocity_\d+)?"
 )
+NO_WEIGHTS = re.compile("opt|master_weights|scaler|sched", re.IGNORECASE)  # in the name of what training has besides
 
 
 def read_state(path):
     """The state dictionary in a file of `paddle.save`, or of `save_dygraph` in PaddlePaddle 1.6: {name: value}.
 
-    Nothing that the file contains is run. Raises InputError, naming the file, for whatever is no state dictionary.
+    It may lie in a dictionary with other things, {"model": ..., "epoch": 3}, which are passed over; bfloat16 is uint16
+    there. Nothing that the file contains is run. Raises InputError, naming the file, for whatever is no state
+    dictionary.
     """
     path = Path(path)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if content[FLUID_RESERVED : FLUID_RESERVED + len(FLUID_MAGIC)] == FLUID_MAGIC:
                 return _read_fluid(content)
-            return _plain(_StateUnpickler(content).load())
+            return _plain(_unwrapped(_StateUnpickler(content).load()))
     except OSError:
         raise
     except Exception as error:  # damaged and hostile files raise whatever the machinery below comes upon
@@ -88,7 +91,10 @@ class _StateUnpickler(pickle._Unpickler):  # the one in Python: the one in C all
         try:
             return _ADMITTED[module, name]
         except KeyError:
-            raise _Refused(f"it asks for {module}.{name}, which was not run") from None
+            raise _Refused(
+                f"it asks for {module}.{name}, which was not run: a whole pickled network, or another object; "
+                "save only the weights, paddle.save(model.state_dict(), PATH)"
+            ) from None
 
     def get_extension(self, code):
         raise _Refused("it asks for an extension of pickle, which was not run")
@@ -191,6 +197,25 @@ _ADMITTED = {
 }
 
 
+def _unwrapped(state):
+    """The state dictionary of a network in a dictionary that holds it beside other things; else `state` itself."""
+    if not isinstance(state, dict):
+        return state
+    inner = [name for name, value in state.items() if _holds_arrays(value) and not NO_WEIGHTS.search(name)]
+    if len(inner) > 1:
+        raise _Refused(f"it holds several state dictionaries ({', '.join(inner)}); save the one to use alone")
+    return state[inner[0]] if inner else state
+
+
+def _holds_arrays(value):
+    return isinstance(value, dict) and any(isinstance(_unnamed(item), _Array) for item in value.values())
+
+
+def _unnamed(value):
+    """`value`, or the array of what paddle writes for a parameter: (its own name for it, array)."""
+    return value[1] if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) else value
+
+
 def _plain(state, depth=0, seen=None):
     """A dictionary of arrays, numbers, strings and such dictionaries; anything else is refused.
 
@@ -212,8 +237,7 @@ def _name(name):
 
 
 def _plain_value(value, depth, seen):
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
-        value = value[1]  # (paddle's name of the parameter, array)
+    value = _unnamed(value)
     if isinstance(value, _Array) and value.array is not None:
         return value.array
     if isinstance(value, dict):

@@ -18,11 +18,21 @@ LARGEST = 1 << 29  # bytes, also of what is packed, which may be a thousandth; t
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes; other ways may unpack without bounds
 HEADER = 1 << 17  # bytes of the table of a .safetensors; that of AlexNet takes 1.3 kB
 DIMS = 8  # of an array
-DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "I32": "<i4", "I64": "<i8", "U8": "u1", "BOOL": "?"}
+DTYPES = {
+    "F16": "<f2",
+    "F32": "<f4",
+    "F64": "<f8",
+    "BF16": "<u2",
+    "I8": "i1",
+    "I32": "<i4",
+    "I64": "<i8",
+    "U8": "u1",
+    "BOOL": "?",
+}
 
 
 def read_arrays(path):
-    """The arrays in a .npz or .safetensors file: {name: array}.
+    """The arrays in a .npz or .safetensors file: {name: array}; bfloat16 as uint16, its bits.
 
     Nothing that the file contains is run. Raises InputError, naming the file, for whatever is not such a file.
     """

@@ -1,9 +1,12 @@
 import io
 import os
 import stat
+import tarfile
 import zipfile
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from palm_cls.archives import HARMLESS, NESTED, unpack
 from palm_cls.messages import InputError
@@ -153,14 +156,112 @@ def test_only_the_outer_one_of_nested_archives_is_unpacked(tmp_path):
 def test_damaged_archives_are_refused_and_leave_no_half_file(training, tmp_path, damage):
     content = bytearray(training.read_bytes())
     if damage == "no zip":
-        content = bytearray(b"<html>404</html>")
+        content = bytearray(b"404 not found")
     elif damage == "cut":
         del content[len(content) // 2 :]
     else:
         content[len(content) // 2] ^= 0xFF
     training.write_bytes(content)
-    with pytest.raises(InputError, match=r"training\.zip.*(damaged|no zip)"):
+    with pytest.raises(InputError, match=r"training\.zip.*(damaged|cut off)"):
         unpack(training, tmp_path / "target")
     whole = {**IMAGES, "notes.txt": b"hello"}
     for name, (written, _) in tree(tmp_path / "target").items():
         assert written == whole.get(name.replace("PALM-Training400/PALM-", "PALM-"))
+
+
+def zip_with_raw_names(members):
+    """A zip whose names are these bytes, without the flag for UTF-8, as old tools write them."""
+    placeholders = {bytes([65 + i]) * len(name): name for i, name in enumerate(members)}
+    content = nested({name.decode(): members[raw] for name, raw in placeholders.items()})
+    for name, raw in placeholders.items():
+        content = content.replace(name, raw)
+    return content
+
+
+NAME = st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FA0) | st.sampled_from("aP0_ "), min_size=4)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    folder=NAME.map(lambda name: f"{name}眼底".strip()),
+    name=NAME.map(lambda name: f"誠{name}.jpg"),  # in GBK its second byte is a backslash
+    separator=st.sampled_from("/\\"),
+    encoding=st.sampled_from(("gb18030", "utf-8")),
+)
+def test_names_are_those_that_the_packer_meant(tmp_path_factory, folder, name, separator, encoding):
+    folder, name = folder[-20:], name[:20]
+    raw = f"{folder}{separator}{name}".encode(encoding)
+    if encoding != "utf-8":
+        with pytest.raises(UnicodeDecodeError):
+            raw.decode("utf-8")
+    place = tmp_path_factory.mktemp("names")
+    (place / "a.zip").write_bytes(zip_with_raw_names({raw: b"photo", f"{folder}{separator}".encode(encoding): b""}))
+    assert unpack(place / "a.zip", place / "target") == 1
+    assert list(tree(place / "target")) == [f"{folder}/{name}"]
+    assert unpack(place / "a.zip", place / "target") == 0
+
+
+def test_one_archive_has_one_encoding(tmp_path):
+    """ "一" in GBK is a letter of Cyrillic in UTF-8; the other names tell which it is."""
+    names = ("一.jpg", "眼底.jpg")
+    (tmp_path / "a.zip").write_bytes(zip_with_raw_names({name.encode("gbk"): b"photo" for name in names}))
+    unpack(tmp_path / "a.zip", tmp_path / "target")
+    assert sorted(tree(tmp_path / "target")) == sorted(names)
+
+
+def test_names_of_neither_encoding_stay_as_zipfile_has_them(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zip_with_raw_names({b"caf\x82.jpg": b"photo"}))
+    unpack(tmp_path / "a.zip", tmp_path / "target")
+    assert list(tree(tmp_path / "target")) == ["caf\u00e9.jpg"]
+
+
+def test_backslashes_do_not_hide_a_member_in_the_place_of_another(tmp_path):
+    archive = make_zip(tmp_path / "a.zip", {"a/b.txt": b"1", "a\\b.txt": b"2"})
+    with pytest.raises(InputError, match=r"holds 'a/b\.txt' twice"):
+        unpack(archive, tmp_path / "target")
+    make_zip(archive, {"__MACOSX\\a.jpg": b"1", "a\\": b"", "a\\.DS_Store": b"2"})
+    assert unpack(archive, tmp_path / "target") == 0
+
+
+def tar(mode):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode) as archive:
+        info = tarfile.TarInfo("training.zip")  # of which an uncompressed tar holds the end record
+        content = nested({"a.txt": b"text"})
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def last_part():
+    content = bytearray(nested({"a.txt": b"text"}))
+    content[content.index(b"PK\5\6") + 4] = 1  # number of this part
+    return bytes(content)
+
+
+NO_ZIPS = [
+    (b"", "an empty file, not a zip; copy or download it again"),
+    (b"\r\n<!DOCTYPE html><html>", "a web page, not a zip; download the file itself"),
+    (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code>", "a web page"),
+    (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer, not a zip; .*git lfs pull"),
+    (b"Rar!\x1a\x07\x01\x00", "a RAR archive, not a zip; unpack it by hand, and pack what it holds as a zip"),
+    (b"7z\xbc\xaf\x27\x1c\x00\x04", "a 7z archive"),
+    (tar("w:gz"), r"a gzip file \(\.tar\.gz, \.gz\), not a zip; unpack it by hand"),
+    (tar("w:bz2"), "a bzip2 file"),
+    (tar("w:xz"), "an xz file"),
+    (tar("w"), "a tar archive"),
+    (b"PK\7\x08" + nested({"a.txt": b"text"}), "a part of a split zip archive, not a zip; join its parts"),
+    (last_part(), "a part of a split zip archive"),
+    (nested({"a.txt": b"text"})[:-30], "a zip without its end: cut off, or a part of a split one"),
+    (nested({"a.txt": b"text" * 99})[20:], "damaged, no zip file, or a part of one"),
+]
+
+
+@pytest.mark.parametrize(("content", "told"), NO_ZIPS, ids=[told.partition(",")[0] for _, told in NO_ZIPS])
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_is_no_zip_is_named(tmp_path, content, told, inside):
+    archive, name = tmp_path / "training.zip", r"training\.zip"
+    archive.write_bytes(nested({NESTED: content}) if inside else content)
+    with pytest.raises(InputError, match=(rf"{name}/{NESTED}" if inside else name) + f": {told}"):
+        unpack(archive, tmp_path / "target")
+    assert tree(tmp_path / "target") == {}

@@ -209,6 +209,50 @@ def test_prepare_data_on_ai_studio_unpacks_to_what_persists(nowhere, tmp_path, s
     assert prepare_data()[0].root == tmp_path / "aistudio_work" / "palm"
 
 
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_mounted_archives_are_not_unpacked_unasked_into_a_data_set_of_ones_own(
+    nowhere, tmp_path, small_demo, monkeypatch, capsys, by_variable
+):
+    mounted, own = archives(small_demo, tmp_path / "aistudio_data"), tmp_path / "own"
+    image = shutil.copytree(small_demo, own) / "PALM-Training400" / "PALM-Training400" / "P0001.jpg"
+    image.write_bytes(b"my own photograph")
+    before = tree(own)
+    monkeypatch.setenv("PALM_DATA", str(own))
+    found, written = prepare_data(directory=None if by_variable else own)
+    labels = found.valid_labels
+    assert (found.root, written, labels.name) == (own, 1, "labels.csv")  # the table is converted all the same
+    labels.unlink()
+    assert tree(own) == before
+    told = capsys.readouterr().err
+    assert "own: not empty, so the archives in" in told
+    assert f"--archives {mounted} --data {own}" in told
+
+    prepare_data(mounted, own)  # which is asking
+    assert image.read_bytes() != b"my own photograph"
+    assert "not empty" not in capsys.readouterr().err
+
+
+def test_mounted_archives_and_a_target_that_is_incomplete_or_holds_something_else(
+    nowhere, tmp_path, small_demo, capsys
+):
+    mounted = archives(small_demo, tmp_path / "aistudio_data")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "photo.jpg").write_bytes(b"mine")
+    shutil.copytree(small_demo / "PALM-Training400", tmp_path / "half" / "PALM-Training400")
+    for name, told in {"other": "no archives in .*other; expected", "half": "half: no validation images"}.items():
+        before = tree(tmp_path / name)
+        with pytest.raises(InputError, match=told):
+            prepare_data(directory=tmp_path / name)
+        assert tree(tmp_path / name) == before
+        assert f"--archives {mounted} --data {tmp_path / name}" in capsys.readouterr().err
+
+
+def test_a_new_target_takes_the_mounted_archives_and_says_whose(nowhere, tmp_path, small_demo, capsys):
+    mounted = archives(small_demo, tmp_path / "aistudio_data")
+    assert prepare_data(directory=tmp_path / "new")[1] == 32
+    assert f"new: unpacking the archives in {mounted} into it" in capsys.readouterr().err
+
+
 def test_prepare_data_without_archives_or_with_some_missing(nowhere, tmp_path, small_demo, capsys):
     with pytest.raises(InputError, match=r"no archives in .*expected training\.zip, validation\.zip, valid_gt\.zip"):
         prepare_data()

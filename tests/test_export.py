@@ -175,7 +175,7 @@ def test_what_an_export_cannot_do(tool, exported, small_demo, tmp_path):
     assert_refused(tool(*predict, "--cam", tmp_path / "cam"), "--cam: ", "is exported and gives no heat maps; take the")
     assert_refused(tool(*predict, "--device", "gpu"), "is exported and runs on the CPU; leave --device out")
     evaluate = ("evaluate", "--weights", exported("paddle"))
-    assert_refused(tool(*evaluate), "exported; evaluate the weights that it was made from")
+    assert_refused(tool(*evaluate), "an exported network, not weights; give the weights that it was exported from")
     assert not (tmp_path / "cam").exists()
 
 

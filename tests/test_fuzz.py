@@ -133,9 +133,9 @@ def a_workbook():
     return stream.getvalue()
 
 
-def a_pickle():
-    stream = io.BytesIO()
-    paddle.save({"conv1.weight": paddle.ones([2, 3]), "LR_Scheduler": {"last_lr": 0.1}}, stream)
+def a_pickle(wrapped=False):
+    stream, state = io.BytesIO(), {"conv1.weight": paddle.ones([2, 3]), "LR_Scheduler": {"last_lr": 0.1}}
+    paddle.save({"model": state, "epochs": [1, 2], "optimizer": state} if wrapped else state, stream)
     return stream.getvalue()
 
 
@@ -214,6 +214,7 @@ KINDS = {
     "xlsx": (a_workbook(), "a.xlsx", table),
     "fluid": (FLUID, "a.pdparams", weights),
     "pickle": (a_pickle(), "a.pdparams", weights),
+    "wrapped pickle": (a_pickle(wrapped=True), "a.pdparams", weights),
     "safetensors": (safetensors(torch_state()), "a.safetensors", torch_weights),
     "npz": (an_npz(), "a.npz", torch_weights),
     "zip": (an_archive(), "training.zip", unpacked),
@@ -457,7 +458,7 @@ def expected(members, inner):
     """{place: content} of the members of an archive that was unpacked; the nested one, and what it holds, left out."""
     contents = {}
     for member in members:
-        name = member["filename"].partition("\0")[0]  # as zipfile reads it
+        name = member["filename"].partition("\0")[0].replace("\\", "/")  # zipfile reads no further than a NUL
         clutter = name.endswith(("/", "/.DS_Store")) or name.startswith("__MACOSX/")
         if not clutter and PurePosixPath(name).name != NESTED and not name.startswith("a/"):  # "a" may be a link
             contents[PurePosixPath(name).as_posix()] = inner if member["content"] == "nested" else member["content"]

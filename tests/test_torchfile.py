@@ -11,7 +11,7 @@ from palm_cls.checkpoint import load, save
 from palm_cls.messages import InputError
 from palm_cls.torchfile import read_arrays
 
-CODES = {"float16": "F16", "float32": "F32", "float64": "F64", "int64": "I64"}
+CODES = {"uint16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64", "int64": "I64"}
 
 
 class Small(paddle.nn.Layer):
@@ -96,6 +96,15 @@ def test_a_network_with_torchs_weights_answers_as_torch_does(path, dtype):
     assert model.fc1.weight.dtype == paddle.float32
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod."])
+def test_bfloat16_and_a_prefix_of_torch_are_taken(path, prefix):
+    state = {name: (value.view("uint32") >> 16).astype("uint16") for name, value in torch_state().items()}
+    model, cut = Small(), {name: (bits.astype("uint32") << 16).view("float32") for name, bits in state.items()}
+    load(write(path, {f"{prefix}{name}": bits for name, bits in state.items()}), model)
+    np.testing.assert_array_equal(weights(model)["conv.weight"], cut["features.0.weight"])
+    np.testing.assert_array_equal(weights(model)["fc1.weight"], cut["classifier.1.weight"].T)
+
+
 def changed(**arrays):
     return {name: value for name, value in {**torch_state(), **arrays}.items() if value is not None}
 
@@ -171,7 +180,7 @@ GOOD = safetensors({"a": np.ones(2, "float32")})
         (b"\xff" * 8 + GOOD[8:], "a table of 18446744073709551615 bytes"),
         (GOOD[:-1], "cannot reshape|must be a multiple"),
         (GOOD + b"x", "take 8 bytes, and there are 9"),
-        (one(dtype="BF16"), "a is of type BF16; float32 is expected"),
+        (one(dtype="F8_E4M3"), "a is of type F8_E4M3; float32 is expected"),
         (one(dtype=["F32"]), "unhashable"),
         (one(shape=[3]), "cannot reshape"),
         (one(shape=[-1]), r"a is of shape \[-1\]"),

@@ -8,7 +8,7 @@ from _cli import Parser, path, run
 
 def main():
     parser = Parser(description="Unpack the course's archives into the layout that the tools read; convert the labels.")
-    found = "the target, or /home/aistudio/data/data19065"
+    found = "the target, or /home/aistudio/data/data19065 unless --data names a directory that holds files"
     target = "$PALM_DATA, /home/aistudio/work/palm, or data/palm"
     parser.add_argument("--archives", type=path, metavar="DIR", help=f"of the course's archives (default: {found})")
     parser.add_argument("--data", type=path, metavar="DIR", help=f"target (default: {target})")

@@ -38,11 +38,11 @@ PATIENCE = 2.0  # seconds to wait for another process that is writing
 class ImageCache:
     """Resized images of a directory, from any thread. A context manager: the file is closed at its end.
 
-    An image is found again while its name, size, modification time and the build of OpenCV are the same, and its
-    checksum is right. What fails in SQLite ends the use of the cache until it is opened again; a full disk, or a cache
-    that has grown to LIMIT, ends the writing only. The file is `.palm_cls-SIDE.cache` in the directory, or in the
-    user's cache directory where that one cannot be written. `path`: the file; None where there can be none, and all
-    images are made anew.
+    An image is found again while its name, size, times of modification and of change (ctime) and the build of OpenCV
+    are the same, and its checksum is right. What fails in SQLite ends the use of the cache until it is opened again; a
+    full disk, or a cache that has grown to LIMIT, ends the writing only. The file is `.palm_cls-SIDE.cache` in the
+    directory, or in the user's cache directory where that one cannot be written. `path`: the file; None where there can
+    be none, and all images are made anew.
     """
 
     def __init__(self, directory, side):
@@ -91,7 +91,8 @@ class ImageCache:
     def _key(self, path):
         status = os.stat(path)
         name = os.fsencode(os.path.relpath(path, self.directory))
-        return name, f"{status.st_size} bytes, {status.st_mtime_ns} ns, {DECODER}".encode()
+        # Tools that write into a file (the EXIF orientation) may restore its modification time, but not the other.
+        return name, f"{status.st_size} bytes, {status.st_mtime_ns} ns, {status.st_ctime_ns} ns, {DECODER}".encode()
 
     def _get(self, key):
         size = int(np.prod(self.shape))

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from palm_cls import machine
+from palm_cls import libjpeg, machine
 from palm_cls.messages import InputError
 
 machine.keep_freed_memory()  # a decoded photograph takes 13 MB, and the next one takes the same
@@ -17,55 +17,116 @@ PIXEL_RANGE = (-1.0, 1.0)  # what the bytes 0 and 255 become in the lesson
 # What `transform_img` makes, as checkpoints tell it: height and width in pixels, order of the channels, range of values
 INPUT = {"size": IMAGE_SIZE, "channels": "BGR", "range": list(PIXEL_RANGE)}
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # how these files begin
+TIFF = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
+PALETTE, GREY_ALPHA, COLOUR_ALPHA = 3, 4, 6  # kinds of PNG, in its header
 START_OF_SCAN, END_OF_IMAGE = 0xDA, b"\xff\xd9"  # markers of JPEG: the pixels follow; nothing follows
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # of a segment: ff 00, ff ff and ff d0..d7 are none
 
 
-def read_image(path):
-    """Decode an image file to uint8 BGR [height, width, 3], as `cv2.imread` does.
+class DecodeError(ValueError):
+    """What the content of a file cannot be used for, said so that it reads on after the file's name.
 
-    Unlike it, works with any path on Windows too, and raises InputError for what is missing, truncated or does not
-    decode.
+    kind: as in `palm_cls.quality.KINDS`; reason: what is wrong, or "".
+    """
+
+    def __init__(self, reason="", kind="damaged"):
+        self.kind, self.reason = kind, reason
+        super().__init__(
+            f"{reason}, and only images of 8 are read; save it as PNG or JPEG of 8 bits"
+            if kind == "depth"
+            else f"not an image that can be decoded{reason and f' ({reason})'}; replace the file or remove it"
+        )
+
+
+def read_image(path):
+    """Decode an image file to uint8 BGR [height, width, 3], see `decode`.
+
+    Unlike `cv2.imread`, works with any path on Windows too, and raises InputError, which names the file, for what is
+    missing or cannot be decoded.
     """
     try:
-        content = Path(path).read_bytes()
+        return decode(Path(path).read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
-    img = decode(content)
-    if img is None:
-        raise InputError(f"{path}: not an image that can be decoded{_reason(content)}; replace the file or remove it")
-    return img
-
-
-def _reason(content):
-    if not content:
-        return " (it is empty)"
-    if is_truncated(content):
-        return " (it is truncated)"
-    if _has_absurd_scans(content):
-        return f" (it has more than {MOST_SCANS:,} scans)"
-    return f" (it has more than {machine.MOST_PIXELS:,} pixels)" if _claims_too_much(content) else ""
-
-
-def _claims_too_much(content):
-    try:
-        cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # told by the header, before a pixel is decoded
-        return True
-    return False
+    except DecodeError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def decode(content):
-    """The content of an image file (bytes) as uint8 BGR [height, width, 3]; None for what is truncated or no image.
+    """The content of an image file (bytes) as uint8 BGR [height, width, 3]; raises DecodeError where there is none.
 
-    Of a truncated JPEG `cv2.imdecode` makes nothing in OpenCV 4.11 and 5.0, and a picture with leftovers in 4.5 to 4.8.
+    - Ordinary images, of 8 bits and opaque, are what `cv2.imread` makes of them, byte for byte: turned as EXIF says,
+      grey as three equal channels, CMYK as inverted (Adobe's way), without regard to colour profiles and gamma.
+    - Transparent pixels become black, as the background of fundus photographs: colour times alpha. `cv2.imread` shows
+      the colours that are hidden there.
+    - More than 8 bits, and floating point, are refused. Which value is white is not told by the file (12 bits in a PNG
+      of 16 are the usual case, and nearly black), and whoever saved it knows.
+    - What is truncated or damaged is refused: any JPEG of which libjpeg warns, too, where `cv2.imread` gives a picture
+      that is grey, or shifted, from the damage on.
     """
-    if not content or is_truncated(content) or _has_absurd_scans(content):
-        return None
+    if not content:
+        raise DecodeError("it is empty", "empty")
+    if is_truncated(content):
+        raise DecodeError("it is truncated", "truncated")
+    if content.startswith(JPEG):
+        return _decode_jpeg(content)
+    return _decode_png(content) if content.startswith(PNG) else _decode_other(content)
+
+
+def _decode_jpeg(content):
+    if content.count(b"\xff\xda") > MOST_SCANS:
+        raise DecodeError(f"it has more than {MOST_SCANS:,} scans")
+    writes = libjpeg.writes()
+    img = _imdecode(content)
+    if writes is None or writes != libjpeg.writes():  # perhaps of a warning
+        warning = libjpeg.warning(content)
+        if warning:
+            raise DecodeError(warning[0].lower() + warning[1:])
+    return img
+
+
+def _decode_png(content):
+    header = _png_chunk(content, b"IHDR") or b""
+    if len(header) != 13:
+        raise DecodeError
+    bits, colours = header[8:10]
+    if bits > 8:
+        raise DecodeError(f"{bits} bits per channel", "depth")
+    img, transparent = _imdecode(content), _png_chunk(content, b"tRNS")
+    if colours in (GREY_ALPHA, COLOUR_ALPHA) or (colours == PALETTE and transparent):
+        return _over_black(img, _imdecode(content, cv2.IMREAD_UNCHANGED))
+    if len(transparent or b"") in (2, 6):  # one colour, 16 bits a channel
+        colour = np.frombuffer(transparent, ">u2")[::-1].astype(int)
+        img[(img == colour * (255 // (2**bits - 1))).all(axis=2)] = 0
+    return img
+
+
+def _decode_other(content):
+    """TIFF, WebP, BMP and what else OpenCV decodes, whatever the name of the file."""
+    whole = _imdecode(content, cv2.IMREAD_UNCHANGED)
+    if whole.dtype != np.uint8:
+        raise DecodeError(f"{8 * whole.dtype.itemsize} bits per channel", "depth")
+    img = _imdecode(content)
+    return img if content.startswith(TIFF) else _over_black(img, whole)  # libtiff has done so itself
+
+
+def _over_black(img, whole):
+    """`img`, BGR, with the alpha of the same image as it is in the file, `whole`."""
+    if whole.ndim < 3 or whole.shape[2] < 4 or whole[..., 3].min() == 255:
+        return img
+    if not np.array_equal(img, whole[..., :3]):
+        raise DecodeError("transparent and turned by its EXIF data")
+    return ((whole[..., :3] * whole[..., 3:].astype("uint16") + 127) // 255).astype("uint8")
+
+
+def _imdecode(content, flags=cv2.IMREAD_COLOR):
     try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # a header that claims more pixels than OpenCV allows
-        return None
+        img = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:  # told by the header, before a pixel is decoded
+        raise DecodeError(f"it has more than {machine.MOST_PIXELS:,} pixels") from None
+    if img is None:
+        raise DecodeError
+    return img
 
 
 def is_truncated(content):
@@ -76,11 +137,7 @@ def is_truncated(content):
     if content.startswith(JPEG):
         scan = jpeg_segments(content).get(START_OF_SCAN)
         return scan is None or content.find(END_OF_IMAGE, scan) < 0
-    return content.startswith(PNG) and not _png_is_whole(content)
-
-
-def _has_absurd_scans(content):
-    return content.startswith(JPEG) and content.count(b"\xff\xda") > MOST_SCANS
+    return content.startswith(PNG) and _png_chunk(content, b"IEND") is None
 
 
 def jpeg_segments(content):
@@ -93,13 +150,17 @@ def jpeg_segments(content):
     return segments
 
 
-def _png_is_whole(content):
+def _png_chunk(content, name):
+    """Data of the first chunk of that name in a PNG (bytes), which ends before IEND; None where there is none."""
     position = len(PNG)
     while position + 12 <= len(content):  # a chunk: 4 bytes of length, 4 of name, its data, 4 of checksum
-        if content[position + 4 : position + 8] == b"IEND":
-            return True
-        position += 12 + int.from_bytes(content[position : position + 4], "big")
-    return False
+        length, found = int.from_bytes(content[position : position + 4], "big"), content[position + 4 : position + 8]
+        if found == name:
+            return content[position + 8 : position + 8 + length]
+        if found == b"IEND":
+            return None
+        position += 12 + length
+    return None
 
 
 def transform_img(img):

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from palm_cls import machine
 from palm_cls.dataset import image_names, is_image, labelled_images, workbook_difference
-from palm_cls.images import IMAGE_SIZE, JPEG, PNG, decode, is_truncated, jpeg_segments
+from palm_cls.images import IMAGE_SIZE, JPEG, PNG, DecodeError, decode, is_truncated, jpeg_segments
 from palm_cls.messages import InputError
 from palm_cls.readers import LABEL_OF_LETTER
 
@@ -35,6 +35,7 @@ KINDS = {
     "not-an-image": ("error", "files that are no images"),
     "truncated": ("error", "truncated images, which break off before their end"),
     "damaged": ("error", "images that do not decode"),
+    "depth": ("error", "images of more than 8 bits a channel, which are refused"),
     "no-label": ("error", "images whose label is not known"),
     "no-image": ("error", "labels without an image"),
     "identical-leak": ("warning", "byte-identical images in training and validation: the measures are too good"),
@@ -44,7 +45,7 @@ KINDS = {
     "other-labels": ("warning", "tables whose labels are not those of the workbook beside them"),
     "unlisted": ("warning", "images that the table of labels does not list, not used"),
     "wrong-name": ("warning", "files whose name does not fit their content"),
-    "channels": ("warning", "images that are not 8-bit colour"),
+    "channels": ("warning", "images that are not opaque colour"),
     "small": ("warning", f"images smaller than the network's {IMAGE_SIZE} pixels"),
     "blank": ("warning", "images of one colour"),
     "balance": ("warning", "a class with few images"),
@@ -63,7 +64,7 @@ Finding = namedtuple("Finding", ("level", "kind", "files", "text"))
 Split = namedtuple("Split", ("name", "directory", "paths", "rows", "by_letter", "labels"))
 
 # What one reading of a file gave. problem: kind of the error, or None; then the rest is known. format: "JPEG", ...;
-# channels: "colour", "grey", "16-bit grey", ...; size: (width, height); thumbnail: uint8 [THUMBNAIL, THUMBNAIL], grey.
+# channels: "colour", "grey", "CMYK", ...; size: (width, height); thumbnail: uint8 [THUMBNAIL, THUMBNAIL], grey.
 Photo = namedtuple("Photo", ("problem", "detail", "digest", "format", "channels", "size", "thumbnail"))
 
 # how files begin, as regular expressions
@@ -196,9 +197,12 @@ def _inspect(path):
     format = _format(content)
     if is_truncated(content):
         return _bad("truncated", f"{len(content)} bytes, and the end of the {format} is not among them")
-    img = decode(content)
-    if img is None:
-        return _bad("damaged", format) if format else _bad("not-an-image", f"begins with {content[:16]!r}")
+    try:
+        img = decode(content)
+    except DecodeError as error:
+        if format is None:
+            return _bad("not-an-image", f"begins with {content[:16]!r}")
+        return _bad(error.kind, ": ".join(filter(None, (format, error.reason))))
     grey = cv2.cvtColor(img, cv2.COLOR_BGR2GRAY)
     return Photo(
         problem=None,
@@ -221,15 +225,13 @@ def _format(content):
 
 
 def _channels(content, format):
-    """What the header of a decodable JPEG or PNG says of its pixels: "colour", "16-bit grey with alpha", "CMYK", ..."""
+    """What the header of a decodable JPEG or PNG says of its pixels: "colour", "grey with alpha", "CMYK", ..."""
     if format == "JPEG":
         frame = next((start for marker, start in jpeg_segments(content).items() if marker in FRAMES), None)
         number = content[frame + 7] if frame else None
         return {1: "grey", 3: "colour", 4: "CMYK"}.get(number, "unknown")
     if format == "PNG":
-        bits, kind = content[24], content[25]
-        name = {0: "grey", 4: "grey with alpha", 6: "colour with alpha"}.get(kind, "colour")
-        return f"16-bit {name}" if bits == 16 else name
+        return {0: "grey", 4: "grey with alpha", 6: "colour with alpha"}.get(content[25], "colour")
     return "unknown"
 
 

@@ -77,11 +77,13 @@ def test_a_card_shows_a_photograph_its_probability_and_the_heat_maps_of_both_ans
 
 def test_what_cannot_be_read_gets_a_card_that_says_so_and_the_rest_its_prediction(model, photos, tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
-    paths = [tmp_path / "gone.jpg", photos[0], tmp_path / "empty.jpg"]
-    gone, read, empty = CARD.finditer(page.cards(model, paths, 0.5))
+    (tmp_path / "half.jpg").write_bytes(photos[0].read_bytes()[:4000] + b"\xff\xd9")
+    paths = [tmp_path / "gone.jpg", photos[0], tmp_path / "empty.jpg", tmp_path / "half.jpg"]
+    gone, read, empty, half = CARD.finditer(page.cards(model, paths, 0.5))
     assert "Not predicted 未能预测: no such image<" in gone[0]
     assert "Not predicted 未能预测: not an image that can be decoded (it is empty); replace" in empty[0]
-    assert (gone[1], empty[1]) == (" bad", " bad")
+    assert "Not predicted 未能预测: not an image that can be decoded (corrupt JPEG data: premature" in half[0]
+    assert (gone[1], empty[1], half[1]) == (" bad", " bad", " bad")
     assert "Not predicted" not in read[0]
     assert str(tmp_path) not in gone[0] + empty[0]
 

@@ -115,6 +115,31 @@ def test_a_changed_image_is_decoded_anew_and_the_others_are_not(images, decoded)
     assert decoded == ["N0004.jpg"]
 
 
+def test_an_image_that_is_turned_in_place_with_its_time_restored_is_decoded_anew(images, decoded):
+    path = images / "N0000.jpg"
+    head = b"\xff\xd8\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0%c\0\0" + bytes(4)
+    pixels = path.read_bytes()[2:]
+    path.write_bytes(head % 1 + pixels)
+    upright, status = epoch(images), path.stat()
+    decoded.clear()
+    path.write_bytes(head % 6 + pixels)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert epoch(images) == epoch(images, cache=False) != upright
+    assert decoded[0] == "N0000.jpg"
+
+
+def test_a_corrupt_jpeg_never_enters_the_cache(images):
+    path = images / "N0010.jpg"
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + b"\xff\xd9")
+    for _ in range(2):
+        with pytest.raises(readers.InputError, match=r"N0010\.jpg: .*corrupt JPEG data"):
+            epoch(images)
+    with sqlite3.connect(images / FILE) as db:
+        assert db.execute("SELECT count(*) FROM images WHERE name = ?", (b"N0010.jpg",)).fetchone() == (0,)
+    db.close()
+
+
 def test_another_version_of_opencv_may_decode_otherwise(images, decoded, monkeypatch):
     epoch(images)
     monkeypatch.setattr(cache_module, "DECODER", "another one")
@@ -208,13 +233,15 @@ def test_nowhere_to_write(images, monkeypatch, capsys, tmp_path):
 @given(data=st.data())
 def test_damage_is_found_and_mended(images, decoded, data):
     plain = epoch(images, cache=False)
-    epoch(images)
     file = images / FILE
+    file.unlink(missing_ok=True)  # of the example before
+    epoch(images)
     content = bytearray(file.read_bytes())
-    for position in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=20)):
+    places = st.floats(0, 1, exclude_max=True).map(lambda share: int(share * len(content)))  # it is not always as long
+    for position in data.draw(st.lists(places, min_size=1, max_size=20)):
         content[position] ^= data.draw(st.integers(1, 255))
     if data.draw(st.booleans()):
-        del content[data.draw(st.integers(0, len(content))) :]
+        del content[data.draw(places) :]
     file.write_bytes(content)
     for _ in range(3):  # meets it and at the latest removes the file; decodes what is missing; decodes nothing
         decoded.clear()

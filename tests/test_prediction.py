@@ -241,13 +241,19 @@ def test_predictions_are_those_of_the_evaluation(weights, small_demo):
 def test_what_cannot_be_read_gets_an_error_and_the_rest_its_prediction(weights, photos, batch_size):
     model, _ = trained_network(weights)
     (photos / "folder.jpg").mkdir()
-    paths = [photos / f"{name}.jpg" for name in ("a", "b", "c", "gone", "d", "e", "folder")] + [photos / "notes.txt"]
+    whole = (photos / "a.jpg").read_bytes()
+    (photos / "half.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
+    (photos / "deep.jpg").write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint16))[1])
+    names = ("a", "b", "c", "gone", "d", "e", "half", "deep", "folder")
+    paths = [photos / f"{name}.jpg" for name in names] + [photos / "notes.txt"]
     found = list(predictions(model, paths, batch_size))
     assert [row.path for row in found] == paths
     errors = {row.path.name: row.error for row in found if row.error}
-    assert list(errors) == ["c.jpg", "gone.jpg", "e.jpg", "folder.jpg", "notes.txt"]
+    assert list(errors) == ["c.jpg", "gone.jpg", "e.jpg", "half.jpg", "deep.jpg", "folder.jpg", "notes.txt"]
     assert "(it is empty)" in errors["c.jpg"]
     assert "(it is truncated)" in errors["e.jpg"]
+    assert "(corrupt JPEG data: premature end of data segment)" in errors["half.jpg"]
+    assert "16 bits per channel" in errors["deep.jpg"]
     assert "no such image" in errors["gone.jpg"]
     assert "directory" in errors["folder.jpg"] or "denied" in errors["folder.jpg"]  # Linux, Windows
     for row in found:

@@ -97,6 +97,9 @@ def test_the_demo_set_is_clean(small_demo, tool):
         (encoded(picture(9), ".png")[:-300], "truncated"),
         (encoded(picture(9))[:4000] + bytes(9000), "truncated"),  # as an interrupted download may leave it
         (encoded(picture(9), ".png").replace(b"IDAT", b"XDAT"), "damaged"),
+        (encoded(picture(9))[:4000] + b"\xff\xd9", "damaged"),
+        (encoded(256 * picture(9).astype(np.uint16), ".png"), "depth"),
+        (encoded(picture(9).astype(np.float32), ".tiff"), "depth"),
         (from_pillow(picture(9), "JPEG", "L"), "channels"),
         (from_pillow(picture(9), "JPEG", "CMYK"), "channels"),
         (encoded(picture(9, 200)), "small"),
@@ -123,10 +126,10 @@ def test_channels_of_png(clean):
         (clean / TRAINING / name).write_bytes(encoded(img, ".png"))
     findings = check_data(recognise(clean)).findings
     assert [(Path(finding.files[0]).name, finding.text) for finding in findings] == [
+        ("N3.png", "PNG: 16 bits per channel"),
+        ("N5.png", "PNG: 16 bits per channel"),
         ("N2.png", "grey"),
-        ("N3.png", "16-bit colour"),
         ("N4.png", "colour with alpha"),
-        ("N5.png", "16-bit grey"),
     ]
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import openpyxl
 import pytest
 
-from palm_cls.images import read_image
 from palm_cls.messages import InputError, notice_once
 from palm_cls.readers import data_loader, valid_data_loader
 

@@ -47,7 +47,10 @@ def batches_of(number, images=2):
 
 @pytest.mark.parametrize(
     ("row", "pairs", "known"),
-    [("startup", 1, "train.py --help (ms)"), ("reader", 2, "first epoch, an image (ms)")],
+    [
+        pytest.param("startup", 1, "train.py --help (ms)", marks=pytest.mark.slow),
+        ("reader", 2, "first epoch, an image (ms)"),
+    ],
 )
 def test_figures_are_computed_from_the_singles(tool, small_demo, tmp_path, row, pairs, known):
     file = tmp_path / "report.json"

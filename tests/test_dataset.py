@@ -263,6 +263,7 @@ def test_prepare_data_without_archives_or_with_some_missing(nowhere, tmp_path, s
     assert "some: validation.zip not there." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_nothing_anywhere_draws_the_demo_set_once(nowhere, capsys):
     found = find_dataset()
     assert found.root == nowhere / "data" / "demo"

@@ -387,6 +387,7 @@ def test_the_tool_predicts_prints_and_draws(tool, weights, photos, tmp_path):
     assert "%" not in done.stderr  # no bar but on a terminal
 
 
+@pytest.mark.slow
 def test_the_tool_writes_files_and_overwrites_none(tool, weights, photos, tmp_path):
     model, about = trained_network(weights)
     save(tmp_path / "real", model, about={**about, "demo": False})

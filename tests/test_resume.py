@@ -265,10 +265,20 @@ def test_a_run_that_has_no_checkpoint_yet_begins_again(tmp_path, uninterrupted):
     assert contents(tmp_path / "run") == uninterrupted
 
 
+@pytest.fixture(scope="module")
+def two_epochs(tmp_path_factory):
+    """A run that has gone so far: its directory."""
+    directory = tmp_path_factory.mktemp("two_epochs") / "run"
+    run(directory, epochs=2)
+    return directory
+
+
 @pytest.mark.parametrize("kind", ["json", "pdparams", "pdopt"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, uninterrupted, capsys, kind, damage):
-    run(tmp_path / "run", epochs=2)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    tmp_path, uninterrupted, two_epochs, capsys, kind, damage
+):
+    shutil.copytree(two_epochs, tmp_path / "run")
     file = runs.checkpoints(tmp_path / "run")[-1].with_suffix(f".{kind}")
     if damage == "gone" and kind == "json":
         pytest.skip("that is no checkpoint at all")

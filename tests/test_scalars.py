@@ -273,6 +273,7 @@ def test_one_that_cannot_be_imported_is_told_with_its_reason(small_demo, tmp_pat
     assert not (tmp_path / "output").exists()
 
 
+@pytest.mark.slow
 def test_it_is_imported_only_when_asked_for(small_demo, tmp_path):
     noisy = module(tmp_path / "noisy", "import os; os._exit(7)")
     done = train_tool("--data", small_demo, cwd=tmp_path, PYTHONPATH=noisy)

@@ -256,7 +256,7 @@ class Reader(BatchReader):
     def fingerprint(self):
         """sha256 of the names, labels and sizes in bytes of the images, whatever their order."""
         lines = sorted(f"{path.name},{label},{path.stat().st_size}\n" for path, label in self.samples)
-        return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()  # any name of a file
 
     @property
     def labels(self):

@@ -24,7 +24,7 @@ from palm_cls.assessment import (
 from palm_cls.cam import grad_cam, overlay
 from palm_cls.checkpoint import load, weights_file
 from palm_cls.dataset import DEMO_REMARK
-from palm_cls.files import replacing
+from palm_cls.files import TEXT, replacing
 from palm_cls.messages import InputError
 from palm_cls.pictures import img_tag, thumbnail
 from palm_cls.readers import readers_of
@@ -85,7 +85,7 @@ def write_report(directory, model, train_loader, valid_loader, threshold=0.5):
     facts = Facts(directory, settings, log, train_loader, valid_loader, model, found, classes)
     page = _page(facts)
     with replacing(directory / REPORT) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, **TEXT)
     return directory / REPORT
 
 
@@ -416,11 +416,9 @@ def _figure(facts, name, figure, text, caption, wide=False):
 
 def _svg(figure, name, text):
     """The figure as an <svg> within the page: in its colours and type, every id its own."""
-    import matplotlib
-
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), plots.any_letters():
+    with plots.import_matplotlib().rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), plots.any_letters():
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     drawing = buffer.getvalue()
     drawing = drawing[drawing.index("<svg") :]

@@ -28,6 +28,8 @@ def run(main):
     for stream in (sys.stdout, sys.stderr):  # lines show at once in a pipe, too, and no name is unprintable
         stream.reconfigure(line_buffering=True, errors="backslashreplace")
     prog = os.path.basename(sys.argv[0])
+    if os.environ.get("MPLBACKEND", "").startswith("module://"):
+        del os.environ["MPLBACKEND"]  # a notebook's, inherited by "!python ...": it draws in that process only
     if hasattr(signal, "SIGTERM"):  # in Python's way, so that temporary files are removed
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:

@@ -68,8 +68,8 @@ def train(
     Returns a list with one dict an epoch: "epoch" from 0, "learning_rate", "train_loss" and "train_accuracy" (while
     training, over the epoch), "valid_loss" and "valid_accuracy" (after it), "valid_images"; all weighted by sample.
     Raises RunError for a loss that is not finite, another process in `output`, or a process missing in the team;
-    InputError for scalars without an output or VisualDL, and where there is no run to resume. With an output, Ctrl-C
-    finishes the step and saves.
+    InputError for scalars without an output or VisualDL, and where there is no run to resume. With an output, Ctrl-C,
+    SIGTERM and SIGHUP finish the step and save.
     """
     if visualdl and not output:
         raise InputError("the scalars for VisualDL go into the directory of the run; give its output, too")
@@ -121,7 +121,7 @@ def train(
                 if due and hasattr(train_loader, "rest"):  # or the epoch could not be gone on with
                     save(runs.save_checkpoint)
                 if stop:
-                    raise KeyboardInterrupt
+                    interrupt.deliver()
             predictions = team.predict_all() if team else predict_all(model, valid_loader)
             valid = measures(predictions.logits, predictions.labels)
             tqdm.write(f"[validation] accuracy/loss: {valid['accuracy']}/{valid['loss']} {remark}".rstrip())
@@ -131,7 +131,7 @@ def train(
                 scalars.epoch(progress.history[-1], predictions)
             save(runs.save_epoch)
             if interrupt.is_due(team):
-                raise KeyboardInterrupt
+                interrupt.deliver()
     return progress.history
 
 

@@ -31,6 +31,9 @@ def _has_nvidia_driver():
 
 def _settle_environment():
     """Set what paddle should find when it is imported, and is not set yet; tell if it has been imported already."""
+    if stray := machine.drop_stray_trainer():
+        settings = " ".join(f"{name}={value}" for name, value in stray.items())
+        notice(f"{settings} is set, but not by paddle.distributed.launch, and is ignored: this process trains alone.")
     wanted = machine.paddle_environment()
     if "paddle" not in sys.modules:
         for name, value in wanted.items():

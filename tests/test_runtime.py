@@ -43,6 +43,14 @@ def test_a_handler_of_sigterm_is_still_there_after_paddle_was_imported():
     assert (done.returncode, done.stderr) == (1, "in order\n")
 
 
+def test_who_trains_alone_against_the_environment_is_told():
+    code = "import palm_cls.runtime as r; r.paddle.set_device('cpu'); print(r.machine.processes())"
+    done = fresh_python(code, PADDLE_TRAINER_ID="", PADDLE_TRAINERS_NUM="4")
+    assert done.stdout == "1\n"
+    told = "PADDLE_TRAINERS_NUM=4 PADDLE_TRAINER_ID= is set, but not by paddle.distributed.launch, and is ignored"
+    assert told in done.stderr
+
+
 def test_devices():
     assert runtime.choose_device("cpu") == "cpu"
     for wrong in ("tpu", "cpu:1", "gpu:x", "", "gpu:99"):

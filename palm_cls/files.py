@@ -22,6 +22,13 @@ def refuse_existing(paths):
             raise InputError(f"{path}: already there, and not overwritten; remove it, or give another name")
 
 
+def require_directory(path, expected):
+    """Raise InputError unless `path` is a directory. expected: what should be there, in words."""
+    if not Path(path).is_dir():
+        found = "a file, not a directory" if Path(path).exists() else "no such directory"
+        raise InputError(f"{path}: {found}; expected {expected}")
+
+
 @contextlib.contextmanager
 def replacing(path):
     """Give a temporary name beside `path`, and rename what was written there to `path` at the end.

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from palm_cls import machine
-from palm_cls.messages import InputError
+from palm_cls.messages import InputError, is_out_of_memory
 
 machine.keep_freed_memory()  # a decoded photograph takes 13 MB, and the next one takes the same
 
@@ -64,7 +64,9 @@ def decode(content):
         return None
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # a header that claims more pixels than OpenCV allows
+    except cv2.error as error:  # a header that claims more pixels than OpenCV allows
+        if is_out_of_memory(error):  # which says nothing about the image
+            raise MemoryError(str(error)) from error
         return None
 
 

@@ -1,6 +1,7 @@
 """What the user is told: errors that can be mended, notices, tables."""
 
 import contextlib
+import difflib
 import errno
 import functools
 import os
@@ -65,6 +66,12 @@ def missing_library(error):
     """The library that an exception says cannot be loaded ("cudnn", "libcudart.so.11.0"), or None."""
     found = MISSING_LIBRARY.search(str(error))
     return found and next(filter(None, found.groups()))
+
+
+def did_you_mean(word, words):
+    """ "; did you mean alexnet?", for the one of the `words` that is most like `word`; "" where none is."""
+    like = difflib.get_close_matches(str(word).casefold(), words, 1)
+    return f"; did you mean {like[0]}?" if like else ""
 
 
 def not_importable(package, error, install):

@@ -26,6 +26,7 @@ from palm_cls import augment, machine
 from palm_cls.cache import ImageCache
 from palm_cls.dataset import find_dataset, image_names, lies_in_demo_set
 from palm_cls.digits import SIDE, find_digits
+from palm_cls.files import require_directory
 from palm_cls.images import (
     IMAGE_SIZE,
     INPUT,
@@ -80,8 +81,7 @@ def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=Fa
     rows = read_labels(csvfile)
     if not rows:
         raise InputError(f"{csvfile}: lists no image")
-    if not Path(datadir).is_dir():
-        raise InputError(f"{datadir}: no such directory; expected the images that {csvfile} lists")
+    require_directory(datadir, f"the images that {csvfile} lists")
     for row in rows:
         if not Path(datadir, row.name).is_file():
             raise InputError(f"{Path(datadir, row.name)}: no such image; it is listed in {csvfile}, row {row.row}")

@@ -463,11 +463,30 @@ def test_a_best_epoch_that_was_not_written_any_more_is_made_up_for(tmp_path):
     assert (tmp_path / "run" / "log.csv").is_file()
 
 
+def test_a_finished_run_does_not_start(tmp_path, capsys):
+    history = run(tmp_path / "run", epochs=1)
+    assert capsys.readouterr().out.startswith("start training ... \n")
+    assert run(tmp_path / "run", epochs=1, resume=True) == history
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "finished, with 1 epoch; more of them (--epochs) extend it." in told.err
+
+
+def test_the_images_of_a_run_that_are_gone_are_not_called_an_option(tmp_path):
+    with pytest.raises(InputError, match=f"run: its images were in {tmp_path / 'gone'}, which is gone; say where they"):
+        runs.images_of(tmp_path / "run", {"data": str(tmp_path / "gone")})
+    assert runs.images_of(tmp_path / "run", {"data": str(tmp_path / "gone")}, "given") == "given"
+    assert runs.images_of(tmp_path / "run", {}) is None
+
+
 def test_what_cannot_be_resumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for resume in (lambda: run(tmp_path / "run", resume=True), lambda: train_recipe("lenet", resume=True)):
         with pytest.raises(InputError, match="no run there to resume"):
             resume()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file: a file, not a directory; expected that of a run"):
+        run(tmp_path / "file", resume=True)
     run(tmp_path / "run", epochs=1)
     with pytest.raises(InputError, match="not a run of a recipe"):
         resume_recipe(tmp_path / "run")

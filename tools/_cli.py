@@ -13,13 +13,21 @@ sys.path.insert(
 from _errors import told_of  # noqa: E402  only now can they be found
 
 from palm_cls import machine  # noqa: E402
-from palm_cls.messages import command_line  # noqa: E402
+from palm_cls.messages import command_line, did_you_mean  # noqa: E402
 
 SEEDS_LIMIT = 1000  # in a range; a slip of the finger should not fill the memory with numbers
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, with exit status 2."""
+    """An ArgumentParser whose errors are one line, with exit status 2; a misspelt choice gets the nearest one."""
+
+    def _check_value(self, action, value):
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            if not (meant := did_you_mean(value, action.choices)):
+                raise
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{meant}") from error
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (--help shows the options)\n")

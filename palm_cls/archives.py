@@ -172,7 +172,8 @@ def _refuse_obstacles(target, path, archive):
 def _unpack_nested(opened, member, archive, target, limit):
     # Through an unnamed temporary file: it takes no name in the target, and is gone if the process is killed.
     (target / member.filename).parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=target) as copy:
+    place = target if os.access(target, os.W_OK) else None  # elsewhere, to see whether all of it is there already
+    with tempfile.TemporaryFile(dir=place) as copy:
         with opened.open(member) as source:
             shutil.copyfileobj(source, copy, CHUNK)
         copy.seek(0)

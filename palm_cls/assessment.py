@@ -58,7 +58,8 @@ def assess(
     recipe = find_recipe(name)
     refuse_threshold(name, threshold)
     runtime.choose_device(device)
-    loader, dataset = valid_reader_of(recipe, data or settings.get("data"), batch_size, cache, download, ten_crop)
+    data = runs.images_of(weights.parent, settings, data)
+    loader, dataset = valid_reader_of(recipe, data, batch_size, cache, download, ten_crop)
     own = settings.get("valid_sha256") in (None, loader.fingerprint)
     if not own:
         notice(f"{weights.parent}: its run has other validation images than {loader.directory}")

@@ -18,7 +18,7 @@ import numpy as np
 from palm_cls.dataset import DEMO_REMARK
 from palm_cls.messages import InputError
 from palm_cls.metrics import mcnemar, mean_and_range, paired_auc_difference
-from palm_cls.plots import write_png
+from palm_cls.plots import drawable, import_matplotlib, write_png
 from palm_cls.records import PREDICTIONS, SETTINGS, best_record, read_log, read_seeds, read_settings, seed_directory
 
 PREDICTED = ("imgName", "Label", "predicted")  # its columns that are read here, and "logit" where there is one class
@@ -227,10 +227,9 @@ def curves(runs):
 
     Runs of one directory with several seeds share a colour and an entry of the legend.
     """
-    from matplotlib.figure import Figure  # without pyplot, no screen and no backend of a notebook matters
+    figure = import_matplotlib().figure.Figure(figsize=(11, 7.5))
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(11, 7.5))
     axes = figure.subplots(2, 2, sharex=True, sharey="row")
     drawn = [run for run in runs if run.log]
     groups = list(dict.fromkeys(run.group for run in drawn))
@@ -302,9 +301,8 @@ def _add_legend(figure, runs, groups):
 
 
 def _short(name):
-    """A run's name as the legend takes it: of a long one the end; no "$", which would begin a formula."""
-    name = name if len(name) <= NAME_LENGTH else "..." + name[-NAME_LENGTH + 3 :]
-    name = name.replace("$", r"\$")
+    """A run's name as the legend takes it: of a long one the end."""
+    name = drawable(name if len(name) <= NAME_LENGTH else "..." + name[-NAME_LENGTH + 3 :])
     return f"./{name}" if name.startswith("_") else name  # matplotlib takes a leading "_" for "not in the legend"
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palm_cls.archives import unpack
+from palm_cls.files import require_directory
 from palm_cls.labels import name_key, read_labels, xlsx_to_csv
 from palm_cls.messages import InputError, command_line, excerpt, notice, notice_once
 
@@ -70,8 +71,7 @@ def image_names(directory):
     Raises InputError where there is no such directory or no image in it.
     """
     directory = Path(directory)
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory; expected one of images ({', '.join(IMAGE_SUFFIXES)})")
+    require_directory(directory, f"one of images ({', '.join(IMAGE_SUFFIXES)})")
     entries = [entry for entry in directory.iterdir() if not entry.name.startswith(OWN_FILE)]
     names = sorted(entry.name for entry in entries if is_image(entry))
     if not names:
@@ -253,9 +253,9 @@ def find_dataset(directory=None):
         if _archives_in(place):
             raise InputError(f"{place}: no images. {_unpack_advice(place, place if explicit else None)}")
     if explicit:
-        raise InputError(
-            _nothing_in(places[0], "the environment variable PALM_DATA" if directory is None else "--data")
-        )
+        given = " (given by the environment variable PALM_DATA)" if directory is None else ""
+        require_directory(places[0], f"that of the images{given or ' (--data DIR)'}")
+        raise InputError(_no_layout_in(places[0], given))
     return _announced(demo_set())
 
 
@@ -291,12 +291,10 @@ def _announced(dataset):
     return dataset
 
 
-def _nothing_in(place, source):
-    if not place.is_dir():
-        return f"{place}: no such directory (given by {source})"
+def _no_layout_in(place, given):
     course = LAYOUTS[0]
     return (
-        f"{place}: no images in a known layout (given by {source}); expected {course.train_images[0]}/*.jpg, "
+        f"{place}: no images in a known layout{given}; expected {course.train_images[0]}/*.jpg, "
         f"{course.valid_images[0]}/*.jpg and {course.valid_table}/{course.xlsx} in it"
     )
 
@@ -316,6 +314,8 @@ def prepare_data(archives=None, directory=None):
     """
     explicit = _explicit(directory)
     target = Path(explicit or _default_target())
+    for place in filter(None, (archives, target if target.exists() else None)):
+        require_directory(place, "one of the course's archives, or to unpack them into")
     written = sum(unpack(archive, target) for archive in _find_archives(archives, target, explicit))
     dataset = recognise(target)
     if dataset is None:
@@ -359,6 +359,9 @@ def _find_archives(archives, target, explicit):
 def _convert(workbook):
     """Convert a table to labels.csv beside it; 1 if that wrote a file. A labels.csv that says something else stays."""
     table = workbook.with_name("labels.csv")
+    if not table.exists() and not os.access(table.parent, os.W_OK):
+        notice(f"{table.parent}: cannot be written; the labels are read from {workbook.name}.")
+        return 0
     if not table.exists():
         xlsx_to_csv(workbook, table)
         return 1

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from palm_cls import dataset
-from palm_cls.files import fetch
+from palm_cls.files import fetch, require_directory
 from palm_cls.messages import InputError
 
 SIDE = 28  # pixels, height and width
@@ -87,6 +87,8 @@ def find_digits(kind, directory=None, download=False):
     RunError where they cannot be.
     """
     found = Digits(kind, Path(directory) if directory else dataset.PROJECT / "data" / kind)
+    if found.root.exists():
+        require_directory(found.root, f"that of {KINDS[kind].title}")
     missing = found.missing
     if missing and download:
         _fetch(found, missing)

@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections import namedtuple
@@ -111,8 +112,10 @@ def _manual(name, about, logits):
 
 
 def _write_paddle(model, shape, about, directory):
-    program = save_program(model, directory / PROGRAM, shape)
-    program.with_suffix(".pdiparams.info").unlink(missing_ok=True)  # of paddle 2, which only training on would read
+    with tempfile.TemporaryDirectory() as plain:  # `directory` may have a name that paddle does not take
+        program = save_program(model, Path(plain, PROGRAM), shape)
+        for file in (program, program.with_suffix(".pdiparams")):
+            shutil.copy(file, directory)
     files = {file.name: file_digest(file) for file in sorted(directory.iterdir())}
     write_json({**about, "files": files}, directory / ABOUT)
 

@@ -80,7 +80,7 @@ def run_onnx(path):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = runtime.threads()
     options.log_severity_level = 4  # fatal errors: others are raised, too
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     (images,) = session.get_inputs()
     return lambda imgs: session.run(None, {images.name: imgs})[0], session.get_modelmeta().custom_metadata_map
 

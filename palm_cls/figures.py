@@ -5,7 +5,7 @@ from pathlib import Path
 from palm_cls.dataset import image_names, labelled_images
 from palm_cls.images import read_image
 from palm_cls.messages import InputError
-from palm_cls.plots import write_png
+from palm_cls.plots import drawable, import_matplotlib, write_png
 from palm_cls.readers import LABEL_OF_LETTER, train_reader
 
 LESSON_EXAMPLES = ("N0012.jpg", "P0095.jpg")
@@ -41,15 +41,14 @@ def lesson_figure(dataset):
     dataset: as `find_dataset` returns it. Returns (figure, shapes); figure: of matplotlib's pyplot; shapes: {file name:
     (height, width, channels)} in the order shown. Raises InputError where a class has no image.
     """
-    import matplotlib.pyplot as plt
-
+    plt = _import_pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(12, 7))
     shapes = {}
     for axis, path, title in zip(axes, lesson_examples(dataset), ("Normal", "Pathological myopia (PM)")):
         img = read_image(path)
         shapes[path.name] = img.shape
         axis.imshow(img[:, :, ::-1])  # BGR -> RGB
-        axis.set_title(f"{title}\n{path.name}, shape {img.shape}", fontsize=14)
+        axis.set_title(f"{title}\n{drawable(path.name)}, shape {img.shape}", fontsize=14)
         axis.axis("off")
     if dataset.is_demo:
         figure.text(0.5, 0.14, dataset.remark, ha="center", fontsize=12)
@@ -58,12 +57,11 @@ def lesson_figure(dataset):
 
 def variants_figure(dataset, augmentation):
     """A pathological training image, and what a way of `palm_cls.augment` makes of it in eleven epochs."""
-    import matplotlib.pyplot as plt
-
+    plt = _import_pyplot()
     reader = train_reader(dataset)
     reader.augmentation = augmentation
     name = lesson_examples(dataset)[1].name
-    titles = [name, *(f"epoch {epoch}" for epoch in range(11))]
+    titles = [drawable(name), *(f"epoch {epoch}" for epoch in range(11))]
     pictures = [reader.photo(name), *reader.variants(name, range(11))]
     figure, axes = plt.subplots(3, 4, figsize=(11, 9), layout="constrained")
     for axis, title, img in zip(axes.flat, titles, pictures):
@@ -76,7 +74,7 @@ def variants_figure(dataset, augmentation):
 
 def digits_figure(reader, model=None):
     """The first nine images of an ArrayReader, titled with their labels, and beside them what a network calls them."""
-    import matplotlib.pyplot as plt
+    plt = _import_pyplot()
     import numpy as np
 
     names, labels, classes = reader.order[:9], reader.labels[:9], reader.about["classes"]
@@ -96,13 +94,19 @@ def digits_figure(reader, model=None):
     return figure
 
 
+def _import_pyplot():
+    import_matplotlib()
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
 def show_or_write(figure, path=None):
     """Write a figure to `path` as PNG, or without `path` show it; where there is no screen write output/images.png.
 
     The file appears whole or not at all, directories are made as needed. Returns the path written, or None.
     """
-    import matplotlib.pyplot as plt
-
+    plt = _import_pyplot()
     on_screen = getattr(figure.canvas, "required_interactive_framework", None)  # "tk", "qt", ...; None where PNG is all
     if path is None and on_screen:
         plt.show()

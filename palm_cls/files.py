@@ -10,6 +10,8 @@ from palm_cls.messages import InputError, RunError, notice
 
 SEAL = b"palm_cls sha256:"  # then the digest of everything before the seal, which ends the file
 SEAL_SIZE = len(SEAL) + hashlib.sha256().digest_size
+# How text is written. Names of files need not be UTF-8: bytes that are not become \udcXX, which JSON reads back.
+TEXT = {"encoding": "utf-8", "errors": "backslashreplace"}
 TIMEOUT = 30  # seconds without an answer, after which a download is given up
 
 
@@ -18,6 +20,13 @@ def refuse_existing(paths):
     for path in paths:
         if os.path.lexists(path):
             raise InputError(f"{path}: already there, and not overwritten; remove it, or give another name")
+
+
+def require_directory(path, expected):
+    """Raise InputError unless `path` is a directory. expected: what should be there, in words."""
+    if not Path(path).is_dir():
+        found = "a file, not a directory" if Path(path).exists() else "no such directory"
+        raise InputError(f"{path}: {found}; expected {expected}")
 
 
 @contextlib.contextmanager

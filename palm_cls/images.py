@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from palm_cls import libjpeg, machine
-from palm_cls.messages import InputError
+from palm_cls.messages import InputError, is_out_of_memory
 
 machine.keep_freed_memory()  # a decoded photograph takes 13 MB, and the next one takes the same
 
@@ -122,7 +122,9 @@ def _over_black(img, whole):
 def _imdecode(content, flags=cv2.IMREAD_COLOR):
     try:
         img = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:  # told by the header, before a pixel is decoded
+    except cv2.error as error:  # told by the header, before a pixel is decoded
+        if is_out_of_memory(error):  # which says nothing about the image
+            raise MemoryError(str(error)) from error
         raise DecodeError(f"it has more than {machine.MOST_PIXELS:,} pixels") from None
     if img is None:
         raise DecodeError

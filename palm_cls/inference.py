@@ -6,6 +6,7 @@ must be converted for it, which takes as long as predicting some dozens of image
 
 import contextlib
 import functools
+import os
 import platform
 import tempfile
 from pathlib import Path
@@ -108,7 +109,7 @@ def run_program(program):
 
     program: the file of `save_program`, its weights beside it.
     """
-    config = paddle.inference.Config(str(program), str(program.with_suffix(".pdiparams")))
+    config = paddle.inference.Config(*map(os.fsencode, (program, program.with_suffix(".pdiparams"))))
     config.disable_gpu()
     config.disable_glog_info()
     if _takes_onednn():

@@ -18,6 +18,9 @@ MOST_PIXELS = 100_000_000  # fundus cameras give up to 50 million; a header of 1
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # cv2 reads it when imported, and allowed 2**30
 
 
+TRAINER = {"PADDLE_TRAINERS_NUM": "1", "PADDLE_TRAINER_ID": "0"}  # and what these are of one process alone
+
+
 def is_stock():
     """Whether the environment asks for paddle as it comes."""
     return os.environ.get("PALM_STOCK", "") not in ("", "0")
@@ -25,17 +28,36 @@ def is_stock():
 
 def processes():
     """Number of processes that train together (see `palm_cls.parallel`), as paddle's launcher tells them; else 1."""
-    return int(os.environ.get("PADDLE_TRAINERS_NUM") or 1) if "PADDLE_TRAINER_ID" in os.environ else 1
+    return int(os.environ["PADDLE_TRAINERS_NUM"]) if _is_launched() else 1
 
 
 def rank():
     """Number of this process among those that train together, from 0."""
-    return int(os.environ["PADDLE_TRAINER_ID"]) if processes() > 1 else 0
+    return int(os.environ["PADDLE_TRAINER_ID"]) if _is_launched() else 0
+
+
+def _is_launched():
+    """Whether the environment has all that paddle's launcher sets; a cluster may set some of it for jobs of its own."""
+    number, rank = (os.environ.get(name, "") for name in TRAINER)
+    return (
+        bool(os.environ.get("PADDLE_CURRENT_ENDPOINT")) and _is_number(number) and _is_number(rank, below=int(number))
+    )
+
+
+def _is_number(text, below=1 << 30):
+    return text.isascii() and text.isdecimal() and int(text) < below
+
+
+def drop_stray_trainer():
+    """Remove what only the launcher should set, without which paddle trains alone; returns it, as {variable: value}."""
+    stray = {} if _is_launched() else {name: os.environ.pop(name) for name in TRAINER if name in os.environ}
+    return {name: value for name, value in stray.items() if value != TRAINER[name]}
 
 
 def processes_here():
     """Number of those on this machine."""
-    return int(os.environ.get("PADDLE_LOCAL_SIZE") or 1) if processes() > 1 else 1
+    here = os.environ.get("PADDLE_LOCAL_SIZE", "")
+    return max(1, int(here)) if processes() > 1 and _is_number(here) else 1
 
 
 def available_cores():

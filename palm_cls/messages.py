@@ -1,7 +1,11 @@
 """What the user is told: errors that can be mended, notices, tables."""
 
+import contextlib
+import difflib
+import errno
 import functools
 import os
+import re
 import sys
 
 from palm_cls import machine
@@ -32,6 +36,44 @@ def excerpt(text):
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
+# How the libraries put it that memory is short; what else is short reads the same (threads, address space).
+OUT_OF_MEMORY = re.compile(
+    r"ResourceExhausted|out of memory|bad_alloc|insufficient memory|can ?not allocate memory|ALLOC_FAILED"
+    r"|failed to map segment|can't start new thread",
+    re.IGNORECASE,
+)
+MISSING_LIBRARY = re.compile(
+    r"Cannot load (\w+) shared library|dynamic library \(([^)]+)\)|(\S+\.so[.\d]*): cannot open shared object"
+)
+
+
+def reason_of(error):
+    """The words of an exception, of paddle's without the stack of its C++ and the place in its source: one line."""
+    text = str(error).rpartition("Error Message Summary:")[2].strip("\n -")
+    text = re.split(r"\n\s*\[|\n\s*Please check|\(at \S+:\d+\)|\s+Suggestions:", text)[0]
+    text = re.sub(r"^\s*(\(\w+\)|\w+Error:)\s*", "", text)
+    return excerpt(" ".join(text.split())) or type(error).__name__
+
+
+def is_out_of_memory(error):
+    """Whether an exception says that memory, of the host or a GPU, does not suffice: each library has its own."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or bool(OUT_OF_MEMORY.search(str(error)))
+
+
+def missing_library(error):
+    """The library that an exception says cannot be loaded ("cudnn", "libcudart.so.11.0"), or None."""
+    found = MISSING_LIBRARY.search(str(error))
+    return found and next(filter(None, found.groups()))
+
+
+def did_you_mean(word, words):
+    """ "; did you mean alexnet?", for the one of the `words` that is most like `word`; "" where none is."""
+    like = difflib.get_close_matches(str(word).casefold(), words, 1)
+    return f"; did you mean {like[0]}?" if like else ""
+
+
 def not_importable(package, error, install):
     """The InputError for an optional package whose import raised `error`; install: what installs it."""
     absent = isinstance(error, ModuleNotFoundError) and error.name == package
@@ -40,9 +82,13 @@ def not_importable(package, error, install):
 
 
 def notice(text):
-    """Say `text` on standard error (of processes that train together, the first): standard output is for results."""
+    """Say `text` on standard error (of processes that train together, the first): standard output is for results.
+
+    A notice that nobody can read any more, as of a closed terminal, is no error.
+    """
     if machine.rank() == 0:
-        print(text, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 @functools.cache

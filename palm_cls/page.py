@@ -80,6 +80,7 @@ def serve_page(weights, name=None, threshold=0.5, host=None, port=None):
 def _import_gradio(folder):
     """Gradio, which keeps what it is sent in `folder` and tells nobody about it."""
     os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", GRADIO_RUN_HISTORY="False")
+    os.environ.update(no_proxy="*", NO_PROXY="*")  # it asks its own page only; SOCKS would need a package
     install = f'python -m pip install "{GRADIO}" (Python 3.10 or newer)'
     try:
         import gradio
@@ -107,9 +108,6 @@ def _own_upload(base):
 
 
 def _launch(gradio, page, host, port):
-    # Gradio asks its own page whether it is there, which must not go through a proxy.
-    direct = [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "localhost,127.0.0.1", host]
-    os.environ["no_proxy"] = ",".join(filter(None, direct))
     try:
         page.launch(
             server_name=host,

@@ -131,7 +131,7 @@ class Team:
 
     def _count(self, key, more):
         """Add to a number that all processes share, and return it. To paddle a signal in between would be an error."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         try:
             return self.store.add(key, more)
         finally:

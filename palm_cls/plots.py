@@ -5,13 +5,15 @@ those who cannot see it. Imports neither paddle nor cv2.
 """
 
 import contextlib
+import os
+import sys
 import textwrap
 import warnings
 
 import numpy as np
 
 from palm_cls import metrics
-from palm_cls.files import replacing
+from palm_cls.files import TEXT, replacing
 
 # In a report these colours give way to those of the page, light or dark; in a PNG file they stand as they are.
 INK, FIRST, SECOND = "#1b1f23", "#0072b2", "#d55e00"
@@ -33,9 +35,9 @@ def accuracy_curve(log, best):
 
 
 def _curve(log, best, kind):
-    from matplotlib.ticker import MaxNLocator
-
     figure, axis = _axes("epoch", kind)
+    from matplotlib.ticker import MaxNLocator  # after matplotlib itself, see `import_matplotlib`
+
     epochs = [record["epoch"] for record in log]
     size = 5 if len(epochs) <= MARKED else 0
     parts = []
@@ -132,8 +134,8 @@ def _matrix(measures):
 
 
 def _short(name, lines):
-    """A class's name as it fits beside an axis; its dollars are none that begin a formula."""
-    return "\n".join(textwrap.wrap(name, NAME, max_lines=lines, placeholder=" ...")).replace("$", r"\$")
+    """A class's name as it fits beside an axis."""
+    return "\n".join(textwrap.wrap(drawable(name), NAME, max_lines=lines, placeholder=" ..."))
 
 
 def _threshold(measures):
@@ -146,9 +148,7 @@ def _legend(axis):
 
 
 def _axes(xlabel, ylabel, size=SIZE):
-    from matplotlib.figure import Figure  # without pyplot, no screen and no backend of a notebook matters
-
-    figure = Figure(size, layout="constrained")
+    figure = import_matplotlib().figure.Figure(size, layout="constrained")
     axis = figure.subplots()
     axis.set_xlabel(xlabel, color=INK)
     axis.set_ylabel(ylabel, color=INK)
@@ -157,6 +157,29 @@ def _axes(xlabel, ylabel, size=SIZE):
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color(INK)
     return figure, axis
+
+
+def import_matplotlib():
+    """Return matplotlib with its `figure`: without pyplot, no screen and no backend matters.
+
+    Matplotlib refuses to be imported if MPLBACKEND names a backend that is not installed, as "!python ..." inherits it
+    from a notebook. Here such a value is ignored.
+    """
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib.figure
+    finally:
+        if backend:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend  # as matplotlib does itself when imported
+    return matplotlib
+
+
+def drawable(text):
+    """`text` as matplotlib can draw it: bytes that are not UTF-8 escaped, and no "$", which would begin a formula."""
+    return text.encode(**TEXT).decode("utf-8").replace("$", r"\$")
 
 
 def write_png(figure, path, **options):

@@ -17,7 +17,7 @@ from palm_cls.cam import grad_cam, overlay
 from palm_cls.checkpoint import is_export, load, weights_file
 from palm_cls.dataset import image_names, is_image
 from palm_cls.exported import exported_network
-from palm_cls.files import append_whole, refuse_existing, replacing
+from palm_cls.files import TEXT, append_whole, refuse_existing, replacing
 from palm_cls.images import read_image, transform_img
 from palm_cls.inference import logits_function
 from palm_cls.messages import CAVEAT, DEMO_WARNING, InputError, excerpt
@@ -269,4 +269,4 @@ def row_writer(output=None, note=CAVEAT):
 
 
 def _append(file, row):
-    append_whole(file, row.encode("utf-8", "backslashreplace"))  # names of files need not be text
+    append_whole(file, row.encode(**TEXT))

@@ -26,6 +26,7 @@ from palm_cls import augment, machine
 from palm_cls.cache import ImageCache
 from palm_cls.dataset import find_dataset, image_names, labelled_images, lies_in_demo_set, workbook_difference
 from palm_cls.digits import SIDE, find_digits
+from palm_cls.files import require_directory
 from palm_cls.images import (
     IMAGE_SIZE,
     INPUT,
@@ -77,8 +78,7 @@ def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=Fa
     `data_loader` does; batch_size, skip_bad and cache are as there. Raises InputError for a faulty table, an image it
     names that is missing (with its row) or empty, and, when it is reached, an image that does not decode.
     """
-    if not Path(datadir).is_dir():
-        raise InputError(f"{datadir}: no such directory; expected the images that {csvfile} lists")
+    require_directory(datadir, f"the images that {csvfile} lists")
     rows = labelled_images(datadir, csvfile)
     for path, row in rows.items():
         if not os.path.isfile(path):
@@ -257,7 +257,7 @@ class Reader(BatchReader):
     def fingerprint(self):
         """sha256 of the names, labels and sizes in bytes of the images, whatever their order."""
         lines = sorted(f"{path.name},{label},{path.stat().st_size}\n" for path, label in self.samples)
-        return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()  # any name of a file
 
     @property
     def labels(self):

@@ -9,7 +9,7 @@ import json
 import math
 from pathlib import Path
 
-from palm_cls.files import replacing
+from palm_cls.files import TEXT, replacing
 from palm_cls.messages import InputError
 
 SETTINGS = "settings.json"
@@ -59,12 +59,12 @@ def read_json(file, what):
 def write_json(content, path):
     """Write `content` as indented JSON, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", **TEXT)
 
 
 def write_table(rows, path):
     """Write dicts that have the same keys as CSV with a heading, whole or not at all."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", **TEXT) as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

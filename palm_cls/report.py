@@ -24,12 +24,12 @@ from palm_cls.assessment import (
 from palm_cls.cam import grad_cam, overlay
 from palm_cls.checkpoint import load, weights_file
 from palm_cls.dataset import DEMO_REMARK
-from palm_cls.files import replacing
+from palm_cls.files import TEXT, replacing, require_directory
 from palm_cls.messages import InputError
 from palm_cls.pictures import img_tag, thumbnail
 from palm_cls.readers import readers_of
 from palm_cls.records import EVALUATION, FIGURES, PREDICTIONS, REPORT, best_record, read_log, read_settings
-from palm_cls.runs import refuse_other_images
+from palm_cls.runs import images_of, refuse_other_images
 from palm_cls.zoo import build_model, find_recipe
 
 EXAMPLES = 3  # images shown of each class
@@ -49,7 +49,8 @@ def report_run(directory, data=None, device=None, cache=True, threshold=0.5):
     the probability, above which an image counts as positive. Raises InputError for what is missing, and for images
     that are not those of the run.
     """
-    settings = read_settings(directory) if Path(directory).is_dir() else {}
+    require_directory(directory, "that of a run")
+    settings = read_settings(directory)
     weights_file(directory)  # raises where no epoch is finished
     if not set(settings) >= OF_RECIPE:
         raise InputError(f"{directory}: no run of a recipe; what was trained otherwise takes palm_cls.write_report")
@@ -58,7 +59,7 @@ def report_run(directory, data=None, device=None, cache=True, threshold=0.5):
     refuse_threshold(name, threshold)
     runtime.choose_device(device)
     options = (settings.get("train_csv"), settings.get("skip_bad", False), cache)
-    *loaders, _ = readers_of(recipe, data or settings["data"], *options)
+    *loaders, _ = readers_of(recipe, images_of(directory, settings, data), *options)
     refuse_other_images(directory, settings, *loaders)
     return write_report(directory, build_model(name), *loaders, threshold)
 
@@ -85,7 +86,7 @@ def write_report(directory, model, train_loader, valid_loader, threshold=0.5):
     facts = Facts(directory, settings, log, train_loader, valid_loader, model, found, classes)
     page = _page(facts)
     with replacing(directory / REPORT) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, **TEXT)
     return directory / REPORT
 
 
@@ -416,11 +417,9 @@ def _figure(facts, name, figure, text, caption, wide=False):
 
 def _svg(figure, name, text):
     """The figure as an <svg> within the page: in its colours and type, every id its own."""
-    import matplotlib
-
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), plots.any_letters():
+    with plots.import_matplotlib().rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), plots.any_letters():
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     drawing = buffer.getvalue()
     drawing = drawing[drawing.index("<svg") :]

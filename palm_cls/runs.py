@@ -129,6 +129,14 @@ def refuse_other_images(directory, settings, train_loader, valid_loader):
             )
 
 
+def images_of(directory, settings, data=None):
+    """The directory of a run's images: `data` if given, else where its settings say; InputError if that is gone."""
+    place = data or settings.get("data")
+    if place and not data and not Path(place).is_dir():
+        raise InputError(f"{directory}: its images were in {place}, which is gone; say where they are with --data")
+    return place
+
+
 def versions():
     """{name: version} of what the numbers of a run depend on."""
     return {"python": platform.python_version(), "paddle": paddle.__version__, "numpy": np.__version__}

@@ -9,6 +9,7 @@ import io
 import os
 import random
 import signal
+import stat
 import sys
 import threading
 import warnings
@@ -17,7 +18,7 @@ import zlib  # noqa: F401  before paddle: 2.6.2 brings its own, which breaks the
 import numpy as np
 
 from palm_cls import machine
-from palm_cls.messages import InputError, notice, notice_once
+from palm_cls.messages import InputError, is_out_of_memory, missing_library, notice, notice_once, reason_of
 
 
 def _has_nvidia_driver():
@@ -30,6 +31,9 @@ def _has_nvidia_driver():
 
 def _settle_environment():
     """Set what paddle should find when it is imported, and is not set yet; tell if it has been imported already."""
+    if stray := machine.drop_stray_trainer():
+        settings = " ".join(f"{name}={value}" for name, value in stray.items())
+        notice(f"{settings} is set, but not by paddle.distributed.launch, and is ignored: this process trains alone.")
     wanted = machine.paddle_environment()
     if "paddle" not in sys.modules:
         for name, value in wanted.items():
@@ -45,6 +49,14 @@ def _settle_environment():
         )
 
 
+def _gpus():
+    """Number of GPUs that paddle sees; 1 if it fails to count them, for the trial of the first to say why."""
+    try:
+        return paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    except Exception:  # of a driver that is too old
+        return 1
+
+
 _settle_environment()
 KEEPS_MEMORY = machine.keep_freed_memory()
 
@@ -55,7 +67,7 @@ if not _has_nvidia_driver():
 with contextlib.redirect_stderr(io.StringIO()):
     import paddle
 
-    if paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() == 0:
+    if paddle.is_compiled_with_cuda() and _gpus() == 0:
         paddle.set_device("cpu")  # settled here, the GPU build has no reason to warn at the first tensor
 
 # What every training with batch normalisation would begin each epoch with.
@@ -73,10 +85,12 @@ def threads():
 def choose_device(name=None):
     """Run on device `name` ("cpu", "gpu", "gpu:1", ...), or without one on the GPU if there is one, else on the CPU.
 
-    Says once what it runs on. Returns the device's name as paddle spells it ("cpu", "gpu:0"). Raises InputError for a
-    device that is not there. Where paddle's launcher has started several processes, it has also chosen their GPUs.
+    Says once what it runs on. Returns the device's name as paddle spells it ("cpu", "gpu:0"). A GPU is tried first:
+    without a name the CPU takes the place of one that does not work, and a notice says why. Raises InputError for a
+    named device that is not there or does not work. Where paddle's launcher has started several processes, it has also
+    chosen their GPUs, and each of these must work.
     """
-    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    gpus, named = _gpus(), name is not None or machine.processes() > 1
     if name is None:
         name = "gpu" if gpus else "cpu"
     kind, _, index = name.partition(":")
@@ -86,9 +100,48 @@ def choose_device(name=None):
         raise InputError(f"device {name!r} is for one process; the launcher's --devices tells the GPUs of several")
     if kind == "gpu" and int(index or 0) >= gpus:
         raise InputError(f"device {name!r} is not there: PaddlePaddle sees {gpus} GPUs; use --device cpu")
-    paddle.set_device(name)
+    failure = _failure_of(name) if kind == "gpu" else None
+    if failure and named:
+        raise InputError(f"device {name!r} does not work: {failure}, or use --device cpu")
+    if failure:
+        notice_once(f"The GPU does not work, so the CPU is used: {failure}.")
+    paddle.set_device("cpu" if failure else name)
     notice_once(f"Running on {paddle.get_device()}: {_description()}.")
     return paddle.get_device()
+
+
+def _failure_of(name):
+    """Why a small convolution and its gradient fail on a GPU, and what to do, in words; None if they do not fail.
+
+    What can be wrong with a GPU shows here: driver, CUDA, cuDNN, memory, a card that the build has no code for.
+    """
+    try:
+        paddle.set_device(name)
+        weight = paddle.ones([1, 1, 3, 3])
+        weight.stop_gradient = False
+        output = paddle.nn.functional.conv2d(paddle.ones([1, 1, 4, 4]), weight)
+        output.sum().backward()
+        if (output.numpy() == 9).all() and (weight.grad.numpy() == 4).all():
+            return None
+        failure = "a small convolution gives wrong numbers", OTHER_BUILD
+    except Exception as error:  # paddle's are of many types
+        failure = reason_of(error).rstrip("."), _remedy(error)
+    paddle.set_device("cpu")  # where nothing fails that is computed before another choice
+    return f"{failure[0]}; {failure[1]}"
+
+
+OTHER_BUILD = "install a PaddlePaddle built for this card and driver (https://www.paddlepaddle.org.cn/install/quick)"
+
+
+def _remedy(error):
+    if is_out_of_memory(error):
+        return "free memory on the GPU that other programs hold"
+    if library := missing_library(error):
+        wanted = f"cuDNN {paddle.version.cudnn()}" if library == "cudnn" else library
+        return f"install {wanted} for CUDA {paddle.version.cuda()} where the loader finds it (LD_LIBRARY_PATH)"
+    if "driver version is insufficient" in str(error):
+        return f"install an NVIDIA driver for CUDA {paddle.version.cuda()} or newer"
+    return OTHER_BUILD
 
 
 def _description():
@@ -136,20 +189,19 @@ def set_seed(seed):
 
 
 class DeferredInterrupt:
-    """A context in which the first Ctrl-C is only noted (`requested`), and the second is as ever.
+    """A context that defers the first Ctrl-C, SIGTERM or SIGHUP (a closed terminal); a second Ctrl-C interrupts.
 
-    To processes that train together their launcher hands it on as SIGTERM, several times at once: it is noted, too, and
-    the launcher ends who takes too long. With `active` False all is as ever; so it is outside the main thread, where
+    `requested` is that signal, or None; `deliver` ends what was to be finished first. To processes that train together
+    their launcher hands a Ctrl-C on as SIGTERM, several times at once, and ends who takes too long. An ignored signal
+    stays ignored (after "&", under nohup). With `active` False all is as ever; so it is outside the main thread, where
     Python lets nobody handle signals.
     """
 
     def __init__(self, active=True):
-        self.requested, self.signals, self.before = False, [], {}
+        self.requested, self.signals, self.before = None, [], {}
         if active and threading.current_thread() is threading.main_thread():
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, say, as after "&"
-                self.signals.append(signal.SIGINT)
-            if machine.processes() > 1:
-                self.signals.append(signal.SIGTERM)
+            names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+            self.signals = [number for number in map(signal.Signals.__getitem__, names) if _is_heeded(number)]
 
     def __enter__(self):
         self.before = {number: signal.signal(number, self._note) for number in self.signals}
@@ -160,13 +212,38 @@ class DeferredInterrupt:
             signal.signal(number, handler)
 
     def _note(self, number, _):
+        if number == getattr(signal, "SIGHUP", None):
+            _leave_terminal()
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not self.requested:
-            self.requested = True
-            more = "; once more stops at once" if machine.processes() == 1 else ""  # or the launcher knows its time
+            self.requested = number
+            more = "; once more stops at once" if number == signal.SIGINT and machine.processes() == 1 else ""
             notice(f"Interrupted: finishing the step or the validation, and saving{more}.")
 
     def is_due(self, team=None):
-        """Whether to stop here: where a Ctrl-C was noted, if only by one of the `team` of `palm_cls.parallel`."""
-        return team.any(self.requested) if team else self.requested
+        """Whether to stop here: a signal was noted, if only by one of the `team` of `palm_cls.parallel`."""
+        return team.any(bool(self.requested)) if team else bool(self.requested)
+
+    def deliver(self):
+        """End as the signal asks; of processes that train together, all with KeyboardInterrupt."""
+        if self.requested in (None, signal.SIGINT) or machine.processes() > 1:
+            raise KeyboardInterrupt
+        if callable(handler := self.before[self.requested]):
+            handler(self.requested, None)
+        raise SystemExit(128 + self.requested)
+
+
+def _is_heeded(number):
+    handler = signal.getsignal(number)
+    if number == signal.SIGINT:
+        return handler is signal.default_int_handler
+    return handler not in (signal.SIG_IGN, None) or machine.processes() > 1
+
+
+def _leave_terminal():
+    """Send what is printed from here on nowhere, unless to a file: writing to a closed terminal is an error."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):  # closed
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

@@ -13,6 +13,7 @@ import paddle
 
 from palm_cls import machine, runs
 from palm_cls.checkpoint import load
+from palm_cls.files import require_directory
 from palm_cls.messages import InputError, RunError, notice
 from palm_cls.readers import readers_of
 from palm_cls.scalars import Scalars, scalars_wanted
@@ -68,8 +69,8 @@ def train(
     Returns a list with one dict an epoch: "epoch" from 0, "learning_rate", "train_loss" and "train_accuracy" (while
     training, over the epoch), "valid_loss" and "valid_accuracy" (after it), "valid_images"; all weighted by sample.
     Raises RunError for a loss that is not finite, another process in `output`, or a process missing in the team;
-    InputError for scalars without an output or VisualDL, and where there is no run to resume. With an output, Ctrl-C
-    finishes the step and saves.
+    InputError for scalars without an output or VisualDL, and where there is no run to resume. With an output, Ctrl-C,
+    SIGTERM and SIGHUP finish the step and save.
     """
     if visualdl and not output:
         raise InputError("the scalars for VisualDL go into the directory of the run; give its output, too")
@@ -113,7 +114,8 @@ def train(
             progress = team.begin(progress, optimizer, settings, output if resume else None)
         scalars = stack.enter_context(contextlib.closing(Scalars(output, progress))) if visualdl and writes else None
         interrupt = stack.enter_context(runtime.DeferredInterrupt(bool(output)))
-        print("start training ... ")
+        if progress.epoch < epochs:
+            print("start training ... ")
         while progress.epoch < epochs:
             for _ in train_one_epoch(model, train_loader, optimizer, progress, log_every, scalars, schedule, team):
                 stop = interrupt.is_due(team)
@@ -121,7 +123,7 @@ def train(
                 if due and hasattr(train_loader, "rest"):  # or the epoch could not be gone on with
                     save(runs.save_checkpoint)
                 if stop:
-                    raise KeyboardInterrupt
+                    interrupt.deliver()
             predictions = team.predict_all() if team else predict_all(model, valid_loader)
             valid = measures(predictions.logits, predictions.labels)
             tqdm.write(f"[validation] accuracy/loss: {valid['accuracy']}/{valid['loss']} {remark}".rstrip())
@@ -131,7 +133,7 @@ def train(
                 scalars.epoch(progress.history[-1], predictions)
             save(runs.save_epoch)
             if interrupt.is_due(team):
-                raise KeyboardInterrupt
+                interrupt.deliver()
     return progress.history
 
 
@@ -159,7 +161,9 @@ def _optimizer(model, learning_rate, momentum, weight_decay):
 
 
 def _settings_of(output):
-    settings = runs.read_settings(output) if output and Path(output).is_dir() else {}
+    if output and Path(output).exists():
+        require_directory(output, "that of a run")
+    settings = runs.read_settings(output) if output else {}
     if not settings:
         raise InputError(f"{output}: no run there to resume (no {runs.SETTINGS} in it)")
     return settings
@@ -373,8 +377,7 @@ def refuse_changes(output, taken, changes, fixed):
                 f"{output}: its {what} is {_said(taken[key])}, not {_said(now)}; a run goes on only as it began. "
                 "Leave the option out, or start a new run"
             )
-    if "data" not in changes and not Path(taken["data"]).is_dir():
-        raise InputError(f"{output}: its images were in {taken['data']}, which is gone; say where they are with --data")
+    runs.images_of(output, taken, changes.get("data"))
 
 
 def _said(value):

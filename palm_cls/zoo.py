@@ -3,7 +3,7 @@
 import importlib
 from collections import namedtuple
 
-from palm_cls.messages import InputError, aligned
+from palm_cls.messages import InputError, aligned, did_you_mean
 
 # A network and how it is trained. The defaults are those of the lesson on fundus images. What follows from these
 # entries is not one of them: see `loss_of` and `optimizer_of`.
@@ -92,12 +92,15 @@ def find_recipe(name, **changes):
     Raises InputError, listing the names, where there is none; TypeError for a change of anything else.
     """
     if name not in RECIPES:
-        raise InputError(f"model {name!r} is none of {', '.join(RECIPES)}")
+        raise InputError(f"model {name!r} is none of {', '.join(RECIPES)}{did_you_mean(name, RECIPES)}")
     if unknown := sorted(set(changes) - set(CHANGEABLE)):
         raise TypeError(f"of a recipe {', '.join(CHANGEABLE)} can be changed, not {', '.join(unknown)}")
     recipe = RECIPES[name]._replace(**changes)
     if recipe.augmentation not in (None, *AUGMENTATIONS):
-        raise InputError(f"augmentation {recipe.augmentation!r} is none of {', '.join(AUGMENTATIONS)}")
+        raise InputError(
+            f"augmentation {recipe.augmentation!r} is none of {', '.join(AUGMENTATIONS)}"
+            + did_you_mean(recipe.augmentation, AUGMENTATIONS)
+        )
     return recipe
 
 

@@ -182,7 +182,8 @@ def served(weights, place, *args):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [sys.executable, str(PROJECT / "tools" / "app.py"), "--weights", str(weights), "--port", port, *args]
-    environment = {**os.environ, "TMPDIR": str(place), "http_proxy": "http://127.0.0.1:9"}  # where nobody listens
+    environment = {**os.environ, "TMPDIR": str(place), "http_proxy": "http://127.0.0.1:9"}
+    environment["ALL_PROXY"] = "socks5://127.0.0.1:9"  # where nobody listens
     with open(place / "stderr.txt", "w") as stderr:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
     try:

@@ -1,5 +1,6 @@
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import openpyxl
@@ -15,6 +16,7 @@ from palm_cls.dataset import (
     recognise,
     workbook_difference,
 )
+from palm_cls.digits import find_digits
 from palm_cls.labels import read_labels
 from palm_cls.messages import InputError, notice_once
 from palm_cls.readers import dataset_readers
@@ -115,7 +117,7 @@ def test_where_data_is_looked_for(nowhere, tmp_path, small_demo, monkeypatch, ca
 
 
 def test_an_explicit_directory_is_never_replaced(nowhere, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match=r"missing: no such directory \(given by --data\)"):
+    with pytest.raises(InputError, match=r"missing: no such directory; expected that of the images \(--data DIR\)"):
         find_dataset(tmp_path / "missing")
     monkeypatch.setenv("PALM_DATA", str(tmp_path / "project"))
     with pytest.raises(
@@ -201,6 +203,39 @@ def test_prepare_data_writes_no_table_without_rows(nowhere, tmp_path, small_demo
     with pytest.raises(InputError, match="lists no image"):
         prepare_data()
     assert not (target / "PALM-Validation-GT" / "labels.csv").exists()
+
+
+@pytest.mark.parametrize("converted", [True, False])
+def test_prepare_data_writes_nothing_where_all_is_there_and_nothing_can_be_written(
+    converted, nowhere, tmp_path, small_demo, monkeypatch
+):
+    folder, target = archives(small_demo, tmp_path / "some"), tmp_path / "target"
+    prepare_data(folder, target)
+    if not converted:
+        next(target.glob("*/labels.csv")).unlink()
+    before = tree(target), [path.stat().st_mtime_ns for path in target.rglob("*")]
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    temporary_file = tempfile.TemporaryFile
+
+    def elsewhere(dir=None):
+        assert dir is None
+        return temporary_file()
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", elsewhere)
+    assert prepare_data(folder, target)[1] == 0
+    assert (tree(target), [path.stat().st_mtime_ns for path in target.rglob("*")]) == before
+
+
+def test_a_file_where_a_directory_is_expected_is_called_one(nowhere, tmp_path, small_demo):
+    file = tmp_path / "file"
+    file.touch()
+    for function in (find_dataset, image_names, prepare_data, lambda path: prepare_data(None, path), find_mnist):
+        with pytest.raises(InputError, match="file: a file, not a directory; expected "):
+            function(file)
+
+
+def find_mnist(directory):
+    return find_digits("mnist", directory)
 
 
 def test_prepare_data_on_ai_studio_unpacks_to_what_persists(nowhere, tmp_path, small_demo):

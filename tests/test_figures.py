@@ -1,8 +1,12 @@
+import os
 import shutil
+import subprocess
+import sys
 
 import cv2
 import matplotlib
 import pytest
+from conftest import PROJECT
 
 from palm_cls.dataset import recognise
 from palm_cls.figures import lesson_examples, lesson_figure, show_or_write
@@ -48,3 +52,13 @@ def test_a_class_without_an_image(small_demo, tmp_path):
     shutil.copy(source / "N0001.jpg", tmp_path / "PALM-Training400")
     with pytest.raises(InputError, match="no image with label 1"):
         lesson_examples(recognise(tmp_path))
+
+
+@pytest.mark.parametrize("backend", ["of no such name", "svg"])
+def test_no_backend_that_the_environment_names_is_in_the_way(backend):
+    """A notebook's is inherited by "!python ...", and may not be installed; pyplot keeps one that is."""
+    code = "from palm_cls import plots; matplotlib = plots.import_matplotlib(); matplotlib.figure.Figure(); "
+    code += "import matplotlib.pyplot; print(matplotlib.get_backend())"
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "MPLBACKEND": backend, "DISPLAY": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.lower().split() == ["svg" if backend == "svg" else "agg"], done.stderr

@@ -62,3 +62,42 @@ def test_the_containers_quota_is_respected(tmp_path, monkeypatch, quota, cores):
     (tmp_path / "cpu.max").write_text(quota)
     monkeypatch.setattr(machine, "Path", lambda path: tmp_path / os.path.basename(path))
     assert max(1, min(8, machine._cgroup_quota(8))) == cores
+
+
+@pytest.fixture
+def trainer(monkeypatch):
+    """Put PADDLE_TRAINER_ID, PADDLE_TRAINERS_NUM and the endpoint into the environment, but for those that are None."""
+
+    def set_environment(rank, number, endpoint):
+        names = ("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_CURRENT_ENDPOINT")
+        for name, value in zip(names, (rank, number, endpoint)):
+            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+
+    return set_environment
+
+
+@pytest.mark.parametrize(
+    ("rank", "number", "endpoint", "stray"),
+    [
+        ("", None, None, ["PADDLE_TRAINER_ID"]),
+        ("", "4", "10.0.0.1:80", ["PADDLE_TRAINERS_NUM", "PADDLE_TRAINER_ID"]),
+        ("2", "4", None, ["PADDLE_TRAINERS_NUM", "PADDLE_TRAINER_ID"]),
+        (None, "4", "10.0.0.1:80", ["PADDLE_TRAINERS_NUM"]),
+        ("worker-2", "4", "10.0.0.1:80", ["PADDLE_TRAINERS_NUM", "PADDLE_TRAINER_ID"]),
+        ("4", "4", "10.0.0.1:80", ["PADDLE_TRAINERS_NUM", "PADDLE_TRAINER_ID"]),
+        ("0", "1", None, []),
+        (None, None, None, []),
+    ],
+)
+def test_variables_of_a_launcher_that_is_not_there(trainer, rank, number, endpoint, stray):
+    trainer(rank, number, endpoint)
+    assert (machine.processes(), machine.rank(), machine.processes_here()) == (1, 0, 1)
+    assert list(machine.drop_stray_trainer()) == stray
+    assert not {"PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"} & set(os.environ)  # which paddle reads, too
+
+
+def test_variables_of_the_launcher(trainer):
+    trainer("2", "4", "10.0.0.1:80")
+    assert (machine.processes(), machine.rank()) == (4, 2)
+    assert machine.drop_stray_trainer() == {}
+    assert os.environ["PADDLE_TRAINER_ID"] == "2"

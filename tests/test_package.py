@@ -29,6 +29,15 @@ def test_importing_the_package_is_silent_and_imports_no_paddle():
     assert (done.stdout, done.stderr) == ("", "")
 
 
+def test_the_requirements_of_ai_studio_are_those_but_what_it_has_and_what_tests_need():
+    def packages(file):
+        return [line for line in (PROJECT / file).read_text().splitlines() if line and not line.startswith("#")]
+
+    left_out = r"(paddlepaddle|paddlepaddle-gpu|numpy|opencv-python|hypothesis|pytest)\b"
+    needed = [line for line in packages("requirements.txt") if not re.match(left_out, line)]
+    assert packages("tools/requirements-aistudio.txt") == needed
+
+
 def test_the_names_tab_completes_need_no_paddle():
     code = "import palm_cls, sys; print(*dir(palm_cls), 'paddle' in sys.modules)"
     assert fresh_python(code).stdout.split() == [*NAMES, "False"]

@@ -188,7 +188,12 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small_demo, tmp_path):
 @pytest.fixture
 def second_of_three(monkeypatch):
     """This process passes for the second of three, of which two are on this machine."""
-    for name, value in {"TRAINERS_NUM": "3", "TRAINER_ID": "1", "LOCAL_SIZE": "2"}.items():
+    for name, value in {
+        "TRAINERS_NUM": "3",
+        "TRAINER_ID": "1",
+        "LOCAL_SIZE": "2",
+        "CURRENT_ENDPOINT": "127.0.0.1:1",
+    }.items():
         monkeypatch.setenv(f"PADDLE_{name}", value)
 
 

@@ -220,6 +220,17 @@ def test_skip_bad_has_its_limits(images):
         data_loader(images, skip_bad=True)
 
 
+def test_a_lack_of_memory_is_no_fault_of_an_image(images, monkeypatch):
+    """Told as one, --skip-bad would leave good images out."""
+
+    def imdecode(*_):
+        raise cv2.error("OpenCV(4.11.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes")
+
+    monkeypatch.setattr(cv2, "imdecode", imdecode)
+    with pytest.raises(MemoryError):
+        data_loader(images, skip_bad=True, cache=False)
+
+
 def test_wrong_arguments(images):
     with pytest.raises(ValueError, match="mode 'Train'"):
         data_loader(images, mode="Train")

@@ -351,12 +351,18 @@ def arrays(path):
     return [value for value in read_state(path).values() if isinstance(value, np.ndarray)]
 
 
-def test_ctrl_c_finishes_the_step_and_saves(tmp_path, uninterrupted):
+SIGNALS = {"SIGINT": KeyboardInterrupt, "SIGTERM": SystemExit, "SIGHUP": SystemExit}
+
+
+@pytest.mark.parametrize("name", [name for name in SIGNALS if hasattr(signal, name)])
+def test_a_signal_finishes_the_step_and_saves(name, tmp_path, uninterrupted):
+    number = getattr(signal, name)
+
     class Interrupting(SmallReader):
         def load(self, samples):
             if len(samples) < 4 and not (tmp_path / "interrupted").exists():  # the last batch of an epoch
                 (tmp_path / "interrupted").touch()
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
                 time.sleep(0.1)
             return super().load(samples)
 
@@ -366,10 +372,13 @@ def test_ctrl_c_finishes_the_step_and_saves(tmp_path, uninterrupted):
     model = network()
     loader = small_reader("train")
     loader.__class__ = Interrupting
-    with pytest.raises(KeyboardInterrupt):
+    before = signal.getsignal(number)
+    with pytest.raises(SIGNALS[name]) as raised:
         train(model, loader, small_reader("valid"), epochs=EPOCHS, output=tmp_path / "run", save_every=3)
+    if name != "SIGINT":
+        assert raised.value.code == 128 + number
     assert runs.read_checkpoint(runs.checkpoints(tmp_path / "run")[-1])["progress"]["step"] == STEPS
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(number) is before
     run(tmp_path / "run", resume=True)
     assert contents(tmp_path / "run") == uninterrupted
 
@@ -476,11 +485,30 @@ def test_a_best_epoch_that_was_not_written_any_more_is_made_up_for(tmp_path):
     assert (tmp_path / "run" / "log.csv").is_file()
 
 
+def test_a_finished_run_does_not_start(tmp_path, capsys):
+    history = run(tmp_path / "run", epochs=1)
+    assert capsys.readouterr().out.startswith("start training ... \n")
+    assert run(tmp_path / "run", epochs=1, resume=True) == history
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "finished, with 1 epoch; more of them (--epochs) extend it." in told.err
+
+
+def test_the_images_of_a_run_that_are_gone_are_not_called_an_option(tmp_path):
+    with pytest.raises(InputError, match=f"run: its images were in {tmp_path / 'gone'}, which is gone; say where they"):
+        runs.images_of(tmp_path / "run", {"data": str(tmp_path / "gone")})
+    assert runs.images_of(tmp_path / "run", {"data": str(tmp_path / "gone")}, "given") == "given"
+    assert runs.images_of(tmp_path / "run", {}) is None
+
+
 def test_what_cannot_be_resumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for resume in (lambda: run(tmp_path / "run", resume=True), lambda: train_recipe("lenet", resume=True)):
         with pytest.raises(InputError, match="no run there to resume"):
             resume()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file: a file, not a directory; expected that of a run"):
+        run(tmp_path / "file", resume=True)
     run(tmp_path / "run", epochs=1)
     with pytest.raises(InputError, match="not a run of a recipe"):
         resume_recipe(tmp_path / "run")
@@ -501,6 +529,72 @@ def test_what_is_not_as_it_was_is_told(tool, started, tmp_path):
     done = tool("train", "--resume", tmp_path / "run")
     assert done.returncode == 2
     assert "which is gone; say where they are with --data" in done.stderr
+
+
+@pytest.mark.slow
+@posix
+def test_a_terminated_run_says_how_to_go_on(small_demo, tmp_path):
+    command = [sys.executable, PROJECT / "tools" / "train.py", "--data", small_demo, "--output", tmp_path / "run"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not process.stdout.readline().startswith("epoch: 0"):
+        pass
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert errors.splitlines()[-1].endswith(f"train.py --resume {tmp_path / 'run'}")
+    assert runs.checkpoints(tmp_path / "run")
+
+
+@pytest.mark.slow
+@posix
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_terminal_that_is_closed_loses_nothing(piped, small_demo, tmp_path):
+    """Its end closes while lines and the progress bar are written to it; to a pipe, while nobody reads it any more."""
+    import pty
+
+    terminal, end = pty.openpty()
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    options = ("--data", small_demo, "--output", tmp_path / "run", "--epochs", "500", "--no-report")
+    command = [sys.executable, PROJECT / "tools" / "train.py", *map(str, options)]
+    streams = pipe if piped else {"stdout": end, "stderr": end}
+    process = subprocess.Popen(command, **streams, stdin=end, start_new_session=True, preexec_fn=control_terminal)
+    os.close(end)
+    shown = b""
+    while b"[validation]" not in shown:
+        shown += os.read(process.stdout.fileno() if piped else terminal, 4096)
+    if piped:
+        process.stdout.close()
+    before = last_step(tmp_path / "run")
+    os.close(terminal)  # the kernel sends SIGHUP
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert last_step(tmp_path / "run") > before
+
+
+def control_terminal():
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def last_step(directory):
+    return int(runs.checkpoints(directory)[-1].stem.rpartition("-")[2])
+
+
+@pytest.mark.slow
+@posix
+def test_nohup_is_respected(small_demo, tmp_path):
+    code = "import signal, subprocess, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); subprocess.run(sys.argv[1:])"
+    command = [sys.executable, PROJECT / "tools" / "train.py", "--data", small_demo, "--epochs", "2", "--no-report"]
+    output = ["--output", tmp_path / "run"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *command, *output], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not process.stdout.readline().startswith("epoch: 0"):
+        pass
+    os.killpg(process.pid, signal.SIGHUP)
+    told, _ = process.communicate(timeout=60)
+    assert "last epoch 1: accuracy" in told
 
 
 @posix

@@ -1,5 +1,6 @@
 import os
 import random
+import re
 import subprocess
 import sys
 
@@ -42,11 +43,115 @@ def test_a_handler_of_sigterm_is_still_there_after_paddle_was_imported():
     assert (done.returncode, done.stderr) == (1, "in order\n")
 
 
+def test_who_trains_alone_against_the_environment_is_told():
+    code = "import palm_cls.runtime as r; r.paddle.set_device('cpu'); print(r.machine.processes())"
+    done = fresh_python(code, PADDLE_TRAINER_ID="", PADDLE_TRAINERS_NUM="4")
+    assert done.stdout == "1\n"
+    told = "PADDLE_TRAINERS_NUM=4 PADDLE_TRAINER_ID= is set, but not by paddle.distributed.launch, and is ignored"
+    assert told in done.stderr
+
+
 def test_devices():
     assert runtime.choose_device("cpu") == "cpu"
     for wrong in ("tpu", "cpu:1", "gpu:x", "", "gpu:99"):
         with pytest.raises(InputError, match="is none of cpu, gpu|is not there"):
             runtime.choose_device(wrong)
+
+
+CUDNN = """(PreconditionNotMet) Cannot load cudnn shared library. Cannot invoke method cudnnGetVersion.
+  [Hint: cudnn_dso_handle should not be null.] (at /paddle/paddle/phi/backends/dynload/cudnn.cc:64)"""
+DRIVER = """(External) CUDA error(35), CUDA driver version is insufficient for CUDA runtime version.
+  [Hint: 'cudaErrorInsufficientDriver'. This indicates that the driver is older.] (at /paddle/gpu_info.cc:78)"""
+CARD = """(Fatal) Operator uniform_random raises an thrust::system::system_error exception.
+The exception content is
+:parallel_for failed: cudaErrorNoKernelImageForDevice: no kernel image is available for execution on the device."""
+MEMORY = """
+
+--------------------------------------
+C++ Traceback (most recent call last):
+--------------------------------------
+0   phi::GetCurrentTraceBackString[abi:cxx11]()
+
+----------------------
+Error Message Summary:
+----------------------
+ResourceExhaustedError:
+
+Out of memory error on GPU 0. Cannot allocate 98.0MB memory on GPU 0, 6.0GB memory has been allocated.
+
+Please check whether there is any other process using GPU 0.
+ (at /paddle/paddle/fluid/memory/allocation/cuda_allocator.cc:95)"""
+FAILURES = [
+    (RuntimeError(CUDNN), r"Cannot load cudnn shared library\. .*; install cuDNN \S+ for CUDA \S+ where the loader"),
+    (OSError(DRIVER), r"CUDA error\(35\), CUDA driver version is insufficient .*; install an NVIDIA driver"),
+    (SystemError(CARD), r"no kernel image is available .*; install a PaddlePaddle built for this card"),
+    (MemoryError(MEMORY), r": Out of memory error on GPU 0\. Cannot .* allocated; free memory on the GPU"),
+]
+
+
+@pytest.fixture
+def gpu_that(monkeypatch):
+    """gpu_that(fail): paddle sees one GPU, and to choose it calls `fail`, which may raise; it is the CPU in truth."""
+    set_device = paddle.set_device
+
+    def pretend(fail):
+        monkeypatch.setattr(runtime, "_gpus", lambda: 1)
+        monkeypatch.setattr(paddle, "set_device", lambda name: fail() if name.startswith("gpu") else set_device(name))
+        messages.notice_once.cache_clear()
+
+    yield pretend
+    set_device("cpu")
+
+
+def raising(error):
+    def fail():
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(("error", "told"), FAILURES)
+def test_a_gpu_that_does_not_work_is_told_and_the_cpu_takes_its_place(gpu_that, error, told, capsys):
+    gpu_that(raising(error))
+    assert runtime.choose_device() == "cpu"
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("The GPU does not work, so the CPU is used: ")
+    assert re.search(told, first)
+    assert second.startswith("Running on cpu: ")
+    for name in ("gpu", "gpu:0"):
+        with pytest.raises(InputError, match="^device 'gpu(:0)?' does not work: .*, or use --device cpu$"):
+            runtime.choose_device(name)
+
+
+def test_one_that_cannot_be_counted_is_tried(monkeypatch):
+    monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
+    monkeypatch.setattr(paddle.device.cuda, "device_count", raising(OSError(DRIVER)))
+    assert runtime._gpus() == 1
+
+
+def test_so_is_one_that_computes_something_else(gpu_that, monkeypatch, capsys):
+    conv2d = paddle.nn.functional.conv2d
+    gpu_that(lambda: None)
+    monkeypatch.setattr(paddle.nn.functional, "conv2d", lambda *args: conv2d(*args) * 0)
+    assert runtime.choose_device() == "cpu"
+    assert "a small convolution gives wrong numbers" in capsys.readouterr().err
+
+
+def test_a_gpu_that_works_is_taken_and_the_trial_draws_no_random_number(gpu_that, capsys):
+    gpu_that(lambda: None)
+    runtime.set_seed(3)
+    drawn = paddle.rand([2]).tolist()
+    runtime.set_seed(3)
+    runtime.choose_device()
+    assert paddle.rand([2]).tolist() == drawn
+    assert "does not work" not in capsys.readouterr().err
+
+
+def test_of_processes_that_train_together_none_falls_back_alone(gpu_that, monkeypatch):
+    gpu_that(raising(RuntimeError(CUDNN)))
+    monkeypatch.setattr(machine, "processes", lambda: 2)
+    with pytest.raises(InputError, match="does not work: Cannot load cudnn"):
+        runtime.choose_device()
 
 
 def test_what_it_runs_on_is_told_once_in_one_line(capsys):

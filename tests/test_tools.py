@@ -1,5 +1,7 @@
 """The tools as a user runs them: in a process of their own, from any directory."""
 
+import errno
+import importlib
 import json
 import os
 import re
@@ -9,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import openpyxl
 import pytest
 from conftest import PROJECT
@@ -215,9 +218,11 @@ def test_evaluate_refuses_what_it_cannot_use(trained, tool, small_demo, tmp_path
         (["--lr", "0"], "--lr"),
         (["--momentum", "1"], "--momentum"),
         (["--seed", "-1"], "--seed"),
-        (["--model", "vgg"], "invalid choice: 'vgg'"),
+        (["--model", "vgg"], "argument --model: invalid choice: 'vgg'; did you mean vgg16?"),
+        (["--model", "AlexNet"], "did you mean alexnet?"),
+        (["--model", "zzz"], "choose from"),
         (["--device", "tpu"], "device 'tpu' is none of cpu, gpu"),
-        (["--data", "nowhere"], "nowhere: no such directory (given by --data)"),
+        (["--data", "nowhere"], "nowhere: no such directory; expected that of the images (--data DIR)"),
         (["--weights", "nowhere"], "nowhere: no weights there"),
         (["--train-csv", "nowhere.csv"], "nowhere.csv: no such file"),
         (["--output", "PALM-Validation-GT"], "not empty, and not the output of a run"),
@@ -322,11 +327,130 @@ def test_show_images_without_a_screen(tool, small_demo, tmp_path, backend):
     assert (tmp_path / "output" / "images.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.fixture(scope="module")
+def told_of():
+    """(message, exit status) as the tools give it for an exception; None for a fault of this project."""
+    sys.path.insert(0, str(PROJECT / "tools"))
+    import _errors
+
+    sys.path.remove(str(PROJECT / "tools"))
+    return _errors.told_of
+
+
+CUDNN = "(PreconditionNotMet) Cannot load cudnn shared library. Cannot invoke method x.\n  [Hint: x] (at a:1)"
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        ("ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')", "python -m pip install -r requirements.txt"),
-        ("ImportError('libGL.so.1: cannot open shared object file')", "apt-get install libgl1 libglib2.0-0"),
+        (MemoryError("(ResourceExhausted) Fail to alloc memory of 64 size.\n  [Hint: x] (at a.cc:44)"), "of 64 size."),
+        (MemoryError(), "out of memory: MemoryError"),
+        (
+            RuntimeError("\n\nError Message Summary:\n---\nResourceExhaustedError:\n\nOut of memory error on GPU 0."),
+            "GPU 0.",
+        ),
+        (SystemError("(Fatal) Operator raises an thrust::system::system_error: std::bad_alloc"), "bad_alloc"),
+        (RuntimeError("can't start new thread"), "can't start new thread"),
+        (
+            cv2.error("OpenCV(4.11.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes"),
+            "Failed",
+        ),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate memory"),
+        (ImportError("libphi.so: failed to map segment from shared object"), "libphi.so"),
+    ],
+)
+def test_a_lack_of_memory_is_a_failed_run(told_of, error, told):
+    text, status = told_of(error)
+    assert (status, text.count("\n")) == (1, 1)
+    assert text.startswith("out of memory: ")
+    assert told in text
+    assert text.endswith("smaller --batch-size.")
+    assert "Hint" not in text
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError(CUDNN), "cudnn cannot be loaded: Cannot load cudnn shared library. "),
+        (
+            OSError("(External) CUDA error(719), unspecified launch failure.\n  [Hint: x] (at a:1)"),
+            "the GPU failed: CUDA",
+        ),
+        (
+            OSError("(External) CUDNN error(1), CUDNN_STATUS_NOT_INITIALIZED.\n  [Hint: x] (at a:1)"),
+            "the GPU failed: CUDNN",
+        ),
+        (RuntimeError("libnccl.so.2: cannot open shared object file: No such file"), "libnccl.so.2 cannot be loaded"),
+    ],
+)
+def test_a_library_or_a_gpu_that_fails_is_named(told_of, error, told):
+    text, status = told_of(error)
+    assert status == 1
+    assert text.startswith(told)
+    assert text.endswith("\nInstall what is missing, or use --device cpu.")
+
+
+def test_a_full_disk_is_named_and_how_to_go_on(told_of):
+    error = OSError(errno.ENOSPC, "No space left on device", "output/lenet/log.csv")
+    told = "output/lenet/log.csv: No space left on device; make room, then --resume"
+    assert told_of(error, "--resume") == (told, 1)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shape mismatch on GPU"), ValueError("x"), KeyError("palm"), TypeError()]
+)
+def test_our_own_faults_keep_their_traceback(told_of, error):
+    assert told_of(error) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of Linux")
+@pytest.mark.slow
+def test_training_without_memory_ends_in_a_line(small_demo, tmp_path):
+    words = [sys.executable, PROJECT / "tools" / "train.py", "--model", "vgg16", "--data", small_demo, "--epochs", "1"]
+    command = f"ulimit -v 2500000; exec {' '.join(shlex.quote(str(word)) for word in words)}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-2].startswith("train.py: out of memory: ")
+
+
+MODULE = "ModuleNotFoundError(\"No module named '{0}'\", name='{0}')"
+
+
+@pytest.mark.parametrize(
+    ("module", "error", "told"),
+    [
+        ("cv2", MODULE.format("cv2"), "python -m pip install opencv-python"),
+        ("openpyxl", MODULE.format("openpyxl"), "python -m pip install openpyxl"),
+        ("paddle", MODULE.format("paddle"), f"python -m pip install -r {PROJECT / 'requirements.txt'}"),
+        ("paddle", MODULE.format("google.protobuf"), "python -m pip install protobuf"),
+        ("cv2", "ImportError('libGL.so.1: cannot open shared object file')", "apt-get install libgl1 libglib2.0-0"),
+        ("cv2", "ImportError('libgthread-2.0.so.0: cannot open shared object file')", "apt-get install libgl1 libgl"),
+        ("paddle", "ImportError('libgomp.so.1: cannot open shared object file')", "apt-get install libgomp1"),
+        ("paddle", "TypeError('Descriptors cannot be created directly.')", 'python -m pip install "protobuf<4"'),
+        ("cv2", "ImportError('numpy.core.multiarray failed to import')", 'python -m pip install "numpy<2"'),
+        ("pandas", "ValueError('numpy.dtype size changed')", "python -m pip install --upgrade pandas"),
+        ("paddle", "ImportError('something else')", "python -m pip check"),
+    ],
+)
+def test_a_package_that_is_missing_or_does_not_fit_is_named(told_of, tmp_path, monkeypatch, module, error, told):
+    (tmp_path / f"{module}.py").write_text(f"raise {error}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises((ImportError, TypeError, ValueError)) as raised:  # noqa: PT011  its text is looked at below
+        importlib.import_module(module)
+    text, status = told_of(raised.value)
+    assert status == 2
+    assert told in text
+    assert text.count("\n") <= 1
+    assert ("apt-get" in text) == ("apt-get" in told)
+    assert ("requirements.txt" in text) == ("requirements.txt" in told)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MODULE.format("cv2"), "python -m pip install opencv-python"),
+        ("TypeError('Descriptors cannot be created directly.')", 'python -m pip install "protobuf<4"'),
     ],
 )
 def test_what_is_not_installed_is_named_without_a_traceback(tool, small_demo, tmp_path, error, told):

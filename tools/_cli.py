@@ -10,14 +10,24 @@ sys.path.insert(
     0, os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 )  # the clone's palm_cls, before any installed one
 
-from palm_cls import machine  # noqa: E402  only now can they be found
-from palm_cls.messages import InputError, RunError, command_line  # noqa: E402
+from _errors import told_of  # noqa: E402  only now can they be found
+
+from palm_cls import machine  # noqa: E402
+from palm_cls.messages import command_line, did_you_mean  # noqa: E402
 
 SEEDS_LIMIT = 1000  # in a range; a slip of the finger should not fill the memory with numbers
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, with exit status 2."""
+    """An ArgumentParser whose errors are one line, with exit status 2; a misspelt choice gets the nearest one."""
+
+    def _check_value(self, action, value):
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            if not (meant := did_you_mean(value, action.choices)):
+                raise
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{meant}") from error
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (--help shows the options)\n")
@@ -27,44 +37,25 @@ def run(main):
     """Call `main()` and leave with its exit status; what a user can cause ends in a message, not in a traceback."""
     for stream in (sys.stdout, sys.stderr):  # lines show at once in a pipe, too, and no name is unprintable
         stream.reconfigure(line_buffering=True, errors="backslashreplace")
-    prog = os.path.basename(sys.argv[0])
-    if hasattr(signal, "SIGTERM"):  # in Python's way, so that temporary files are removed
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    if os.environ.get("MPLBACKEND", "").startswith("module://"):
+        del os.environ["MPLBACKEND"]  # a notebook's, inherited by "!python ...": it draws in that process only
+    for name in ("SIGTERM", "SIGHUP"):  # they end a tool in Python's way, so that temporary files are removed
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         status = main()
-    except InputError as error:
-        status = _tell(prog, error, 2)
-    except RunError as error:
-        status = _tell(prog, error, 1)
-    except KeyboardInterrupt:
-        status = _tell(prog, "interrupted", 130)
-    except ImportError as error:
-        status = _tell_import_error(prog, error)
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
         status = 1
-    except OSError as error:  # disk full, permission denied, ...
-        status = _tell(prog, f"{error.filename}: {error.strerror}" if error.filename else error, 1)
+    except (Exception, KeyboardInterrupt) as error:
+        prog = os.path.basename(sys.argv[0])
+        told = told_of(error, "--resume" if prog == "train.py" else "run this again")
+        if told is None:
+            raise
+        text, status = told
+        print(f"{prog}: {text}", file=sys.stderr)
     sys.exit(status)
-
-
-def _tell_import_error(prog, error):
-    cause = error
-    while cause := cause.__cause__ or cause.__context__:
-        if isinstance(cause, KeyboardInterrupt):  # Ctrl-C while an extension module was loading
-            return _tell(prog, "interrupted", 130)
-    if (error.name or "").partition(".")[0] == "palm_cls":
-        raise error
-    if isinstance(error, ModuleNotFoundError):
-        return _tell(prog, f"{error}; install what is needed: python -m pip install -r requirements.txt", 2)
-    return _tell(
-        prog, f"{error}\nIf a library of the system is missing (Debian): apt-get install libgl1 libglib2.0-0", 2
-    )
-
-
-def _tell(prog, text, status):
-    print(f"{prog}: {text}", file=sys.stderr)
-    return status
 
 
 def tool_command(name, *args):

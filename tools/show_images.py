@@ -5,8 +5,6 @@ python tools/show_images.py --augment lesson
 python tools/show_images.py --dataset fashion-mnist [--weights output/lenet-fashion]
 """
 
-import os
-
 from _cli import Parser, add_data_option, path, run
 
 from palm_cls.messages import InputError
@@ -37,8 +35,6 @@ def parse_args():
 
 def main():
     args = parse_args()
-    if os.environ.get("MPLBACKEND", "").startswith("module://"):
-        del os.environ["MPLBACKEND"]  # a notebook's, inherited by "!python ...": it draws in that process only
 
     from palm_cls.figures import show_or_write
 

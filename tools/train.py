@@ -102,7 +102,7 @@ def main():
     earlier = time_begun(output)
     try:
         trained = (train_several if several else train_one)(output, resume, options)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit, OSError):  # SystemExit: of a signal, see `_cli.run`; OSError: a full disk
         if resume or time_begun(output) != earlier:
             notice(f"Go on with: {resume_command(output)}")
         raise

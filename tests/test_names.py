@@ -1,0 +1,89 @@
+"""Names of files and directories that are not UTF-8, as `unzip` makes of GBK, work everywhere."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import tiny  # noqa: F401  the recipe
+
+from palm_cls import comparison, figures, plots
+from palm_cls.dataset import recognise
+from palm_cls.exported import exported_network
+from palm_cls.export import export_network
+from palm_cls.prediction import find_images, predictions
+from palm_cls.quality import check_data
+from palm_cls.readers import Reader, data_loader
+from palm_cls.records import read_json, read_settings, write_json
+from palm_cls.training import resume_recipe, train_recipe
+
+GBK = os.fsdecode("眼".encode("gbk")) if sys.platform.startswith("linux") else ""  # elsewhere no file can have it
+pytestmark = pytest.mark.skipif(not GBK, reason="file systems here take no such names")
+
+
+def renamed(source, target):
+    """A copy of a data set in the course's layout, its training images with GBK in their names."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".palm_cls-*"))
+    for path in target.glob("PALM-Training400/*/*.jpg"):
+        path.rename(path.with_name(f"{path.stem}{GBK}.jpg"))
+    return target
+
+
+def test_the_fingerprint_of_names_is_that_of_before(tmp_path):
+    fingerprints = []
+    for name in ("P1.jpg", "P眼.jpg", f"P{GBK}.jpg"):
+        (tmp_path / name).write_bytes(b"a")
+        fingerprints.append(Reader(tmp_path, [(tmp_path / name, 1)], 1, "valid").fingerprint)
+    assert fingerprints[:2] == [
+        "76270b9c69197005a21f8a5b9a4a758b8f14165d6ac6e7dc900bccb0ae693548",
+        "1a70210b9262a167118165f209f12ed0a7b0d9005992799ebb84189fb24dcfd4",
+    ]
+    assert len(set(fingerprints)) == 3
+
+
+def test_json_gives_a_name_back(tmp_path):
+    write_json({"data": f"/{GBK}/眼", "versions": {}}, tmp_path / f"{GBK}.json")
+    assert read_json(tmp_path / f"{GBK}.json", "ours")["data"] == f"/{GBK}/眼"
+    assert "眼" in (tmp_path / f"{GBK}.json").read_text(encoding="utf-8")
+
+
+def test_a_name_can_be_drawn(tmp_path):
+    figure = plots.import_matplotlib().figure.Figure()
+    figure.subplots().set_title(plots.drawable(f"{GBK} 眼 $x^"))
+    plots.write_png(figure, tmp_path / f"{GBK}.png")
+    assert comparison._short(f"{GBK}$") == plots._short(f"{GBK}$", 1) == r"\udcd1\udcdb\$"
+
+
+def test_the_lessons_figure_and_the_check_of_a_data_set(small_demo, tmp_path):
+    dataset = recognise(renamed(small_demo, tmp_path / GBK))
+    figure, shapes = figures.lesson_figure(dataset)
+    assert list(shapes) == [f"N0001{GBK}.jpg", f"P0001{GBK}.jpg"]
+    figures.show_or_write(figure, tmp_path / f"{GBK}.png")
+    assert check_data(dataset).count("error") == 0
+
+
+@pytest.mark.slow
+def test_a_run_from_training_to_predicting(small_demo, tmp_path):
+    data, output = renamed(small_demo, tmp_path / GBK), tmp_path / f"run{GBK}"
+    train_recipe("tiny", data=data, output=output, report=False)
+    settings = json.loads((output / "settings.json").read_text(encoding="utf-8"))
+    assert settings["data"] == str(data)
+    trained = resume_recipe(output, epochs=2)  # images in the same order; with its report
+    assert len(trained.history) == 2
+    assert read_settings(output)["data"] == str(data)
+    assert trained.report.is_file()
+    exported = export_network(output, "paddle")
+    images = find_images([data / "PALM-Training400" / "PALM-Training400"])
+    found = list(predictions(exported_network(exported.path)[0], images))
+    assert [row.error for row in found] == [None] * 20
+    assert sorted(os.listdir(exported.path))[0] == "about.json"
+
+
+def test_a_reader_gives_the_images(small_demo, tmp_path):
+    data = renamed(small_demo, tmp_path / GBK)
+    reader = data_loader(Path(data, "PALM-Training400", "PALM-Training400"), batch_size=10)
+    assert [len(imgs) for imgs, _ in reader()] == [10, 10]
+    reader.augmentation = "lesson"
+    assert len(reader.variants(f"N0001{GBK}.jpg", range(2))) == 2

@@ -316,7 +316,7 @@ def test_what_is_no_run_is_refused(trained, tmp_path, small_demo):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no weights there; expected a run directory"):
         report_run(tmp_path / "empty")
-    with pytest.raises(InputError, match="no weights there; expected a run directory"):
+    with pytest.raises(InputError, match="nowhere: no such directory; expected that of a run"):
         report_run(tmp_path / "nowhere")
     _, run = trained
     shutil.copytree(run, tmp_path / "from-python")

@@ -316,7 +316,7 @@ def test_what_is_no_run_is_refused(trained, tmp_path, small_demo):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no weights there; expected a run directory"):
         report_run(tmp_path / "empty")
-    with pytest.raises(InputError, match="nowhere: no such directory; expected that of a run"):
+    with pytest.raises(InputError, match="no such directory; expected that of a run"):
         report_run(tmp_path / "nowhere")
     _, run = trained
     shutil.copytree(run, tmp_path / "from-python")
@@ -337,7 +337,7 @@ def test_the_tool(tool, trained, tmp_path, small_demo):
     done = tool("report", run, "--threshold", 0.25)
     assert (done.returncode, done.stdout) == (0, f"written: {run / 'report.html'}\n")
     assert "probability is above 0.25" in Page(run / "report.html").text
-    assert_refused(tool("report", tmp_path), "no weights there; expected a run directory")
+    assert_refused(tool("report", tmp_path), "no such directory; expected that of a run")
     assert_refused(tool("report", run, "--data", tmp_path / "nowhere"), "nowhere")
 
 

@@ -43,6 +43,7 @@ def torch_weights():
     return state
 
 
+@pytest.mark.slow
 def test_with_torchvisions_weights_it_gives_torchs_logits(tmp_path):
     np.savez(tmp_path / "alexnet.npz", **torch_weights())
     model = AlexNetTorchvision(num_classes=4)

@@ -34,6 +34,7 @@ def evaluate(tool, small_demo, weights, *args):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_files_and_the_table_agree(tool, small_demo, weights):
     told = evaluate(tool, small_demo, weights)
     report = json.loads(weights.with_name("relu.evaluation.json").read_text(encoding="utf-8"))

@@ -200,6 +200,7 @@ def test_readers_vary_images_by_seed_and_epoch_whatever_the_order(reader, augmen
     assert (scale(shown) == other[reader.order[3]]).all()
 
 
+@pytest.mark.slow
 def test_a_reader_can_change_its_way(reader):
     first = pictures(reader)
     reader.augmentation = "paper"

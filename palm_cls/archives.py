@@ -103,9 +103,10 @@ def _set_real_names(members):
     """
     unflagged = [member for member in members if not member.flag_bits & UTF8]
     names = [member.filename for member in unflagged]
+    raw = [member.orig_filename.partition("\0")[0] for member in unflagged]  # on Windows, too, with every backslash
     for encoding in ("gb18030", "utf-8"):  # the last that fits all: hardly any other text is valid UTF-8
         with contextlib.suppress(UnicodeError):
-            names = [member.filename.encode("cp437").decode(encoding) for member in unflagged]
+            names = [name.encode("cp437").decode(encoding) for name in raw]
     for member, name in zip(unflagged, names):
         member.filename = name
     for member in members:

@@ -39,10 +39,10 @@ class ImageCache:
     """Resized images of a directory, from any thread. A context manager: the file is closed at its end.
 
     An image is found again while its name, size, times of modification and of change (ctime) and the build of OpenCV
-    are the same, and its checksum is right. What fails in SQLite ends the use of the cache until it is opened again; a
-    full disk, or a cache that has grown to LIMIT, ends the writing only. The file is `.palm_cls-SIDE.cache` in the
-    directory, or in the user's cache directory where that one cannot be written. `path`: the file; None where there can
-    be none, and all images are made anew.
+    are the same, and its checksum is right. (Under Windows ctime is that of creation.) What fails in SQLite ends the
+    use of the cache until it is opened again; a full disk, or a cache that has grown to LIMIT, ends the writing only.
+    The file is `.palm_cls-SIDE.cache` in the directory, or in the user's cache directory where that one cannot be
+    written. `path`: the file; None where there can be none, and all images are made anew.
     """
 
     def __init__(self, directory, side):

@@ -93,7 +93,7 @@ def labelled_images(directory, table):
     labels, path_of = {}, {}
     for row in read_labels(table):
         path = _image_of(directory, row, table, images_of)
-        other = path if path in labels else path_of.setdefault(str(path).casefold(), path)
+        other = path if path in labels else path_of.setdefault(os.path.abspath(path).casefold(), path)
         if other in labels and (other == path or _is_same_file(other, path)):
             raise InputError(
                 f"{table}, row {row.row}: {excerpt(repr(row.name))} is the image of row {labels[other].row} already; "

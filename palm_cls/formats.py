@@ -33,6 +33,7 @@ _FORMATS = (
     (rb"\xfd7zXZ\0", "an xz file (.tar.xz)"),
     (rb".{257}ustar", "a tar archive"),
     (rb"\x89HDF", "an HDF5 file"),
+    (rb"\xff\xd8\xff|\x89PNG", "an image"),
     (rb'\{"base_code"', PROGRAM),  # of PaddlePaddle 3
     (rb"\n[\x80-\xff]*[\0-\x7f]\x08\0\x10\xff{9}\x01", PROGRAM),  # before
     (rb"\0{16}.\0\0\0\x08.\x10", PROGRAM_PARAMETERS),

@@ -107,13 +107,28 @@ def _decode_other(content):
     if whole.dtype != np.uint8:
         raise DecodeError(f"{8 * whole.dtype.itemsize} bits per channel", "depth")
     img = _imdecode(content)
-    return img if content.startswith(TIFF) else _over_black(img, whole)  # libtiff has done so itself
+    if not content.startswith(TIFF):
+        return _over_black(img, whole)
+    if _tiff_channels(content) == 2:  # of grey with alpha OpenCV reads the grey; of colour, libtiff has used the alpha
+        raise DecodeError("a TIFF of grey with transparency")
+    return img
+
+
+def _tiff_channels(content):
+    """Samples of a pixel, as the first directory of a TIFF (bytes) says; 1 where it does not."""
+    order = "little" if content.startswith(b"II") else "big"
+    start = int.from_bytes(content[4:8], order)
+    end = start + 2 + 12 * int.from_bytes(content[start : start + 2], order)
+    entries = (content[position : position + 12] for position in range(start + 2, end, 12))
+    return next((int.from_bytes(e[8:10], order) for e in entries if int.from_bytes(e[:2], order) == 277), 1)
 
 
 def _over_black(img, whole):
     """`img`, BGR, with the alpha of the same image as it is in the file, `whole`."""
     if whole.ndim < 3 or whole.shape[2] < 4 or whole[..., 3].min() == 255:
         return img
+    if whole[..., 3].max() == 0:
+        raise DecodeError("it is transparent all over")
     if not np.array_equal(img, whole[..., :3]):
         raise DecodeError("transparent and turned by its EXIF data")
     return ((whole[..., :3] * whole[..., 3:].astype("uint16") + 127) // 255).astype("uint8")

@@ -250,7 +250,7 @@ def _plain_xlsx(content):
                 _refuse_disorder(xml)
                 _refuse_multiplying(xml.replace(b"\0", b""))  # so that it looks alike in UTF-16
                 parts[name] = STRICT.sub(rb"http://schemas.openxmlformats.org/\1/2006/", xml)
-    if sum(xml.count(b"sheetId") for xml in parts.values()) * max(map(len, parts.values()), default=0) > 2 * XML_LIMIT:
+    if sum(xml.count(b"sheetId") for xml in parts.values()) * max(map(len, parts.values()), default=0) > 5 * XML_LIMIT:
         raise ValueError("too many sheets for its size; save the sheet with the labels by itself")
     is_stale = any(STALE.search(xml) for xml in parts.values())
     plain = io.BytesIO()

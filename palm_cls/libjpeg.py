@@ -20,7 +20,9 @@ END = b"\0\n"  # of an answer
 # Answers once when it has started, then for each JPEG (8 bytes of length, content): libjpeg's warning, if any, and END.
 # An eighth of the size spares most of the work but none of the reading.
 CHILD = f"""
-import signal, sys
+import sys
+sys.path = list(filter(None, sys.path))  # "", the current directory, may hold a signal.py of the user's
+import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; this ends with its input
 import cv2, numpy
 while True:
@@ -103,6 +105,7 @@ class _Checker:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
+            start_new_session=True,  # or it ends with a closed terminal, before this process has saved
         )
         self._answer()
 

@@ -242,7 +242,10 @@ def _is_heeded(number):
 
 
 def _leave_terminal():
-    """Send what is printed from here on nowhere, unless to a file: writing to a closed terminal is an error."""
+    """Send what is printed from here on nowhere, unless to a file: writing to a closed terminal is an error.
+
+    So it is to a pipe whose reader went with the terminal.
+    """
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):  # closed
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):

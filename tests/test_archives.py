@@ -201,6 +201,20 @@ def test_names_are_those_that_the_packer_meant(tmp_path_factory, folder, name, s
     assert unpack(place / "a.zip", place / "target") == 0
 
 
+def test_names_are_decoded_from_what_windows_leaves_of_them(tmp_path, monkeypatch):
+    """There zipfile replaces every backslash, half of a Chinese character, too, before anybody sees the name."""
+    (tmp_path / "a.zip").write_bytes(zip_with_raw_names({"誠\\眼底.jpg".encode("gbk"): b"photo"}))
+    initialise = zipfile.ZipInfo.__init__
+
+    def of_windows(self, *args, **options):
+        initialise(self, *args, **options)
+        self.filename = self.filename.replace("\\", "/")
+
+    monkeypatch.setattr(zipfile.ZipInfo, "__init__", of_windows)
+    unpack(tmp_path / "a.zip", tmp_path / "target")
+    assert list(tree(tmp_path / "target")) == ["誠/眼底.jpg"]
+
+
 def test_one_archive_has_one_encoding(tmp_path):
     """ "一" in GBK is a letter of Cyrillic in UTF-8; the other names tell which it is."""
     names = ("一.jpg", "眼底.jpg")

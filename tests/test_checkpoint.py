@@ -327,6 +327,7 @@ NO_WEIGHTS = {
     b"\x1f\x8b\x08": "a gzip file .* not weights; expected a .pdparams file",
     b"PK\3\4" + bytes(30): "a zip archive, not weights",
     b"\x89HDF\r\n\x1a\n": "an HDF5 file, not weights",
+    b"\xff\xd8\xff\xe0": "an image, not weights",
 }
 
 

@@ -120,6 +120,13 @@ def test_transparent_pixels_become_black(name):
     np.testing.assert_array_equal(decode(TRANSPARENT[name]), expected)
 
 
+def test_transparency_that_cannot_be_applied_is_refused():
+    with pytest.raises(DecodeError, match="a TIFF of grey with transparency"):
+        decode(saved(with_alpha(PHOTO.convert("L")), "TIFF"))
+    with pytest.raises(DecodeError, match="it is transparent all over"):
+        decode(saved(with_alpha(PHOTO, 0), "PNG"))
+
+
 def test_transparent_and_turned_is_refused():
     with pytest.raises(DecodeError, match="transparent and turned by its EXIF data"):
         decode(saved(with_alpha(PHOTO), "PNG", exif=TURNED))
@@ -209,6 +216,15 @@ def test_another_process_is_asked_only_where_something_was_written(monkeypatch):
     for content in (whole, whole, damaged, whole):
         decode(content)
     assert asked == [damaged]
+
+
+def test_the_process_that_is_asked_is_out_of_reach(not_counting, tmp_path, monkeypatch):
+    """Of a signal to the group of processes, as a closed terminal sends it, and of modules in the current directory."""
+    (tmp_path / "signal.py").write_text("raise ImportError")
+    monkeypatch.chdir(tmp_path)
+    libjpeg._checker.cache_clear()
+    decode(jpeg())
+    assert os.getpgid(libjpeg._checker(os.getpid()).process.pid) != os.getpgid(0)
 
 
 def test_the_process_that_is_asked_may_end(not_counting):

@@ -113,7 +113,8 @@ def test_a_name_that_is_too_long_is_that_of_no_image(images, tmp_path):
 
 
 def test_two_rows_for_one_image(images, tmp_path):
-    for rows in (["P3.png,0", "./P3.png,1"], ["P3,0", "P3.png,1"]):
+    roundabout = f"../{images.name}/P3.png"
+    for rows in (["P3.png,0", "./P3.png,1"], ["P3,0", "P3.png,1"], ["P3.png,0", f"{roundabout},1"]):
         with pytest.raises(InputError, match="row 3: .*row 2"):
             valid_data_loader(images, in_table(tmp_path, *rows))
     (images / "p3.png").symlink_to(images / "P3.png")  # what a disk amounts to that takes p for P

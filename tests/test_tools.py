@@ -413,6 +413,16 @@ def test_training_without_memory_ends_in_a_line(small_demo, tmp_path):
     assert done.stderr.splitlines()[-2].startswith("train.py: out of memory: ")
 
 
+def test_a_file_in_the_place_of_a_directory_is_called_one(told_of, tmp_path):
+    (tmp_path / "file").touch()
+    for make in ((tmp_path / "file").mkdir, (tmp_path / "file" / "below").mkdir):
+        with pytest.raises(OSError, match="file") as raised:
+            make(exist_ok=True)
+        text, status = told_of(raised.value)
+        assert "file: a file, where a directory is expected" in text or "below: a file, where" in text
+        assert status == 1
+
+
 MODULE = "ModuleNotFoundError(\"No module named '{0}'\", name='{0}')"
 
 

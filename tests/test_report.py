@@ -337,7 +337,7 @@ def test_the_tool(tool, trained, tmp_path, small_demo):
     done = tool("report", run, "--threshold", 0.25)
     assert (done.returncode, done.stdout) == (0, f"written: {run / 'report.html'}\n")
     assert "probability is above 0.25" in Page(run / "report.html").text
-    assert_refused(tool("report", tmp_path), "no such directory; expected that of a run")
+    assert_refused(tool("report", tmp_path / "nowhere"), "no such directory; expected that of a run")
     assert_refused(tool("report", run, "--data", tmp_path / "nowhere"), "nowhere")
 
 

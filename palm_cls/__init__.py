@@ -21,6 +21,7 @@ Images and labels
 Networks, which take images, float32 [N, 3, 224, 224], and return logits, float32 [N, num_classes]
     LeNet, AlexNet       as the course wrote them
     build_model          the network of any recipe
+    load_pretrained      ImageNet's weights, for VGG-16, GoogLeNet and ResNet-50
     format_summary       the table of a network's layers, as text
 
 Training
@@ -55,41 +56,44 @@ Errors, in one or two plain lines
 The names are imported when first used, so that `import palm_cls` is fast. What is not among them is in the modules.
 """
 
-from palm_cls import machine  # noqa: F401  its limit for OpenCV must be set before anything imports that, as paddle does
+from palm_cls.core import environment
+
+environment.configure()  # before anything imports paddle or OpenCV, which then no longer look at it
 
 _HOME = {
-    "find_dataset": "dataset",
-    "prepare_data": "dataset",
-    "xlsx_to_csv": "labels",
-    "read_image": "images",
-    "transform_img": "images",
-    "data_loader": "readers",
-    "valid_data_loader": "readers",
-    "lesson_figure": "figures",
-    "LeNet": "models",
-    "AlexNet": "models",
-    "build_model": "zoo",
-    "format_summary": "models",
-    "choose_device": "runtime",
-    "set_seed": "runtime",
-    "train": "training",
-    "train_recipe": "training",
-    "resume_recipe": "training",
-    "evaluation": "validation",
-    "assess": "assessment",
-    "format_measures": "metrics",
-    "write_report": "report",
-    "trained_network": "prediction",
-    "find_images": "prediction",
-    "predictions": "prediction",
-    "grad_cam": "cam",
-    "overlay": "cam",
-    "serve_page": "page",
-    "save": "checkpoint",
-    "load": "checkpoint",
-    "export_network": "export",
-    "InputError": "messages",
-    "RunError": "messages",
+    "find_dataset": "data.palm",
+    "prepare_data": "data.prepare",
+    "xlsx_to_csv": "data.labels",
+    "read_image": "data.images",
+    "transform_img": "data.images",
+    "data_loader": "data.loaders",
+    "valid_data_loader": "data.loaders",
+    "lesson_figure": "data.samples",
+    "LeNet": "models.lenet",
+    "AlexNet": "models.alexnet",
+    "build_model": "recipes",
+    "load_pretrained": "checkpoints.pretrained",
+    "format_summary": "models.summary",
+    "choose_device": "core.device",
+    "set_seed": "core.device",
+    "train": "training.loop",
+    "train_recipe": "training.experiment",
+    "resume_recipe": "training.experiment",
+    "evaluation": "eval.evaluate",
+    "assess": "eval.assess",
+    "format_measures": "eval.metrics",
+    "write_report": "eval.report",
+    "trained_network": "deploy.predict",
+    "find_images": "deploy.predict",
+    "predictions": "deploy.predict",
+    "grad_cam": "eval.gradcam",
+    "overlay": "eval.gradcam",
+    "serve_page": "deploy.app",
+    "save": "checkpoints.weights",
+    "load": "checkpoints.weights",
+    "export_network": "deploy.export",
+    "InputError": "core.errors",
+    "RunError": "core.errors",
 }
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from palm_cls import dataset, messages, runtime  # noqa: F401  settles the threads before a test imports paddle
+from palm_cls.core import console
+from palm_cls.data import palm
 
 TESTS = Path(__file__).parent
 PROJECT = TESTS.parent
@@ -21,11 +22,11 @@ def golden():
 @pytest.fixture(scope="session")
 def small_demo(tmp_path_factory):
     """A demo set of 20 training and 10 validation images."""
-    from palm_cls.demo import write_demo_set
+    from palm_cls.data.synthetic import write_demo_set
 
     root = tmp_path_factory.mktemp("small") / "demo"
     write_demo_set(root, train=20, valid=10)
-    (root / dataset.DEMO_MARK).write_text("small")
+    (root / palm.DEMO_MARK).write_text("small")
     return root
 
 
@@ -57,11 +58,11 @@ def nowhere(tmp_path, monkeypatch):
     """No data anywhere: project and AI Studio directories are empty ones under tmp_path. Returns the project's."""
     for name in ("project/data", "aistudio_data"):
         (tmp_path / name).mkdir(parents=True)
-    monkeypatch.setattr(dataset, "PROJECT", tmp_path / "project")
-    monkeypatch.setattr(dataset, "AISTUDIO_WORK", tmp_path / "aistudio_work")
-    monkeypatch.setattr(dataset, "AISTUDIO_DATA", tmp_path / "aistudio_data")
+    monkeypatch.setattr(palm, "PROJECT", tmp_path / "project")
+    monkeypatch.setattr(palm, "AISTUDIO_WORK", tmp_path / "aistudio_work")
+    monkeypatch.setattr(palm, "AISTUDIO_DATA", tmp_path / "aistudio_data")
     monkeypatch.delenv("PALM_DATA", raising=False)
-    messages.notice_once.cache_clear()
+    console.notice_once.cache_clear()
     return tmp_path / "project"
 
 

@@ -6,6 +6,7 @@ All draws are made in float64 and cast to float32 at the end.
 """
 
 import os
+
 import numpy as np
 
 # (name, shape) in the order of drawing = forward order, weight before bias.

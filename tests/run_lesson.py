@@ -53,8 +53,8 @@ def main():
     import nbformat
 
     sys.path.insert(0, str(PROJECT))
-    from palm_cls.dataset import DEMO_MARK, DEMO_TEXT
-    from palm_cls.demo import write_demo_set
+    from palm_cls.data.palm import DEMO_MARK, DEMO_TEXT
+    from palm_cls.data.synthetic import write_demo_set
 
     with tempfile.TemporaryDirectory() as directory:
         write_demo_set(Path(directory, "demo"))

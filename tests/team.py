@@ -14,13 +14,14 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
 
-from palm_cls import machine, runtime  # noqa: E402  only now can they be found
-import paddle.nn as nn  # noqa: E402
 from test_resume import Network, small_reader  # noqa: E402
 
-from palm_cls.messages import RunError  # noqa: E402
-from palm_cls.models import LeNet  # noqa: E402
-from palm_cls.training import train  # noqa: E402
+from palm_cls.core import device, environment
+from palm_cls.core.errors import RunError
+from palm_cls.models.lenet import LeNet
+from palm_cls.training.loop import train
+
+import paddle.nn as nn  # noqa: E402
 
 IMAGES = 13  # in batches of 4: the last one has nothing for a second process
 STEP = 6  # of eight, the second of the second epoch, in which a signal comes
@@ -34,7 +35,7 @@ class Stopped(Network):
     def forward(self, x):
         logits = super().forward(x)
         self.steps += self.training
-        if self.training and self.steps == STEP and machine.rank() == 1:
+        if self.training and self.steps == STEP and environment.rank() == 1:
             logits.register_hook(self.send) if self.in_backward else self.send()
         return logits
 
@@ -64,12 +65,12 @@ class Normalised(LeNet):
 
 def run(network, seed=1, **options):
     """Train a fresh network: (network, the loss of each step as it is printed, history)."""
-    runtime.set_seed(seed)
+    device.set_seed(seed)
     model, printed = network(), io.StringIO()
     with contextlib.redirect_stdout(printed):
         loaders = small_reader("train", IMAGES), small_reader("valid", IMAGES)
         history = train(model, *loaders, **{"epochs": 2, "save_every": 3, "log_every": 1, **options})
-    assert bool(printed.getvalue()) == (machine.rank() == 0)
+    assert bool(printed.getvalue()) == (environment.rank() == 0)
     return model, [float(text) for text in re.findall(r"loss is: (\S+)", printed.getvalue())], history
 
 
@@ -82,14 +83,14 @@ def fixed_steps():
 def runs(directory):
     """Write what fixed steps give; make a run in one go, one in two, and one that is stopped within an epoch."""
     results = fixed_steps()
-    if machine.rank() == 0:
+    if environment.rank() == 0:
         Path(directory, "results.json").write_text(json.dumps(results))
     run(Network, output=f"{directory}/whole")
     run(Network, output=f"{directory}/parted", epochs=1)
     run(Network, output=f"{directory}/parted", resume=True)
     with contextlib.suppress(KeyboardInterrupt):
         run(Stopped, output=f"{directory}/stopped", save_every=None)
-    if machine.rank() == 0:
+    if environment.rank() == 0:
         names = sorted(path.name for path in Path(directory, "stopped").iterdir())
         Path(directory, "stopped.json").write_text(json.dumps(names))
     run(Network, output=f"{directory}/stopped", resume=True)
@@ -109,7 +110,7 @@ def resumed(directory):
 
 def different(directory):
     """Train another network in each process, from another seed, with other checkpoints, which is refused."""
-    run([Network, Normalised][machine.rank()], seed=machine.rank(), save_every=3 + machine.rank())
+    run([Network, Normalised][environment.rank()], seed=environment.rank(), save_every=3 + environment.rank())
 
 
 if __name__ == "__main__":

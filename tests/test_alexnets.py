@@ -1,13 +1,14 @@
 import numpy as np
-import paddle
 import pytest
 import recipes
 from test_models import conv
 
-from palm_cls import runtime
-from palm_cls.alexnets import AlexNetKeras, AlexNetPaper, AlexNetTorchvision, LocalResponseNorm
-from palm_cls.checkpoint import load
-from palm_cls.models import parameter_count
+from palm_cls.checkpoints.weights import load
+from palm_cls.core import device
+from palm_cls.models.alexnet_variants import AlexNetKeras, AlexNetPaper, AlexNetTorchvision, LocalResponseNorm
+from palm_cls.models.summary import parameter_count
+
+import paddle
 
 PAPER = {"size": 5, "k": 2, "alpha": 1e-4, "beta": 0.75}
 TENSORFLOW = {"size": 11, "k": 1, "alpha": 1, "beta": 0.5}
@@ -147,7 +148,7 @@ def assert_uniform(value, limit):
 )
 def test_it_starts_and_computes_as_defined(network, define, ones):
     """Against the definition in plain NumPy, in float64, where no rounding flips a ReLU."""
-    runtime.set_seed(0)
+    device.set_seed(0)
     model = network()
     state = {name: value.numpy() for name, value in model.named_parameters()}
     for layer in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1", "fc2", "fc3"):
@@ -173,7 +174,7 @@ def test_it_starts_and_computes_as_defined(network, define, ones):
 
 
 def test_torchvisions_starts_as_torch_draws():
-    runtime.set_seed(0)
+    device.set_seed(0)
     for name, value in AlexNetTorchvision().named_parameters():
         if name.endswith("weight"):
             fan_in = value.shape[0] if len(value.shape) == 2 else np.prod(value.shape[1:])

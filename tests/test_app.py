@@ -22,22 +22,24 @@ import pytest
 from browser import CHROMIUM, browsing
 from conftest import PROJECT
 
-from palm_cls import page, runtime
-from palm_cls.cam import grad_cam, overlay
-from palm_cls.checkpoint import save
-from palm_cls.images import read_image, transform_img
-from palm_cls.messages import CAVEAT, DEMO_WARNING, InputError
-from palm_cls.pictures import thumbnail
-from palm_cls.prediction import predictions
-from palm_cls.readers import CLASSES
-from palm_cls.zoo import build_model
+from palm_cls.checkpoints.weights import save
+from palm_cls.core import device
+from palm_cls.core.console import CAVEAT, DEMO_WARNING
+from palm_cls.core.errors import InputError
+from palm_cls.core.html import thumbnail
+from palm_cls.data.images import read_image, transform_img
+from palm_cls.data.labels import CLASSES
+from palm_cls.deploy import app
+from palm_cls.deploy.predict import predictions
+from palm_cls.eval.gradcam import grad_cam, overlay
+from palm_cls.recipes import build_model
 
 CARD = re.compile(r"<article class='palm-card( positive| bad)?'.*?</article>", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def model():
-    runtime.set_seed(1)
+    device.set_seed(1)
     return build_model("lenet-relu")
 
 
@@ -60,14 +62,14 @@ def pictures(card):
 def test_a_card_shows_a_photograph_its_probability_and_the_heat_maps_of_both_answers(model, photos):
     expected = [row.probability for row in predictions(model, photos)]
     threshold = sorted(expected)[1]
-    cards = list(CARD.finditer(page.cards(model, photos, threshold)))
+    cards = list(CARD.finditer(app.cards(model, photos, threshold)))
     assert [float(re.search("data-probability=(.+)", card[0])[1]) for card in cards] == expected  # to the bit
     assert [card[1] == " positive" for card in cards] == [value > threshold for value in expected]
     for path, probability, card in zip(photos, expected, cards):
         assert f"<h2>{path.name}</h2>" in card[0]
         assert f"<b>{probability:.4f}</b>" in card[0]
         photo = read_image(path)
-        small, img = thumbnail(photo, page.SIDE), transform_img(photo)
+        small, img = thumbnail(photo, app.SIDE), transform_img(photo)
         drawn = [small, *(overlay(small, grad_cam(model, img, label=label)) for label in (0, 1))]
         found = pictures(card[0])
         assert [img.shape for img in found] == [img.shape for img in drawn]
@@ -79,7 +81,7 @@ def test_what_cannot_be_read_gets_a_card_that_says_so_and_the_rest_its_predictio
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "half.jpg").write_bytes(photos[0].read_bytes()[:4000] + b"\xff\xd9")
     paths = [tmp_path / "gone.jpg", photos[0], tmp_path / "empty.jpg", tmp_path / "half.jpg"]
-    gone, read, empty, half = CARD.finditer(page.cards(model, paths, 0.5))
+    gone, read, empty, half = CARD.finditer(app.cards(model, paths, 0.5))
     assert "Not predicted 未能预测: no such image<" in gone[0]
     assert "Not predicted 未能预测: not an image that can be decoded (it is empty); replace" in empty[0]
     assert "Not predicted 未能预测: not an image that can be decoded (corrupt JPEG data: premature" in half[0]
@@ -89,17 +91,17 @@ def test_what_cannot_be_read_gets_a_card_that_says_so_and_the_rest_its_predictio
 
 
 def test_no_name_is_markup(model, tmp_path):
-    shown = page.cards(model, [tmp_path / "<img src=x onerror=alert(1)>'\".jpg"], 0.5, ["<b>", "<i>"])
+    shown = app.cards(model, [tmp_path / "<img src=x onerror=alert(1)>'\".jpg"], 0.5, ["<b>", "<i>"])
     assert "<h2>&lt;img src=x onerror=alert(1)&gt;&#x27;&quot;.jpg</h2>" in shown
-    assert "<b>" not in page.cards(model, [], 0.5, ["<b>", "<i>"])
+    assert "<b>" not in app.cards(model, [], 0.5, ["<b>", "<i>"])
 
 
 def test_too_many_at_once(model, photos, monkeypatch):
-    monkeypatch.setattr(page, "MOST_FILES", 2)
-    shown = page.cards(model, photos, 0.5)
+    monkeypatch.setattr(app, "MOST_FILES", 2)
+    shown = app.cards(model, photos, 0.5)
     assert len(CARD.findall(shown)) == 2
     assert "Not looked at: 1. Give at most 2 at a time." in shown
-    assert "Not looked at" not in page.cards(model, photos[:2], 0.5)
+    assert "Not looked at" not in app.cards(model, photos[:2], 0.5)
 
 
 # Uploads
@@ -110,7 +112,7 @@ def test_uploads_are_forgotten_with_their_directories(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "one" / "a.jpg").write_text("upload")
     (tmp_path / "two" / "a.jpg").write_text("of another")
-    page.forget([tmp_path / "one" / "a.jpg", tmp_path / "one" / "gone.jpg", tmp_path / "two" / "gone.jpg"])
+    app.forget([tmp_path / "one" / "a.jpg", tmp_path / "one" / "gone.jpg", tmp_path / "two" / "gone.jpg"])
     assert sorted(map(str, tmp_path.rglob("*"))) == [str(tmp_path / "two"), str(tmp_path / "two" / "a.jpg")]
 
 
@@ -121,7 +123,7 @@ def test_what_lies_there_for_long_is_swept_away(tmp_path):
             path.write_text("upload")
         for path in [*tmp_path.rglob(f"{name}*"), *(tmp_path / name).rglob("*")]:
             os.utime(path, (time.time() - age,) * 2)
-    page.sweep(tmp_path, time.time() - 50)
+    app.sweep(tmp_path, time.time() - 50)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["a.jpg", "new.part"]
     assert (tmp_path / "new" / "within").is_dir()
     assert not (tmp_path / "old" / "within").exists()
@@ -138,23 +140,23 @@ def test_what_lies_there_for_long_is_swept_away(tmp_path):
 )
 def test_without_a_fitting_gradio(tmp_path, monkeypatch, gradio, told):
     monkeypatch.setattr(os, "environ", os.environ.copy())
-    monkeypatch.setattr(page.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(app.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setitem(sys.modules, "gradio", gradio)
     with pytest.raises(InputError, match=re.escape(told)) as error:
-        page.serve_page(tmp_path / "weights")
-    assert f'python -m pip install "{page.GRADIO}" (Python 3.10 or newer)' in str(error.value)
+        app.serve_page(tmp_path / "weights")
+    assert f'python -m pip install "{app.GRADIO}" (Python 3.10 or newer)' in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_exported_network_gives_no_heat_maps(tmp_path):
     with pytest.raises(InputError, match=r"some\.onnx: exported, and gives no heat maps; take the weights"):
-        page.serve_page(tmp_path / "some.onnx")
+        app.serve_page(tmp_path / "some.onnx")
 
 
 # The page itself
 
 needs_gradio = pytest.mark.skipif(
-    importlib.util.find_spec("gradio") is None, reason=f'needs Gradio: python -m pip install "{page.GRADIO}"'
+    importlib.util.find_spec("gradio") is None, reason=f'needs Gradio: python -m pip install "{app.GRADIO}"'
 )
 CARDS = """[...document.querySelectorAll(".palm-card")].map((card) => ({
   name: card.querySelector("h2").innerText, text: card.innerText, positive: card.classList.contains("positive"),
@@ -209,7 +211,7 @@ def test_the_page_in_a_browser(weights, model, photos, tmp_path):
     place.mkdir()
     bad, huge = tmp_path / "damaged.jpg", tmp_path / "huge.jpg"
     bad.write_bytes(photos[0].read_bytes()[:-100])
-    huge.write_bytes(b"\xff\xd8\xff" + bytes(page.MOST_MEGABYTES * 1_000_000 + 1_000_000))
+    huge.write_bytes(b"\xff\xd8\xff" + bytes(app.MOST_MEGABYTES * 1_000_000 + 1_000_000))
     expected = [f"{row.probability:.4f}" for row in predictions(model, photos)]
     with served(weights, place, "--threshold", "0") as (process, address), browsing(tmp_path / "profile") as tab:
         for width in (390, 1280):  # of a phone and of a desktop

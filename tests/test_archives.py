@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_cls.archives import HARMLESS, NESTED, unpack
-from palm_cls.messages import InputError
+from palm_cls.core.errors import InputError
+from palm_cls.data.prepare import HARMLESS, NESTED, unpack
 
 
 def make_zip(path, members):

@@ -9,14 +9,15 @@ import pytest
 import tiny  # noqa: F401  the recipe
 from conftest import PROJECT
 
-from palm_cls.assessment import Assessment, all_measures, assess, image_rows, refuse_threshold_from, threshold_from
-from palm_cls.checkpoint import save
-from palm_cls.dataset import DEMO_MARK
-from palm_cls.messages import DEMO_WARNING, InputError
-from palm_cls.runtime import set_seed
-from palm_cls.training import train_recipe
-from palm_cls.validation import Predictions
-from palm_cls.zoo import build_model
+from palm_cls.checkpoints.weights import save
+from palm_cls.core.console import DEMO_WARNING
+from palm_cls.core.device import set_seed
+from palm_cls.core.errors import InputError
+from palm_cls.data.palm import DEMO_MARK
+from palm_cls.eval.assess import Assessment, all_measures, assess, image_rows, refuse_threshold_from, threshold_from
+from palm_cls.eval.evaluate import Predictions
+from palm_cls.recipes import build_model
+from palm_cls.training.experiment import train_recipe
 
 
 @pytest.fixture(scope="module")

@@ -3,25 +3,25 @@ import json
 import cv2
 import numpy as np
 import pytest
+import tiny  # noqa: F401  the recipe
 from hypothesis import given
 from hypothesis import strategies as st
-
-import tiny  # noqa: F401  the recipe
 from test_digits import write_set
 from test_tools import assert_refused
 
-from palm_cls import augment, machine
-from palm_cls.augment import generator, principal_colours, ten_crops, vary_as_lesson, vary_as_paper, vary_strongly
-from palm_cls.checkpoint import save
-from palm_cls.dataset import find_dataset
-from palm_cls.figures import digits_figure
-from palm_cls.images import resize, scale
-from palm_cls.inference import predict
-from palm_cls.messages import InputError
-from palm_cls.readers import train_reader, valid_reader_of
-from palm_cls.training import resume_recipe, train_recipe
-from palm_cls.validation import predict_all
-from palm_cls.zoo import build_model, find_recipe
+from palm_cls.checkpoints.weights import save
+from palm_cls.core import environment
+from palm_cls.core.errors import InputError
+from palm_cls.data import augment
+from palm_cls.data.augment import generator, principal_colours, ten_crops, vary_as_lesson, vary_as_paper, vary_strongly
+from palm_cls.data.images import resize, scale
+from palm_cls.data.loaders import train_reader, valid_reader_of
+from palm_cls.data.palm import find_dataset
+from palm_cls.data.samples import digits_figure
+from palm_cls.eval.engine import predict
+from palm_cls.eval.evaluate import predict_all
+from palm_cls.recipes import build_model, find_recipe
+from palm_cls.training.experiment import resume_recipe, train_recipe
 
 
 def picture(side, seed=0):
@@ -189,7 +189,7 @@ def test_readers_vary_images_by_seed_and_epoch_whatever_the_order(reader, augmen
     first = pictures(reader)
     assert all(img.shape == (3, 224, 224) for img in first.values())
     reader.order = reader.order[::-1]
-    monkeypatch.setattr(machine, "available_cores", lambda: 1)
+    monkeypatch.setattr(environment, "available_cores", lambda: 1)
     again = pictures(reader)
     assert all((again[name] == img).all() for name, img in first.items())
     for what in ("seed", "epoch"):
@@ -265,8 +265,8 @@ def test_digits_with_their_labels(tmp_path):
     write_set(tmp_path)
     model = build_model("lenet-mnist")
     reader, _ = valid_reader_of(find_recipe("lenet-mnist"), tmp_path)
-    figure = digits_figure(reader, model)
     called = predict_all(model, reader).logits.argmax(axis=1)
+    figure = digits_figure(reader, called[:9])
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == [f"{label}, called {number}" for label, number in zip(reader.labels[:9], called)]
     assert [axis.get_title() for axis in digits_figure(reader).axes] == [str(label) for label in reader.labels[:9]]

@@ -9,12 +9,12 @@ import pytest
 from browser import CHROMIUM
 from test_comparison import made_up_run
 
-from palm_cls.checkpoint import save
-from palm_cls.dataset import find_dataset
-from palm_cls.models import LeNet
-from palm_cls.readers import Reader
-from palm_cls.report import report_run, write_report
-from palm_cls.training import train_recipe
+from palm_cls.checkpoints.weights import save
+from palm_cls.data.loaders import Reader
+from palm_cls.data.palm import find_dataset
+from palm_cls.eval.report import report_run, write_report
+from palm_cls.models.lenet import LeNet
+from palm_cls.training.experiment import train_recipe
 
 pytestmark = pytest.mark.slow
 

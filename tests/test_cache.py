@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from palm_cls import cache as cache_module
-from palm_cls import messages, readers
-from palm_cls.cache import ImageCache
-from palm_cls.images import read_image, resize
-from palm_cls.readers import data_loader
+from palm_cls.core import console
+from palm_cls.data import cache as cache_module
+from palm_cls.data import loaders
+from palm_cls.data.cache import ImageCache
+from palm_cls.data.images import read_image, resize
+from palm_cls.data.loaders import data_loader
 
 FILE = ".palm_cls-224.cache"
 
@@ -23,7 +24,7 @@ FILE = ".palm_cls-224.cache"
 def images(tmp_path, monkeypatch):
     """A directory of twelve pictures; the user's cache directory is empty; nothing has been told yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    messages.notice_once.cache_clear()
+    console.notice_once.cache_clear()
     directory = tmp_path / "眼底"
     directory.mkdir()
     for k in range(12):
@@ -49,7 +50,7 @@ def decoded(monkeypatch):
         names.append(Path(path).name)
         return read_image(path)
 
-    monkeypatch.setattr(readers, "read_image", noting)
+    monkeypatch.setattr(loaders, "read_image", noting)
     return names
 
 
@@ -91,7 +92,7 @@ def test_a_directory_that_has_gone_is_not_made_again(images):
 
     reader = data_loader(images, 5, "eval")
     shutil.rmtree(images)
-    with pytest.raises(readers.InputError, match="no such image"):
+    with pytest.raises(loaders.InputError, match="no such image"):
         list(reader())
     assert not images.exists()
 
@@ -133,7 +134,7 @@ def test_a_corrupt_jpeg_never_enters_the_cache(images):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] + b"\xff\xd9")
     for _ in range(2):
-        with pytest.raises(readers.InputError, match=r"N0010\.jpg: .*corrupt JPEG data"):
+        with pytest.raises(loaders.InputError, match=r"N0010\.jpg: .*corrupt JPEG data"):
             epoch(images)
     with sqlite3.connect(images / FILE) as db:
         assert db.execute("SELECT count(*) FROM images WHERE name = ?", (b"N0010.jpg",)).fetchone() == (0,)
@@ -341,5 +342,5 @@ def test_a_bad_image_is_met_in_its_turn(images):
     (images / "N0010.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
     batches = data_loader(images, 2, "eval")()
     assert len([next(batches), next(batches)]) == 2  # N0000 and N0002, N0004 and N0006
-    with pytest.raises(readers.InputError, match=r"N0010\.jpg: not an image"):
+    with pytest.raises(loaders.InputError, match=r"N0010\.jpg: not an image"):
         next(batches)

@@ -1,13 +1,14 @@
 import numpy as np
+import pytest
+
+from palm_cls.core.errors import InputError
+from palm_cls.eval.gradcam import STRENGTH, channel_weights, grad_cam, overlay
+from palm_cls.models.layers import Conv2D
+from palm_cls.recipes import build_model
+
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F
-import pytest
-
-from palm_cls.cam import STRENGTH, channel_weights, grad_cam, overlay
-from palm_cls.messages import InputError
-from palm_cls.models import Conv2D
-from palm_cls.zoo import build_model
 
 SIDE = 6
 BLUE_PATCH, RED_PATCH = (slice(0, 2), slice(1, 3)), (slice(3, 6), slice(4, 6))

@@ -4,16 +4,17 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import paddle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_cls.checkpoint import load, save, weights_file
-from palm_cls.inference import save_program
-from palm_cls.messages import InputError
-from palm_cls.models import LeNet
-from palm_cls.statefile import read_state
+from palm_cls.checkpoints.state_pickle import read_state
+from palm_cls.checkpoints.weights import load, save, weights_file
+from palm_cls.core.errors import InputError
+from palm_cls.eval.engine import save_program
+from palm_cls.models.lenet import LeNet
+
+import paddle
 
 
 def network(seed):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from test_tools import assert_refused
 
-from palm_cls import comparison
-from palm_cls.comparison import compare_predictions, curves, find_runs, format_spread, format_table, write_figure
-from palm_cls.messages import InputError
+from palm_cls.core.errors import InputError
+from palm_cls.eval import compare
+from palm_cls.eval.compare import compare_predictions, curves, find_runs, format_spread, format_table, write_figure
 
 ACCURACIES = {0: [0.5, 0.9, 0.7], 1: [0.6, 0.7, 0.8]}
 
@@ -136,9 +136,9 @@ def test_two_runs_on_the_same_images(two):
 
 def test_the_numbers_come_from_the_right_columns(two, monkeypatch):
     seen = []
-    monkeypatch.setattr(comparison, "mcnemar", lambda *args: seen.extend(args) or comparison_of_nothing)
+    monkeypatch.setattr(compare, "mcnemar", lambda *args: seen.extend(args) or comparison_of_nothing)
     comparison_of_nothing = {"only_first_right": 0, "only_second_right": 0, "p": 1.0}
-    monkeypatch.setattr(comparison, "paired_auc_difference", lambda *args: seen.extend(args))
+    monkeypatch.setattr(compare, "paired_auc_difference", lambda *args: seen.extend(args))
     assert "undefined" in compare_predictions(*two)
     expected = [[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 1], [1, 1, 0, 0], [2, 1, 0.5, -1], [1, -1, -2, 1.5]]
     assert [array.tolist() for array in seen] == expected
@@ -226,7 +226,7 @@ def test_many_runs_are_told_apart(tmp_path):
     figure = curves(find_runs(paths)[0])
     looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
     assert len(looks) == 12
-    assert max(len(text.get_text()) for text in figure.legends[0].get_texts()) == comparison.NAME_LENGTH
+    assert max(len(text.get_text()) for text in figure.legends[0].get_texts()) == compare.NAME_LENGTH
 
 
 def test_only_a_figure_of_ours_is_replaced(tmp_path, recwarn):
@@ -240,12 +240,12 @@ def test_only_a_figure_of_ours_is_replaced(tmp_path, recwarn):
     assert [warning for warning in recwarn if "Glyph" in str(warning.message)] == []
 
     (tmp_path / "directory.png").mkdir()
-    (tmp_path / "text.png").write_text(comparison.MARK)
+    (tmp_path / "text.png").write_text(compare.MARK)
     cv2.imwrite(str(tmp_path / "other.png"), np.zeros((4, 4, 3), "uint8"))
     for name in ("directory", "text", "other"):
         with pytest.raises(InputError, match=rf"{name}\.png: exists, and is not a figure of compare\.py"):
             write_figure(figure, tmp_path / f"{name}.png")
-    assert (tmp_path / "text.png").read_text() == comparison.MARK
+    assert (tmp_path / "text.png").read_text() == compare.MARK
     with pytest.raises(InputError, match=r"not the name of a \.png"):
         write_figure(figure, tmp_path / "figure.jpg")
 

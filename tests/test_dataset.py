@@ -7,19 +7,14 @@ import openpyxl
 import pytest
 from test_archives import make_zip, nested, tree
 
-from palm_cls import dataset
-from palm_cls.dataset import (
-    find_dataset,
-    find_workbooks,
-    image_names,
-    prepare_data,
-    recognise,
-    workbook_difference,
-)
-from palm_cls.digits import find_digits
-from palm_cls.labels import read_labels
-from palm_cls.messages import InputError, notice_once
-from palm_cls.readers import dataset_readers
+from palm_cls.core.console import notice_once
+from palm_cls.core.errors import InputError
+from palm_cls.data import palm
+from palm_cls.data.labels import read_labels
+from palm_cls.data.loaders import dataset_readers
+from palm_cls.data.mnist import find_digits
+from palm_cls.data.palm import find_dataset, find_workbooks, image_names, recognise, workbook_difference
+from palm_cls.data.prepare import prepare_data
 
 
 def table(path, labels):
@@ -322,16 +317,16 @@ def test_nothing_anywhere_draws_the_demo_set_once(nowhere, capsys):
 def test_something_else_in_the_place_of_the_demo_set_is_not_touched(nowhere, monkeypatch):
     (nowhere / "data" / "demo").mkdir()
     (nowhere / "data" / "demo" / "thesis.txt").write_text("mine")
-    monkeypatch.setattr("palm_cls.demo.write_demo_set", lambda directory: directory.mkdir())
+    monkeypatch.setattr("palm_cls.data.synthetic.write_demo_set", lambda directory: directory.mkdir())
     with pytest.raises(InputError, match="in the way of the demo set"):
         find_dataset()
     assert (nowhere / "data" / "demo" / "thesis.txt").read_text() == "mine"
 
 
 def test_layouts_are_those_of_the_documentation():
-    for layout in dataset.LAYOUTS:
+    for layout in palm.LAYOUTS:
         for directory in (layout.train_images[0], layout.valid_images[0], layout.xlsx):
-            assert directory in dataset.__doc__
+            assert directory in palm.__doc__
 
 
 def test_the_real_images(real_palm):

@@ -1,12 +1,12 @@
 import cv2
 import numpy as np
 import pytest
-
-from palm_cls.dataset import image_names
-from palm_cls.demo import draw_fundus, write_demo_set
-from palm_cls.images import read_image
-from palm_cls.labels import read_labels
 from test_archives import tree
+
+from palm_cls.data.images import read_image
+from palm_cls.data.labels import read_labels
+from palm_cls.data.palm import image_names
+from palm_cls.data.synthetic import draw_fundus, write_demo_set
 
 
 def test_layout_labels_and_proportions(small_demo):

@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import paddle
 import pytest
 from conftest import TESTS
 from hypothesis import given, settings
@@ -22,21 +21,26 @@ from test_fuzz import read_or_refused
 from test_resume import contents
 from test_tools import HEAVY, assert_lines, imported
 
-from palm_cls import digits, runs, zoo
-from palm_cls.assessment import assess
-from palm_cls.checkpoint import load, save
-from palm_cls.comparison import compare_predictions, find_runs
-from palm_cls.digits import Digits, fetch, find_digits, read_idx_images, read_idx_labels
-from palm_cls.messages import CAVEAT, InputError, RunError
-from palm_cls.models import LeNet
-from palm_cls.prediction import trained_network
-from palm_cls.readers import ArrayReader, readers_of
-from palm_cls.report import report_run
-from palm_cls.runs import describe
-from palm_cls.runtime import set_seed
-from palm_cls.seeds import resume_seeds, train_seeds
-from palm_cls.training import resume_recipe, train_recipe
-from palm_cls.zoo import RECIPES, build_model, format_recipes, loss_of, optimizer_of
+from palm_cls import recipes
+from palm_cls.checkpoints import run_dir
+from palm_cls.checkpoints.run_dir import describe
+from palm_cls.checkpoints.weights import load, save
+from palm_cls.core.console import CAVEAT
+from palm_cls.core.device import set_seed
+from palm_cls.core.errors import InputError, RunError
+from palm_cls.data import mnist
+from palm_cls.data.loaders import ArrayReader, readers_of
+from palm_cls.data.mnist import Digits, fetch, find_digits, read_idx_images, read_idx_labels
+from palm_cls.deploy.predict import trained_network
+from palm_cls.eval.assess import assess
+from palm_cls.eval.compare import compare_predictions, find_runs
+from palm_cls.eval.report import report_run
+from palm_cls.models.lenet import LeNet
+from palm_cls.recipes import RECIPES, build_model, format_recipes, loss_of, optimizer_of
+from palm_cls.training.experiment import resume_recipe, train_recipe
+from palm_cls.training.multi_seed import resume_seeds, train_seeds
+
+import paddle
 
 FLUID = TESTS / "golden" / "lenet10.pdparams"  # the course's LeNet with ten classes, of PaddlePaddle 1.6.1
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -216,7 +220,7 @@ def test_what_cannot_be_fetched(source, tmp_path, monkeypatch):
 
 
 def test_paddle_still_tells_where_the_files_are():
-    for kind in digits.KINDS.values():
+    for kind in mnist.KINDS.values():
         source = getattr(paddle.vision.datasets, kind.source)
         for which, name in zip(("TRAIN_IMAGE", "TRAIN_LABEL", "TEST_IMAGE", "TEST_LABEL"), FILES):
             assert getattr(source, f"{which}_URL").endswith(f"/{name}.gz")
@@ -337,9 +341,9 @@ def test_the_table_of_recipes():
 
 
 def test_only_what_makes_sense_of_a_recipe_can_be_changed():
-    assert zoo.find_recipe("lenet-mnist", shuffle=True, epochs=1).shuffle
+    assert recipes.find_recipe("lenet-mnist", shuffle=True, epochs=1).shuffle
     with pytest.raises(TypeError, match="epochs, .* can be changed, not network"):
-        zoo.find_recipe("lenet", network="models.AlexNet")
+        recipes.find_recipe("lenet", network="models.AlexNet")
 
 
 class Interrupted(BaseException):
@@ -355,7 +359,7 @@ class Interrupted(BaseException):
     ],
 )
 def test_going_on_in_the_middle_of_an_epoch_changes_no_bit(small, tmp_path, monkeypatch, name, changes, optimizer):
-    seen, end_step = [], runs.Progress.end_step
+    seen, end_step = [], run_dir.Progress.end_step
     options = {"data": small, "epochs": 2, **QUIET, **changes}
 
     def stop(progress, *args):
@@ -368,7 +372,7 @@ def test_going_on_in_the_middle_of_an_epoch_changes_no_bit(small, tmp_path, monk
         monkeypatch.setattr(original, "__init__", noting(seen, kind, original.__init__))
     train_recipe(name, output=tmp_path / "whole", save_every=2, **options)
     with monkeypatch.context() as patch:
-        patch.setattr(runs.Progress, "end_step", stop)
+        patch.setattr(run_dir.Progress, "end_step", stop)
         with pytest.raises(Interrupted):
             train_recipe(name, output=tmp_path / "left", save_every=2, **options)
     resume_recipe(tmp_path / "left", **QUIET)

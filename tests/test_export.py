@@ -11,20 +11,23 @@ import sys
 from importlib.util import find_spec
 
 import numpy as np
-import paddle
 import pytest
 from conftest import PROJECT
 from test_inference import spread_out
 from test_tools import assert_lines, assert_refused
 
-from palm_cls import export, runtime
-from palm_cls.checkpoint import load, save
-from palm_cls.export import CONVERTER, export_network
-from palm_cls.exported import IS_PADDLE_2
-from palm_cls.inference import TOLERANCE
-from palm_cls.messages import CAVEAT, DEMO_WARNING, InputError, RunError
-from palm_cls.prediction import find_images, predictions, trained_network
-from palm_cls.zoo import RECIPES, build_model, find_recipe
+from palm_cls.checkpoints.weights import load, save
+from palm_cls.core import device
+from palm_cls.core.console import CAVEAT, DEMO_WARNING
+from palm_cls.core.errors import InputError, RunError
+from palm_cls.deploy import export
+from palm_cls.deploy.export import CONVERTER, export_network
+from palm_cls.deploy.exported_model import IS_PADDLE_2
+from palm_cls.deploy.predict import find_images, predictions, trained_network
+from palm_cls.eval.engine import TOLERANCE
+from palm_cls.recipes import RECIPES, build_model, find_recipe
+
+import paddle
 
 needs_onnx = pytest.mark.skipif(
     not all(map(find_spec, ("onnx", "paddle2onnx", "onnxruntime"))),
@@ -45,7 +48,7 @@ ABOUT = {
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """The file of untrained weights of the recipe palm, which tells what that of a run would tell."""
-    runtime.set_seed(0)
+    device.set_seed(0)
     folder = tmp_path_factory.mktemp("run")
     save(folder / "best", build_model("palm"), about=ABOUT)
     return folder / "best.pdparams"
@@ -110,7 +113,7 @@ def test_an_onnx_file_tells_the_same_and_names_its_ends(exported):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in SMALL)) for n in RECIPES])
 def test_every_recipe_can_be_exported(name, form, tmp_path):
-    runtime.set_seed(0)
+    device.set_seed(0)
     model = build_model(name)
     if name.startswith("alexnet-"):
         spread_out(model)

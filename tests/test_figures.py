@@ -8,9 +8,9 @@ import matplotlib
 import pytest
 from conftest import PROJECT
 
-from palm_cls.dataset import recognise
-from palm_cls.figures import lesson_examples, lesson_figure, show_or_write
-from palm_cls.messages import InputError
+from palm_cls.core.errors import InputError
+from palm_cls.data.palm import recognise
+from palm_cls.data.samples import lesson_examples, lesson_figure, show_or_write
 
 matplotlib.use("Agg")
 
@@ -57,7 +57,7 @@ def test_a_class_without_an_image(small_demo, tmp_path):
 @pytest.mark.parametrize("backend", ["of no such name", "svg"])
 def test_no_backend_that_the_environment_names_is_in_the_way(backend):
     """A notebook's is inherited by "!python ...", and may not be installed; pyplot keeps one that is."""
-    code = "from palm_cls import plots; matplotlib = plots.import_matplotlib(); matplotlib.figure.Figure(); "
+    code = "from palm_cls.core import figures; matplotlib = figures.import_matplotlib(); matplotlib.figure.Figure(); "
     code += "import matplotlib.pyplot; print(matplotlib.get_backend())"
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "MPLBACKEND": backend, "DISPLAY": ""}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)

@@ -23,7 +23,6 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 import openpyxl
-import paddle
 import pytest
 from conftest import PROJECT
 from hypothesis import HealthCheck, example, given, settings
@@ -32,12 +31,15 @@ from test_archives import nested
 from test_statefile import fluid_file, varint
 from test_torchfile import safetensors, torch_state, with_table
 
-from palm_cls.archives import HARMLESS, NESTED, unpack
-from palm_cls.images import read_image
-from palm_cls.labels import COLUMNS, csv_text, read_labels
-from palm_cls.messages import InputError
-from palm_cls.statefile import is_fluid, read_state, rename_fluid
-from palm_cls.torchfile import read_arrays
+from palm_cls.checkpoints.paddle16 import is_fluid, rename_fluid
+from palm_cls.checkpoints.state_pickle import read_state
+from palm_cls.checkpoints.torch_weights import read_arrays
+from palm_cls.core.errors import InputError
+from palm_cls.data.images import read_image
+from palm_cls.data.labels import COLUMNS, csv_text, read_labels
+from palm_cls.data.prepare import HARMLESS, NESTED, unpack
+
+import paddle
 
 SECONDS = 20  # for any one file of the mutated; they take milliseconds
 AMOUNTS = [pytest.param(300, id="300"), pytest.param(1000, id="1000", marks=pytest.mark.slow)]
@@ -472,12 +474,12 @@ CHILD = """
 import os, resource, sys, time
 from pathlib import Path
 import openpyxl
-from palm_cls.archives import unpack
-from palm_cls.images import read_image
-from palm_cls.labels import read_labels
-from palm_cls.messages import InputError
-from palm_cls.statefile import read_state
-from palm_cls.torchfile import read_arrays
+from palm_cls.data.prepare import unpack
+from palm_cls.data.images import read_image
+from palm_cls.data.labels import read_labels
+from palm_cls.core.errors import InputError
+from palm_cls.checkpoints.state_pickle import read_state
+from palm_cls.checkpoints.torch_weights import read_arrays
 
 READ = {".csv": read_labels, ".xlsx": read_labels, ".jpg": read_image, ".png": read_image, ".pdparams": read_state}
 READ.update({".npz": read_arrays, ".safetensors": read_arrays})

@@ -1,18 +1,24 @@
 import numpy as np
-import paddle
 import pytest
 import tiny  # noqa: F401  the recipe
 
-from palm_cls import imagenet, runtime
-from palm_cls.checkpoint import load, save
-from palm_cls.files import file_digest
-from palm_cls.messages import InputError
-from palm_cls.models import LeNet
-from palm_cls.records import read_settings
-from palm_cls.seeds import train_seeds
-from palm_cls.training import resume_recipe, train, train_recipe
-from palm_cls.validation import cross_entropy, training_loss
-from palm_cls.zoo import build_model
+from palm_cls.checkpoints import pretrained
+from palm_cls.checkpoints.pretrained import load_pretrained
+from palm_cls.checkpoints.run_files import read_settings
+from palm_cls.checkpoints.weights import load, save
+from palm_cls.core import device
+from palm_cls.core.errors import InputError
+from palm_cls.core.files import file_digest
+from palm_cls.eval.losses import cross_entropy, training_loss
+from palm_cls.models import imagenet
+from palm_cls.models.lenet import LeNet
+from palm_cls.recipes import build_model
+from palm_cls.training import experiment, multi_seed
+from palm_cls.training.experiment import resume_recipe, train_recipe
+from palm_cls.training.loop import train
+from palm_cls.training.multi_seed import train_seeds
+
+import paddle
 
 IMG = np.random.RandomState(0).uniform(-1, 1, (2, 3, 224, 224)).astype("float32")
 LABELS = np.array([[0], [1]], "float32")
@@ -20,7 +26,7 @@ LABELS = np.array([[0], [1]], "float32")
 
 @pytest.fixture(scope="module")
 def googlenet():
-    runtime.set_seed(0)
+    device.set_seed(0)
     return imagenet.GoogLeNet()
 
 
@@ -58,13 +64,13 @@ def test_its_weights_are_told_from_those_of_others(googlenet, tmp_path):
 @pytest.fixture
 def offered(tmp_path, monkeypatch):
     """A function that puts the state of a network where ImageNet's weights of GoogLeNet are downloaded from."""
-    monkeypatch.setattr(imagenet, "WEIGHTS_HOME", str(tmp_path / "home" / "weights"))
+    monkeypatch.setattr(pretrained, "WEIGHTS_HOME", str(tmp_path / "home" / "weights"))
 
     def offer(model, change=None):
         file = tmp_path / "GoogLeNet.pdparams"
         state = {name: value.numpy() for name, value in model.state_dict().items()}
         paddle.save({**state, **(change or {})}, str(file))
-        monkeypatch.setitem(imagenet.WEIGHTS, "googlenet", (file.as_uri(), file_digest(file, algorithm="md5")))
+        monkeypatch.setitem(pretrained.WEIGHTS, "googlenet", (file.as_uri(), file_digest(file, algorithm="md5")))
         return file
 
     return offer
@@ -73,8 +79,9 @@ def offered(tmp_path, monkeypatch):
 def test_imagenets_weights_are_taken_but_for_the_heads(offered, capsys):
     theirs = imagenet.GoogLeNet(num_classes=1000)
     file = offered(theirs, {"what.else": np.ones(2)})
-    runtime.set_seed(1)
-    model = build_model("googlenet", pretrained=True)
+    device.set_seed(1)
+    model = build_model("googlenet")
+    load_pretrained(model, "googlenet")
     fresh = build_model("googlenet").state_dict()
     expected = theirs.state_dict()
     for name, value in model.state_dict().items():
@@ -87,36 +94,37 @@ def test_imagenets_weights_are_taken_but_for_the_heads(offered, capsys):
     assert "begins with ImageNet's weights, but for the last layer (_fc_out, _out1, _out2), which is new." in told
 
     file.unlink()  # it was kept
-    build_model("googlenet", pretrained=True)
+    load_pretrained(build_model("googlenet"), "googlenet")
     assert "Fetching" not in capsys.readouterr().err
 
 
 def test_weights_that_are_not_what_they_should_be_are_refused(offered, tmp_path, googlenet):
     offered(googlenet, {"_conv._conv.weight": np.ones(3, "float32")})
     with pytest.raises(InputError, match=r"not the weights of googlenet; .* another shape: _conv\._conv\.weight$"):
-        build_model("googlenet", pretrained=True)
+        load_pretrained(build_model("googlenet"), "googlenet")
     (file,) = (tmp_path / "home" / "weights").iterdir()
     file.write_bytes(b"something else")
     with pytest.raises(InputError, match="damaged, or another file; delete it"):
-        build_model("googlenet", pretrained=True)
+        load_pretrained(build_model("googlenet"), "googlenet")
 
 
 def test_without_a_network_one_is_told_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(imagenet, "WEIGHTS_HOME", str(tmp_path / "weights"))
-    monkeypatch.setitem(imagenet.WEIGHTS, "googlenet", ("http://nowhere.invalid/GoogLeNet.pdparams", "0"))
+    monkeypatch.setattr(pretrained, "WEIGHTS_HOME", str(tmp_path / "weights"))
+    monkeypatch.setitem(pretrained.WEIGHTS, "googlenet", ("http://nowhere.invalid/GoogLeNet.pdparams", "0"))
     with pytest.raises(InputError, match=r"nowhere\.invalid/.* could not be fetched .*\n.* put the file into "):
-        build_model("googlenet", pretrained=True)
+        load_pretrained(build_model("googlenet"), "googlenet")
     assert not (tmp_path / "weights").exists()
 
 
 def test_a_network_without_such_weights_says_so():
     with pytest.raises(InputError, match="'lenet' has no ImageNet weights; vgg16, googlenet, resnet50 have"):
-        build_model("lenet", pretrained=True)
+        load_pretrained(build_model("lenet"), "lenet")
 
 
 def test_a_run_begins_with_them_and_only_then(small_demo, tmp_path, monkeypatch):
     taken = []
-    monkeypatch.setattr(imagenet, "load_pretrained", lambda model, name: taken.append(name))
+    for module in (experiment, multi_seed):
+        monkeypatch.setattr(module, "load_pretrained", lambda model, name: taken.append(name))
     options = {"data": small_demo, "device": "cpu", "report": False}
     train_recipe("tiny", pretrained=True, output=tmp_path / "run", **options)
     assert taken == ["tiny"]

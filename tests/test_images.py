@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from palm_cls import images, libjpeg
-from palm_cls.images import DecodeError, decode, read_image
-from palm_cls.messages import InputError, RunError
+from palm_cls.core.errors import InputError, RunError
+from palm_cls.data import images, libjpeg
+from palm_cls.data.images import DecodeError, decode, read_image
 
 PROJECT = Path(__file__).parent.parent
 

@@ -1,20 +1,23 @@
 import numpy as np
-import paddle
 import pytest
 
-from palm_cls import inference, messages, runtime
-from palm_cls.inference import WORTHWHILE, convert, logits_function, predict
-from palm_cls.models import AlexNet, LeNet
-from palm_cls.validation import evaluate
-from palm_cls.zoo import RECIPES, build_model
+from palm_cls.core import console, device
+from palm_cls.eval import engine
+from palm_cls.eval.engine import WORTHWHILE, convert, logits_function, predict
+from palm_cls.eval.evaluate import evaluate
+from palm_cls.models.alexnet import AlexNet
+from palm_cls.models.lenet import LeNet
+from palm_cls.recipes import RECIPES, build_model
 
-needs_engine = pytest.mark.skipif(not inference._has_engine(), reason="the engine is for x86 processors without a GPU")
+import paddle
+
+needs_engine = pytest.mark.skipif(not engine._has_engine(), reason="the engine is for x86 processors without a GPU")
 
 
 @pytest.fixture(autouse=True)
 def nothing_told_yet():
-    messages.notice_once.cache_clear()
-    runtime.set_seed(0)
+    console.notice_once.cache_clear()
+    device.set_seed(0)
 
 
 def random_images(number, shape=(3, 224, 224)):
@@ -43,18 +46,18 @@ def test_converted_networks_give_the_same_logits(name):
         if name.startswith("alexnet-"):
             spread_out(model)
     imgs = random_images(5, model.input_shape)
-    engine, expected = convert(model, imgs), predict(model, imgs)
+    fast, expected = convert(model, imgs), predict(model, imgs)
     tolerance = 5e-5 * max(1, np.abs(expected).max())
     for part in (slice(5), slice(1), slice(None, None, -1)):  # another size of batch; memory that is not contiguous
-        np.testing.assert_allclose(engine(imgs[part]), expected[part], rtol=0, atol=tolerance)
-    np.testing.assert_array_equal(engine(imgs), engine(imgs))
+        np.testing.assert_allclose(fast(imgs[part]), expected[part], rtol=0, atol=tolerance)
+    np.testing.assert_array_equal(fast(imgs), fast(imgs))
     assert expected.std() > (0 if name == "lenet" else 20 * tolerance)
 
 
 @needs_engine
 def test_few_images_are_not_worth_a_conversion(monkeypatch):
     conversions = []
-    monkeypatch.setattr(inference, "convert", lambda model, imgs: conversions.append(len(imgs)))
+    monkeypatch.setattr(engine, "convert", lambda model, imgs: conversions.append(len(imgs)))
     model = LeNet(num_classes=10, in_channels=1, image_size=28)
     imgs = random_images(4, (1, 28, 28))
     for images in (WORTHWHILE - 1, WORTHWHILE):
@@ -79,13 +82,13 @@ class Wide(paddle.nn.Layer):
 
 def weights_after_training(network, imgs, evaluate, steps=3):
     """The parameters after some steps, as bytes; before each of them, `evaluate` is called with the network."""
-    runtime.set_seed(3)
+    device.set_seed(3)
     model = network()
     optimizer = paddle.optimizer.Momentum(0.001, 0.9, parameters=model.parameters())
     for step in range(steps):
         evaluate(model)
         assert model.training
-        runtime.seed_step(3, step)
+        device.seed_step(3, step)
         (model(paddle.to_tensor(imgs)) ** 2).mean().backward()
         optimizer.step()
         optimizer.clear_grad()
@@ -106,7 +109,7 @@ def test_training_after_an_evaluation_gives_the_same_bits_and_has_the_same_threa
             logits_of(imgs)
         assert math_threads() == threads
 
-    assert max(threads.values()) == runtime.threads()  # MKL takes no more than there are cores
+    assert max(threads.values()) == device.threads()  # MKL takes no more than there are cores
     assert weights_after_training(network, imgs, evaluate) == weights_after_training(network, imgs, lambda model: None)
 
 

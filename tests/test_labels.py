@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_cls.labels import COLUMNS, name_key, read_labels, visible, xlsx_to_csv
-from palm_cls.messages import InputError, notice_once
+from palm_cls.core.console import notice_once
+from palm_cls.core.errors import InputError
+from palm_cls.data.labels import COLUMNS, name_key, read_labels, visible, xlsx_to_csv
 
 HEADER = list(COLUMNS)
 ROWS = [[1, "V0001.jpg", 0, 1157.74, 1019.87], [2, "V0002.jpg", 1, 1285, 0]]

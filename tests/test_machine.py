@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from palm_cls import machine
+from palm_cls.core import environment
 
 ZEN4 = "fma avx2 avx512f avx512dq avx512bw avx512vl avx512_vnni"
 
@@ -26,23 +26,23 @@ def cpuinfo(vendor, flags):
     ],
 )
 def test_the_path_that_mkl_is_told_to_take(vendor, flags, expected):
-    assert machine.mkl_cpu_type(cpuinfo(vendor, flags)) == expected
+    assert environment.mkl_cpu_type(cpuinfo(vendor, flags)) == expected
 
 
 def test_no_path_where_the_processor_is_not_told():
-    assert machine.mkl_cpu_type("") is None
-    assert machine.mkl_cpu_type("processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd\n") is None  # ARM
+    assert environment.mkl_cpu_type("") is None
+    assert environment.mkl_cpu_type("processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd\n") is None  # ARM
 
 
 def test_stock_asks_for_nothing(monkeypatch):
     monkeypatch.setenv("PALM_STOCK", "1")
-    assert machine.paddle_environment() == {}
-    assert not machine.keep_freed_memory()
+    assert environment.paddle_environment() == {}
+    assert not environment.keep_freed_memory()
     monkeypatch.setenv("PALM_STOCK", "0")
-    assert machine.paddle_environment()["OMP_NUM_THREADS"] == str(machine.available_cores())
+    assert environment.paddle_environment()["OMP_NUM_THREADS"] == str(environment.available_cores())
 
 
-@pytest.mark.skipif(not machine.keep_freed_memory(), reason="needs the C library glibc")
+@pytest.mark.skipif(not environment.keep_freed_memory(), reason="needs the C library glibc")
 def test_freed_memory_is_not_fetched_from_the_kernel_again():
     resource = pytest.importorskip("resource")
 
@@ -60,8 +60,8 @@ def test_freed_memory_is_not_fetched_from_the_kernel_again():
 )
 def test_the_containers_quota_is_respected(tmp_path, monkeypatch, quota, cores):
     (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(machine, "Path", lambda path: tmp_path / os.path.basename(path))
-    assert max(1, min(8, machine._cgroup_quota(8))) == cores
+    monkeypatch.setattr(environment, "Path", lambda path: tmp_path / os.path.basename(path))
+    assert max(1, min(8, environment._cgroup_quota(8))) == cores
 
 
 @pytest.fixture
@@ -91,13 +91,13 @@ def trainer(monkeypatch):
 )
 def test_variables_of_a_launcher_that_is_not_there(trainer, rank, number, endpoint, stray):
     trainer(rank, number, endpoint)
-    assert (machine.processes(), machine.rank(), machine.processes_here()) == (1, 0, 1)
-    assert list(machine.drop_stray_trainer()) == stray
+    assert (environment.processes(), environment.rank(), environment.processes_here()) == (1, 0, 1)
+    assert list(environment.drop_stray_trainer()) == stray
     assert not {"PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"} & set(os.environ)  # which paddle reads, too
 
 
 def test_variables_of_the_launcher(trainer):
     trainer("2", "4", "10.0.0.1:80")
-    assert (machine.processes(), machine.rank()) == (4, 2)
-    assert machine.drop_stray_trainer() == {}
+    assert (environment.processes(), environment.rank()) == (4, 2)
+    assert environment.drop_stray_trainer() == {}
     assert os.environ["PADDLE_TRAINER_ID"] == "2"

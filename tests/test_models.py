@@ -1,19 +1,14 @@
 import numpy as np
-import paddle
 import pytest
 import recipes
 
-from palm_cls import runtime
-from palm_cls.models import (
-    AlexNet,
-    Conv2D,
-    LeNet,
-    evaluating,
-    format_summary,
-    head_layers,
-    layer_table,
-    parameter_count,
-)
+from palm_cls.core import device
+from palm_cls.models.alexnet import AlexNet
+from palm_cls.models.layers import Conv2D, evaluating, head_layers
+from palm_cls.models.lenet import LeNet
+from palm_cls.models.summary import format_summary, layer_table, parameter_count
+
+import paddle
 
 # The original, layer by layer: output shape of 10 images, weight shape, bias shape.
 LENET = """
@@ -196,7 +191,7 @@ def test_relu_lenet_is_the_same_network_with_another_activation():
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_our_convolution_is_paddles_to_the_bit(groups):
-    runtime.set_seed(0)
+    device.set_seed(0)
     geometry = {"kernel_size": 3, "stride": 2, "padding": 1, "groups": groups}
     ours, theirs = Conv2D(6, 8, **geometry), paddle.nn.Conv2D(6, 8, **geometry)
     ours.bias.set_value(paddle.randn([8]))

@@ -10,16 +10,18 @@ from pathlib import Path
 import pytest
 import tiny  # noqa: F401  the recipe
 
-from palm_cls import comparison, figures, plots
-from palm_cls.dataset import recognise
-from palm_cls.exported import exported_network
-from palm_cls.export import export_network
-from palm_cls.messages import command_line
-from palm_cls.prediction import find_images, predictions
-from palm_cls.quality import check_data
-from palm_cls.readers import Reader, data_loader
-from palm_cls.records import read_json, read_settings, write_json
-from palm_cls.training import resume_recipe, train_recipe
+from palm_cls.checkpoints.run_files import read_json, read_settings, write_json
+from palm_cls.core import figures
+from palm_cls.core.console import command_line
+from palm_cls.data import samples
+from palm_cls.data.checks import check_data
+from palm_cls.data.loaders import Reader, data_loader
+from palm_cls.data.palm import recognise
+from palm_cls.deploy.export import export_network
+from palm_cls.deploy.exported_model import exported_network
+from palm_cls.deploy.predict import find_images, predictions
+from palm_cls.eval import compare, plots
+from palm_cls.training.experiment import resume_recipe, train_recipe
 
 GBK = os.fsdecode("眼".encode("gbk")) if sys.platform.startswith("linux") else ""  # elsewhere no file can have it
 pytestmark = pytest.mark.skipif(not GBK, reason="file systems here take no such names")
@@ -52,17 +54,17 @@ def test_json_gives_a_name_back(tmp_path):
 
 
 def test_a_name_can_be_drawn(tmp_path):
-    figure = plots.import_matplotlib().figure.Figure()
-    figure.subplots().set_title(plots.drawable(f"{GBK} 眼 $x^"))
-    plots.write_png(figure, tmp_path / f"{GBK}.png")
-    assert comparison._short(f"{GBK}$") == plots._short(f"{GBK}$", 1) == r"\udcd1\udcdb\$"
+    figure = figures.import_matplotlib().figure.Figure()
+    figure.subplots().set_title(figures.drawable(f"{GBK} 眼 $x^"))
+    figures.write_png(figure, tmp_path / f"{GBK}.png")
+    assert compare._short(f"{GBK}$") == plots._short(f"{GBK}$", 1) == r"\udcd1\udcdb\$"
 
 
 def test_the_lessons_figure_and_the_check_of_a_data_set(small_demo, tmp_path):
     dataset = recognise(renamed(small_demo, tmp_path / GBK))
-    figure, shapes = figures.lesson_figure(dataset)
+    figure, shapes = samples.lesson_figure(dataset)
     assert list(shapes) == [f"N0001{GBK}.jpg", f"P0001{GBK}.jpg"]
-    figures.show_or_write(figure, tmp_path / f"{GBK}.png")
+    samples.show_or_write(figure, tmp_path / f"{GBK}.png")
     assert check_data(dataset).count("error") == 0
 
 

@@ -5,17 +5,19 @@ import random
 
 import cv2
 import numpy as np
-import paddle
-import paddle.nn.functional as F
 import pytest
 import recipes
 from test_models import set_weights
 
-from palm_cls.images import read_image, transform_img
-from palm_cls.models import LeNet
-from palm_cls.readers import data_loader, valid_data_loader
-from palm_cls.training import train
-from palm_cls.validation import cross_entropy, measures, predicted_classes
+from palm_cls.data.images import read_image, transform_img
+from palm_cls.data.loaders import data_loader, valid_data_loader
+from palm_cls.eval.evaluate import measures, predicted_classes
+from palm_cls.eval.losses import cross_entropy
+from palm_cls.models.lenet import LeNet
+from palm_cls.training.loop import train
+
+import paddle
+import paddle.nn.functional as F
 
 
 def close(found, expected):

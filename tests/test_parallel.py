@@ -10,17 +10,21 @@ import subprocess
 import sys
 
 import numpy as np
-import paddle
 import pytest
 import team
 from conftest import PROJECT
 from test_resume import contents, small_reader
 from test_training import network, reader
 
-from palm_cls import machine, messages, readers, runs, runtime, seeds
-from palm_cls.messages import InputError
-from palm_cls.readers import ArrayReader, dataset_readers
-from palm_cls.training import train
+from palm_cls.checkpoints import run_dir
+from palm_cls.core import console, device, environment
+from palm_cls.core.errors import InputError
+from palm_cls.data import loaders
+from palm_cls.data.loaders import ArrayReader, dataset_readers
+from palm_cls.training import multi_seed
+from palm_cls.training.loop import train
+
+import paddle
 
 pytestmark = pytest.mark.skipif(not paddle.distributed.is_available(), reason="this paddle has one process only")
 
@@ -92,7 +96,7 @@ def test_another_number_of_processes_is_refused(made, tmp_path):
     del settings["processes"]  # as before there could be several
     (tmp_path / "run" / "settings.json").write_text(json.dumps(settings))
     team.run(team.Network, output=tmp_path / "run", resume=True, epochs=3)
-    assert runs.read_settings(tmp_path / "run")["processes"] == 1
+    assert run_dir.read_settings(tmp_path / "run")["processes"] == 1
 
 
 @pytest.mark.slow
@@ -179,7 +183,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small_demo, tmp_path):
     assert told[-2].startswith("Go on with: python -m paddle.distributed.launch --nproc_per_node 2 ")
     assert told[-2].endswith("train.py --resume run")
     assert told[-1] == log(tmp_path, 1)[-1] == "train.py: interrupted"
-    step = int(runs.checkpoints(tmp_path / "run")[-1].stem.rpartition("-")[2])
+    step = int(run_dir.checkpoints(tmp_path / "run")[-1].stem.rpartition("-")[2])
     done = finished(launched(tmp_path, "tools/train.py", "--resume", "run", "--epochs", -(-step // 2), "--no-report"))
     assert done.returncode == 0, done.stdout
     assert f"after step {step}." in done.stdout or "finished, with" in done.stdout
@@ -198,7 +202,7 @@ def second_of_three(monkeypatch):
 
 
 def test_every_image_is_read_by_one_process(small_demo):
-    train_loader, _ = dataset_readers(readers.find_dataset(small_demo), batch_size=8)
+    train_loader, _ = dataset_readers(loaders.find_dataset(small_demo), batch_size=8)
     arrays = ArrayReader("", np.arange(20 * 4, dtype="uint8").reshape(20, 2, 2), np.arange(20).reshape(20, 1), 8, [])
     for loader in (train_loader, arrays):
         random.seed(0)
@@ -219,10 +223,10 @@ def test_the_cores_of_a_machine_are_divided(monkeypatch, second_of_three):
     import _cli
 
     monkeypatch.setenv("PADDLE_LOCAL_SIZE", "1")
-    cores = machine.available_cores()
+    cores = environment.available_cores()
     for here in (cores, cores + 1):
         monkeypatch.setenv("PADDLE_LOCAL_SIZE", str(here))
-        assert machine.available_cores() == 1
+        assert environment.available_cores() == 1
     for given, settled in (("1", None), ("3", "3")):  # 1 is what the launcher's own import of paddle sets
         monkeypatch.setenv("OMP_NUM_THREADS", given)
         _cli.settle_runtime({})
@@ -235,7 +239,7 @@ def test_the_cores_of_a_machine_are_divided(monkeypatch, second_of_three):
 def test_each_process_has_random_numbers_of_its_own(monkeypatch, second_of_three):
     def drawn(rank):
         monkeypatch.setenv("PADDLE_TRAINER_ID", str(rank))
-        runtime.seed_step(3, 7)
+        device.seed_step(3, 7)
         return paddle.rand([4]).tolist()
 
     assert drawn(1) == drawn(1)
@@ -246,11 +250,11 @@ def test_each_process_has_random_numbers_of_its_own(monkeypatch, second_of_three
 
 
 def test_what_several_processes_cannot_do(second_of_three, tmp_path, capsys):
-    messages.notice("heard")
+    console.notice("heard")
     assert capsys.readouterr().err == ""
     with pytest.raises(InputError, match="the launcher's --devices tells the GPUs"):
-        runtime.choose_device("gpu:1")
-    for several in (lambda: seeds.train_seeds("lenet", [0, 1]), lambda: seeds.resume_seeds(tmp_path)):
+        device.choose_device("gpu:1")
+    for several in (lambda: multi_seed.train_seeds("lenet", [0, 1]), lambda: multi_seed.resume_seeds(tmp_path)):
         with pytest.raises(InputError, match="--seeds is for one process"):
             several()
     with pytest.raises(InputError, match="readers as `data_loader` gives them"):

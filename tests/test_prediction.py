@@ -11,17 +11,18 @@ import threading
 
 import cv2
 import numpy as np
-import paddle
 import pandas as pd
 import pytest
 from conftest import PROJECT
 from test_tools import assert_refused, posix
 
-from palm_cls import metrics, prediction
-from palm_cls.checkpoint import load, save
-from palm_cls.messages import InputError
-from palm_cls.models import LeNet
-from palm_cls.prediction import (
+from palm_cls.checkpoints.run_dir import describe
+from palm_cls.checkpoints.weights import load, save
+from palm_cls.core.errors import InputError
+from palm_cls.data.loaders import data_loader, valid_reader
+from palm_cls.data.palm import recognise
+from palm_cls.deploy import predict
+from palm_cls.deploy.predict import (
     Prediction,
     find_images,
     overlay_paths,
@@ -31,12 +32,14 @@ from palm_cls.prediction import (
     shown_names,
     trained_network,
 )
-from palm_cls.readers import data_loader, valid_reader
-from palm_cls.dataset import recognise
-from palm_cls.runs import describe
-from palm_cls.training import train, train_recipe
-from palm_cls.validation import evaluate
-from palm_cls.zoo import build_model
+from palm_cls.eval import metrics
+from palm_cls.eval.evaluate import evaluate
+from palm_cls.models.lenet import LeNet
+from palm_cls.recipes import build_model
+from palm_cls.training.experiment import train_recipe
+from palm_cls.training.loop import train
+
+import paddle
 
 CAVEAT = "This is a teaching model, not a medical device."
 DEMO_LINE = "Its weights were trained on the demo set (drawn images): its predictions tell nothing about eyes."
@@ -318,8 +321,8 @@ def test_the_note_is_one_line_that_pandas_reads_without_options(tmp_path):
     assert list(table.columns) == ["imgName", "probability", "label", "error", "note"]
     assert table["note"].tolist() == [CAVEAT] * len(ROWS)
     for about in ({}, {"demo": False}):  # weights of before do not tell
-        assert prediction.note_about(about) == CAVEAT
-    assert prediction.note_about({"demo": True}) == f"{CAVEAT} {DEMO_LINE}"
+        assert predict.note_about(about) == CAVEAT
+    assert predict.note_about({"demo": True}) == f"{CAVEAT} {DEMO_LINE}"
 
 
 def read_rows(path):
@@ -348,9 +351,9 @@ def test_no_half_row_stays_where_the_disk_is_full(tmp_path):
 
     with FullDisk(tmp_path / "a.csv", "w") as file:
         for name in ("a.jpg,1\n", "a longer name.jpg,1\n"):
-            prediction._append(file, name)
+            predict._append(file, name)
         with pytest.raises(OSError, match="No space left on device"):
-            prediction._append(file, "c.jpg,1 and c.jpg\n")
+            predict._append(file, "c.jpg,1 and c.jpg\n")
     assert (tmp_path / "a.csv").read_text() == "a.jpg,1\na longer name.jpg,1\n"
 
 

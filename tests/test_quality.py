@@ -9,10 +9,10 @@ import openpyxl
 import pytest
 from PIL import Image
 
-from palm_cls.dataset import recognise
-from palm_cls.images import is_truncated, read_image
-from palm_cls.messages import InputError
-from palm_cls.quality import KINDS, check_data, similar_groups
+from palm_cls.core.errors import InputError
+from palm_cls.data.checks import KINDS, check_data, similar_groups
+from palm_cls.data.images import is_truncated, read_image
+from palm_cls.data.palm import recognise
 
 TRAINING = Path("PALM-Training400", "PALM-Training400")
 VALIDATION = Path("PALM-Validation400")

@@ -10,8 +10,9 @@ import numpy as np
 import openpyxl
 import pytest
 
-from palm_cls.messages import InputError, notice_once
-from palm_cls.readers import data_loader, valid_data_loader
+from palm_cls.core.console import notice_once
+from palm_cls.core.errors import InputError
+from palm_cls.data.loaders import data_loader, valid_data_loader
 
 
 def write_image(path, value=0, shape=(20, 30, 3)):

@@ -15,19 +15,20 @@ import tiny  # noqa: F401  the recipe
 from test_comparison import made_up_run
 from test_tools import assert_refused
 
-from palm_cls import plots, report
-from palm_cls.checkpoint import save
-from palm_cls.dataset import find_dataset
-from palm_cls.messages import CAVEAT, InputError
-from palm_cls.models import LeNet
-from palm_cls.readers import Reader, dataset_readers
-from palm_cls.records import read_settings
-from palm_cls.report import report_run, tells, write_report
-from palm_cls.runtime import set_seed
-from palm_cls.seeds import train_seeds
-from palm_cls.training import resume_recipe, train_recipe
-from palm_cls.validation import predict_all
-from palm_cls.zoo import build_model
+from palm_cls.checkpoints.run_files import read_settings
+from palm_cls.checkpoints.weights import save
+from palm_cls.core.console import CAVEAT
+from palm_cls.core.device import set_seed
+from palm_cls.core.errors import InputError
+from palm_cls.data.loaders import Reader, dataset_readers
+from palm_cls.data.palm import find_dataset
+from palm_cls.eval import plots, report
+from palm_cls.eval.evaluate import predict_all
+from palm_cls.eval.report import report_run, tells, write_report
+from palm_cls.models.lenet import LeNet
+from palm_cls.recipes import build_model
+from palm_cls.training.experiment import resume_recipe, train_recipe
+from palm_cls.training.multi_seed import train_seeds
 
 BINARY = ["accuracy", "calibration", "confusion", "loss", "precision_recall", "roc"]
 LOADING = {"src", "srcset", "href", "xlink:href", "data", "action", "poster", "background"}  # attributes

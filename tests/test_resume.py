@@ -15,21 +15,24 @@ import traceback
 from pathlib import Path
 
 import numpy as np
-import paddle
-import paddle.nn.functional as F
 import pytest
 import tiny  # noqa: F401  the recipe
 from conftest import PROJECT
 
-from palm_cls import messages, runs
-from palm_cls.checkpoint import load, verify
-from palm_cls.inference import WORTHWHILE
-from palm_cls.messages import InputError, RunError
-from palm_cls.models import LeNet
-from palm_cls.readers import Reader
-from palm_cls.statefile import read_state
-from palm_cls.training import resume_recipe, train, train_recipe
-from palm_cls.zoo import RECIPES
+from palm_cls.checkpoints import run_dir
+from palm_cls.checkpoints.state_pickle import read_state
+from palm_cls.checkpoints.weights import load, verify
+from palm_cls.core import console
+from palm_cls.core.errors import InputError, RunError
+from palm_cls.data.loaders import Reader
+from palm_cls.eval.engine import WORTHWHILE
+from palm_cls.models.lenet import LeNet
+from palm_cls.recipes import RECIPES
+from palm_cls.training.experiment import resume_recipe, train_recipe
+from palm_cls.training.loop import train
+
+import paddle
+import paddle.nn.functional as F
 
 STEPS, EPOCHS = 4, 3  # steps an epoch
 VALID = WORTHWHILE + 20  # validation images: so many that Paddle Inference evaluates them
@@ -69,7 +72,7 @@ network = Network
 
 
 def run(output, resume=False, epochs=EPOCHS, save_every=3, seed=0, **options):
-    from palm_cls.runtime import set_seed
+    from palm_cls.core.device import set_seed
 
     set_seed(seed)
     model = network()
@@ -79,7 +82,7 @@ def run(output, resume=False, epochs=EPOCHS, save_every=3, seed=0, **options):
 
 def contents(directory):
     """What a run leaves behind, to the bit, but for paddle's own names of parameters, which count up in a process."""
-    return {path.name: content(path) for path in directory.iterdir() if path.name != runs.LOCK}
+    return {path.name: content(path) for path in directory.iterdir() if path.name != run_dir.LOCK}
 
 
 def content(path):
@@ -93,7 +96,7 @@ def content(path):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     directory = tmp_path_factory.mktemp("uninterrupted") / "run"
-    messages.notice_once.cache_clear()
+    console.notice_once.cache_clear()
     with contextlib.redirect_stderr(io.StringIO()) as told:
         run(directory)
     assert "evaluated by its own layers" not in told.getvalue()
@@ -111,7 +114,7 @@ def in_a_fork(output, fatal_call=0, seconds=None):
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             _die_at(fatal_call)
-            run(output, resume=(output / runs.SETTINGS).is_file())
+            run(output, resume=(output / run_dir.SETTINGS).is_file())
             os._exit(0)
         except BaseException:
             traceback.print_exc()
@@ -198,8 +201,8 @@ def assert_nothing_half_written(directory):
     """What is there under its final name is whole, whatever else the kill left."""
     for file in directory.glob("*.json"):
         json.loads(file.read_text())
-    for manifest in runs.checkpoints(directory)[-1:]:
-        runs.read_checkpoint(manifest)
+    for manifest in run_dir.checkpoints(directory)[-1:]:
+        run_dir.read_checkpoint(manifest)
     if (directory / "best.pdparams").exists():
         verify(directory / "best.pdparams")
 
@@ -260,7 +263,7 @@ def test_the_end_to_which_a_learning_rate_falls_stays_where_it_is(falling, capsy
 
 
 def test_a_run_that_has_no_checkpoint_yet_begins_again(tmp_path, uninterrupted):
-    runs.start_run(tmp_path / "run", {}).close()
+    run_dir.start_run(tmp_path / "run", {}).close()
     run(tmp_path / "run", resume=True)
     assert contents(tmp_path / "run") == uninterrupted
 
@@ -279,7 +282,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     tmp_path, uninterrupted, two_epochs, capsys, kind, damage
 ):
     shutil.copytree(two_epochs, tmp_path / "run")
-    file = runs.checkpoints(tmp_path / "run")[-1].with_suffix(f".{kind}")
+    file = run_dir.checkpoints(tmp_path / "run")[-1].with_suffix(f".{kind}")
     if damage == "gone" and kind == "json":
         pytest.skip("that is no checkpoint at all")
     content = bytearray(file.read_bytes())
@@ -324,7 +327,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, uninterrupted, monkeyp
 
 
 def test_two_runs_in_one_directory(tmp_path):
-    with runs.start_run(tmp_path / "run", {}):
+    with run_dir.start_run(tmp_path / "run", {}):
         for resume in (False, True):
             with pytest.raises(RunError, match="in use by another process"):
                 run(tmp_path / "run", resume=resume)
@@ -342,8 +345,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(tm
     told = r"the loss is nan in epoch 0, batch_id 2 \(step 2\), learning rate 0\.001; images: P\d+\.jpg, P\d+\.jpg"
     with pytest.raises(RunError, match=told):
         train(network(), loader, small_reader("valid"), epochs=1, output=tmp_path / "run", save_every=1)
-    (*_, last) = runs.checkpoints(tmp_path / "run")
-    assert runs.read_checkpoint(last)["progress"]["step"] == 2
+    (*_, last) = run_dir.checkpoints(tmp_path / "run")
+    assert run_dir.read_checkpoint(last)["progress"]["step"] == 2
     assert all(np.isfinite(value).all() for value in arrays(last.with_suffix(".pdparams")))
 
 
@@ -366,7 +369,7 @@ def test_a_signal_finishes_the_step_and_saves(name, tmp_path, uninterrupted):
                 time.sleep(0.1)
             return super().load(samples)
 
-    from palm_cls.runtime import set_seed
+    from palm_cls.core.device import set_seed
 
     set_seed(0)
     model = network()
@@ -377,7 +380,7 @@ def test_a_signal_finishes_the_step_and_saves(name, tmp_path, uninterrupted):
         train(model, loader, small_reader("valid"), epochs=EPOCHS, output=tmp_path / "run", save_every=3)
     if name != "SIGINT":
         assert raised.value.code == 128 + number
-    assert runs.read_checkpoint(runs.checkpoints(tmp_path / "run")[-1])["progress"]["step"] == STEPS
+    assert run_dir.read_checkpoint(run_dir.checkpoints(tmp_path / "run")[-1])["progress"]["step"] == STEPS
     assert signal.getsignal(number) is before
     run(tmp_path / "run", resume=True)
     assert contents(tmp_path / "run") == uninterrupted
@@ -452,15 +455,15 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     model.lenet.fc2.bias.set_value(np.array([np.inf], "float32"))
     optimizer = paddle.optimizer.Momentum(parameters=model.parameters())
     with pytest.raises(RunError, match="weights or velocities are not finite after step 0"):
-        runs.save_checkpoint(tmp_path / "run", runs.Progress(seed=0), model, optimizer, small_reader("train"))
-    for manifest in runs.checkpoints(tmp_path / "run"):
+        run_dir.save_checkpoint(tmp_path / "run", run_dir.Progress(seed=0), model, optimizer, small_reader("train"))
+    for manifest in run_dir.checkpoints(tmp_path / "run"):
         assert all(np.isfinite(value).all() for value in arrays(manifest.with_suffix(".pdparams")))
         assert all(np.isfinite(value).all() for value in arrays(manifest.with_suffix(".pdopt")))
 
 
 def test_no_good_checkpoint_left(tmp_path):
     run(tmp_path / "run", epochs=1)
-    for manifest in runs.checkpoints(tmp_path / "run"):
+    for manifest in run_dir.checkpoints(tmp_path / "run"):
         manifest.write_text("{}")
     with pytest.raises(InputError, match="no good checkpoint is left; begin a new run"):
         run(tmp_path / "run", resume=True)
@@ -496,9 +499,9 @@ def test_a_finished_run_does_not_start(tmp_path, capsys):
 
 def test_the_images_of_a_run_that_are_gone_are_not_called_an_option(tmp_path):
     with pytest.raises(InputError, match=f"run: its images were in {tmp_path / 'gone'}, which is gone; say where they"):
-        runs.images_of(tmp_path / "run", {"data": str(tmp_path / "gone")})
-    assert runs.images_of(tmp_path / "run", {"data": str(tmp_path / "gone")}, "given") == "given"
-    assert runs.images_of(tmp_path / "run", {}) is None
+        run_dir.images_of(tmp_path / "run", {"data": str(tmp_path / "gone")})
+    assert run_dir.images_of(tmp_path / "run", {"data": str(tmp_path / "gone")}, "given") == "given"
+    assert run_dir.images_of(tmp_path / "run", {}) is None
 
 
 def test_what_cannot_be_resumed(tmp_path, monkeypatch):
@@ -548,7 +551,7 @@ def test_a_terminated_run_says_how_to_go_on(small_demo, tmp_path):
     status, errors = stopped_by(signal.SIGTERM, small_demo, tmp_path / "run")
     assert status == 128 + signal.SIGTERM
     assert errors.splitlines()[-1].endswith(f"train.py --resume {tmp_path / 'run'}")
-    assert runs.checkpoints(tmp_path / "run")
+    assert run_dir.checkpoints(tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -584,7 +587,7 @@ def control_terminal():
 
 
 def last_step(directory):
-    return int(runs.checkpoints(directory)[-1].stem.rpartition("-")[2])
+    return int(run_dir.checkpoints(directory)[-1].stem.rpartition("-")[2])
 
 
 @pytest.mark.slow
@@ -608,7 +611,7 @@ def test_ctrl_c_says_how_to_go_on(small_demo, tmp_path):
     status, errors = stopped_by(signal.SIGINT, small_demo, tmp_path / "run")
     assert status == 130
     assert re_tail(errors) == [f"train.py --resume {tmp_path / 'run'}", "train.py: interrupted"]
-    assert runs.checkpoints(tmp_path / "run")
+    assert run_dir.checkpoints(tmp_path / "run")
 
 
 def re_tail(errors):

@@ -5,12 +5,13 @@ import subprocess
 import sys
 
 import numpy as np
-import paddle
 import pytest
 from conftest import PROJECT
 
-from palm_cls import machine, messages, runtime
-from palm_cls.messages import InputError
+from palm_cls.core import console, device, environment
+from palm_cls.core.errors import InputError
+
+import paddle
 
 
 def fresh_python(code, **env):
@@ -20,7 +21,7 @@ def fresh_python(code, **env):
 
 
 def test_all_cores_are_used_unless_the_user_said_otherwise():
-    code = "import palm_cls.runtime as r; print(r.threads(), r.machine.available_cores())"
+    code = "import palm_cls.core.device as r; print(r.threads(), r.environment.available_cores())"
     threads, cores = fresh_python(code, OMP_NUM_THREADS=None).stdout.split()
     assert threads == cores
     assert fresh_python(code, OMP_NUM_THREADS="1").stdout.split()[0] == "1"
@@ -29,14 +30,14 @@ def test_all_cores_are_used_unless_the_user_said_otherwise():
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
 def test_affinity_is_respected():
     code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
-    code += "import palm_cls.runtime as r; print(r.threads())"
+    code += "import palm_cls.core.device as r; print(r.threads())"
     assert fresh_python(code, OMP_NUM_THREADS=None).stdout.strip() == "1"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGTERM")
 def test_a_handler_of_sigterm_is_still_there_after_paddle_was_imported():
     code = "import os, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit('in order')); "
-    code += "import palm_cls.runtime; os.kill(os.getpid(), signal.SIGTERM)"
+    code += "import palm_cls.core.device; os.kill(os.getpid(), signal.SIGTERM)"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True
     )
@@ -44,7 +45,7 @@ def test_a_handler_of_sigterm_is_still_there_after_paddle_was_imported():
 
 
 def test_who_trains_alone_against_the_environment_is_told():
-    code = "import palm_cls.runtime as r; r.paddle.set_device('cpu'); print(r.machine.processes())"
+    code = "import palm_cls.core.device as r; r.paddle.set_device('cpu'); print(r.environment.processes())"
     done = fresh_python(code, PADDLE_TRAINER_ID="", PADDLE_TRAINERS_NUM="4")
     assert done.stdout == "1\n"
     told = "PADDLE_TRAINERS_NUM=4 PADDLE_TRAINER_ID= is set, but not by paddle.distributed.launch, and is ignored"
@@ -52,10 +53,10 @@ def test_who_trains_alone_against_the_environment_is_told():
 
 
 def test_devices():
-    assert runtime.choose_device("cpu") == "cpu"
+    assert device.choose_device("cpu") == "cpu"
     for wrong in ("tpu", "cpu:1", "gpu:x", "", "gpu:99"):
         with pytest.raises(InputError, match="is none of cpu, gpu|is not there"):
-            runtime.choose_device(wrong)
+            device.choose_device(wrong)
 
 
 CUDNN = """(PreconditionNotMet) Cannot load cudnn shared library. Cannot invoke method cudnnGetVersion.
@@ -95,9 +96,9 @@ def gpu_that(monkeypatch):
     set_device = paddle.set_device
 
     def pretend(fail):
-        monkeypatch.setattr(runtime, "_gpus", lambda: 1)
+        monkeypatch.setattr(device, "_gpus", lambda: 1)
         monkeypatch.setattr(paddle, "set_device", lambda name: fail() if name.startswith("gpu") else set_device(name))
-        messages.notice_once.cache_clear()
+        console.notice_once.cache_clear()
 
     yield pretend
     set_device("cpu")
@@ -113,70 +114,73 @@ def raising(error):
 @pytest.mark.parametrize(("error", "told"), FAILURES)
 def test_a_gpu_that_does_not_work_is_told_and_the_cpu_takes_its_place(gpu_that, error, told, capsys):
     gpu_that(raising(error))
-    assert runtime.choose_device() == "cpu"
+    assert device.choose_device() == "cpu"
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("The GPU does not work, so the CPU is used: ")
     assert re.search(told, first)
     assert second.startswith("Running on cpu: ")
     for name in ("gpu", "gpu:0"):
         with pytest.raises(InputError, match="^device 'gpu(:0)?' does not work: .*, or use --device cpu$"):
-            runtime.choose_device(name)
+            device.choose_device(name)
 
 
 def test_one_that_cannot_be_counted_is_tried(monkeypatch):
     monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
     monkeypatch.setattr(paddle.device.cuda, "device_count", raising(OSError(DRIVER)))
-    assert runtime._gpus() == 1
+    assert device._gpus() == 1
 
 
 def test_so_is_one_that_computes_something_else(gpu_that, monkeypatch, capsys):
     conv2d = paddle.nn.functional.conv2d
     gpu_that(lambda: None)
     monkeypatch.setattr(paddle.nn.functional, "conv2d", lambda *args: conv2d(*args) * 0)
-    assert runtime.choose_device() == "cpu"
+    assert device.choose_device() == "cpu"
     assert "a small convolution gives wrong numbers" in capsys.readouterr().err
 
 
 def test_a_gpu_that_works_is_taken_and_the_trial_draws_no_random_number(gpu_that, capsys):
     gpu_that(lambda: None)
-    runtime.set_seed(3)
+    device.set_seed(3)
     drawn = paddle.rand([2]).tolist()
-    runtime.set_seed(3)
-    runtime.choose_device()
+    device.set_seed(3)
+    device.choose_device()
     assert paddle.rand([2]).tolist() == drawn
     assert "does not work" not in capsys.readouterr().err
 
 
 def test_of_processes_that_train_together_none_falls_back_alone(gpu_that, monkeypatch):
     gpu_that(raising(RuntimeError(CUDNN)))
-    monkeypatch.setattr(machine, "processes", lambda: 2)
+    monkeypatch.setattr(environment, "processes", lambda: 2)
     with pytest.raises(InputError, match="does not work: Cannot load cudnn"):
-        runtime.choose_device()
+        device.choose_device()
 
 
 def test_what_it_runs_on_is_told_once_in_one_line(capsys):
-    messages.notice_once.cache_clear()
-    device = runtime.choose_device()
-    runtime.choose_device()
+    console.notice_once.cache_clear()
+    chosen = device.choose_device()
+    device.choose_device()
     build = "GPU build" if paddle.is_compiled_with_cuda() else "CPU build"
-    threads = f"{runtime.threads()} thread"
+    threads = f"{device.threads()} thread"
     told = capsys.readouterr().err
-    assert told.startswith(f"Running on {device}: PaddlePaddle {paddle.__version__} ({build}), {threads}")
+    assert told.startswith(f"Running on {chosen}: PaddlePaddle {paddle.__version__} ({build}), {threads}")
     assert told.count("\n") == 1
 
 
 def test_a_notebook_that_imported_paddle_first_is_told_in_one_line():
-    done = fresh_python("import paddle; import palm_cls.runtime", OMP_NUM_THREADS=None)
+    done = fresh_python("import paddle; import palm_cls.core.device", OMP_NUM_THREADS=None)
     told = [line for line in done.stderr.splitlines() if "before palm_cls" in line]
-    if machine.available_cores() > 1:
+    if environment.available_cores() > 1:
         assert len(told) == 1
         assert "OMP_NUM_THREADS" in told[0]
-        assert "`import palm_cls.runtime` first" in told[0]
-    assert "before palm_cls" not in fresh_python("import palm_cls.runtime, paddle", OMP_NUM_THREADS=None).stderr
+        assert "`import palm_cls` first" in told[0]
+    assert (
+        "before palm_cls"
+        not in fresh_python("import palm_cls, paddle, palm_cls.core.device", OMP_NUM_THREADS=None).stderr
+    )
 
 
 def test_stock_leaves_paddle_as_it_comes():
-    code = "import palm_cls.runtime as r; r.choose_device('cpu'); print(r.threads(), r.KEEPS_MEMORY)"
+    code = "import palm_cls.core.device as r; r.choose_device('cpu'); print(r.threads(), r.KEEPS_MEMORY)"
     done = fresh_python(code, OMP_NUM_THREADS=None, PALM_STOCK="1")
     assert done.stdout.split() == ["1", "False"]
     assert "1 thread, speed settings as they come." in done.stderr
@@ -184,7 +188,7 @@ def test_stock_leaves_paddle_as_it_comes():
 
 def test_a_seed_settles_all_three_generators():
     def draw():
-        runtime.set_seed(7)
+        device.set_seed(7)
         return random.random(), np.random.rand(), paddle.rand([1]).item()
 
     assert draw() == draw()

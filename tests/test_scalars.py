@@ -11,15 +11,17 @@ from test_resume import content, contents, posix
 from test_seeds import train as train_tool
 from test_tools import assert_refused
 
-from palm_cls import runs, scalars
-from palm_cls.dataset import recognise
-from palm_cls.messages import InputError
-from palm_cls.readers import valid_reader
-from palm_cls.records import LOGGED, read_log
-from palm_cls.scalars import FILE, FOLDER, Scalars
-from palm_cls.seeds import resume_seeds, train_seeds
-from palm_cls.training import resume_recipe, train, train_recipe
-from palm_cls.validation import Predictions, predict_all
+from palm_cls.checkpoints import run_dir
+from palm_cls.checkpoints.run_files import LOGGED, read_log
+from palm_cls.core.errors import InputError
+from palm_cls.data.loaders import valid_reader
+from palm_cls.data.palm import recognise
+from palm_cls.eval.evaluate import Predictions, predict_all
+from palm_cls.training import visualdl as scalars
+from palm_cls.training.experiment import resume_recipe, train_recipe
+from palm_cls.training.loop import train
+from palm_cls.training.multi_seed import resume_seeds, train_seeds
+from palm_cls.training.visualdl import FILE, FOLDER, Scalars
 
 NOT_INSTALLED = "visualdl is not installed: python -m pip install visualdl"
 ABSENT = f'raise ModuleNotFoundError("No module named {FOLDER!r}", name={FOLDER!r})'
@@ -71,7 +73,7 @@ def read(directory):
 
 def without_scalars(directory):
     """What a run leaves behind besides its scalars, to the bit."""
-    return {path.name: content(path) for path in directory.iterdir() if path.name not in (FOLDER, runs.LOCK)}
+    return {path.name: content(path) for path in directory.iterdir() if path.name not in (FOLDER, run_dir.LOCK)}
 
 
 def float32(values):
@@ -193,7 +195,7 @@ def test_a_network_or_images_that_have_no_auc(visualdl, tmp_path):
         ("one class", np.ones((9, 1)), rng.randn(9, 1)),
     ):
         (tmp_path / name).mkdir()
-        writer = Scalars(tmp_path / name, runs.Progress(seed=0))
+        writer = Scalars(tmp_path / name, run_dir.Progress(seed=0))
         writer.epoch(record, Predictions(None, labels, logits))
         writer.close()
         assert sorted(read(tmp_path / name)) == sorted(EPOCH[:-1])

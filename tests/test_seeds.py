@@ -12,12 +12,11 @@ from conftest import PROJECT, TESTS
 from test_resume import contents, posix
 from test_tools import assert_refused
 
-from palm_cls import runs
-from palm_cls.messages import InputError, RunError
-from palm_cls.records import read_log, read_seeds
-from palm_cls.seeds import resume_seeds, train_seeds
-from palm_cls.training import train_recipe
-
+from palm_cls.checkpoints import run_dir
+from palm_cls.checkpoints.run_files import read_log, read_seeds
+from palm_cls.core.errors import InputError, RunError
+from palm_cls.training.experiment import train_recipe
+from palm_cls.training.multi_seed import resume_seeds, train_seeds
 
 TRAIN = [sys.executable, "-W", "ignore", str(TESTS / "tiny.py"), "--model", "tiny", "--no-report"]  # as tools/train.py
 
@@ -68,11 +67,11 @@ def test_it_closes_with_mean_deviation_and_range(several):
 
 def test_what_was_run_there_before_is_moved_aside(tmp_path):
     output = tmp_path / "out"
-    runs.start_run(output, {"number": 1}).close()
-    runs.start_seeds(output, {"seeds": [0, 1]}).close()
-    runs.start_run(output / "seed-1", {}).close()
-    runs.start_seeds(output, {"seeds": [2]}).close()
-    runs.start_run(output, {"number": 2}).close()
+    run_dir.start_run(output, {"number": 1}).close()
+    run_dir.start_seeds(output, {"seeds": [0, 1]}).close()
+    run_dir.start_run(output / "seed-1", {}).close()
+    run_dir.start_seeds(output, {"seeds": [2]}).close()
+    run_dir.start_run(output, {"number": 2}).close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out-1", "out-2", "out-3"]
     assert read_seeds(tmp_path / "out-2")["seeds"] == [0, 1]
     assert (tmp_path / "out-2" / "seed-1" / "settings.json").is_file()
@@ -80,15 +79,15 @@ def test_what_was_run_there_before_is_moved_aside(tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "seeds.json").write_text('{"seeds": ["poppy"]}')
     with pytest.raises(InputError, match="not the list of seeds of several runs"):
-        runs.start_seeds(tmp_path / "own", {"seeds": [2]})
+        run_dir.start_seeds(tmp_path / "own", {"seeds": [2]})
 
 
 def test_nothing_is_moved_while_somebody_is_at_work_in_it(tmp_path):
-    runs.start_seeds(tmp_path / "out", {"seeds": [0, 1]}).close()
-    with runs.start_run(tmp_path / "out" / "seed-1", {}), pytest.raises(RunError, match="seed-1: in use by another"):
-        runs.start_seeds(tmp_path / "out", {"seeds": [2]})
-    with runs.lock_run(tmp_path / "out"), pytest.raises(RunError, match="out: in use by another"):
-        runs.start_run(tmp_path / "out", {})
+    run_dir.start_seeds(tmp_path / "out", {"seeds": [0, 1]}).close()
+    with run_dir.start_run(tmp_path / "out" / "seed-1", {}), pytest.raises(RunError, match="seed-1: in use by another"):
+        run_dir.start_seeds(tmp_path / "out", {"seeds": [2]})
+    with run_dir.lock_run(tmp_path / "out"), pytest.raises(RunError, match="out: in use by another"):
+        run_dir.start_run(tmp_path / "out", {})
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -101,7 +100,7 @@ def test_ctrl_c_in_the_second_run_and_going_on(several, small_demo, tmp_path):
     assert done.stderr.splitlines()[-2].endswith(f"train.py --resume {output}")
     assert done.stderr.splitlines()[-1] == "train.py: interrupted"
     assert contents(output / "seed-0") == contents(several[1] / "seed-0")
-    assert runs.checkpoints(output / "seed-1")
+    assert run_dir.checkpoints(output / "seed-1")
     assert not (output / "seed-1" / "log.csv").exists()
     assert not (output / "seed-2").exists()
 
@@ -147,7 +146,7 @@ def test_what_cannot_be_gone_on_with(copy, tmp_path, small_demo):
         resume_seeds(copy / "seed-0")
     with pytest.raises(TypeError, match="takes no epoch"):
         resume_seeds(copy, epoch=3)
-    with runs.lock_run(copy), pytest.raises(RunError, match="in use by another process"):
+    with run_dir.lock_run(copy), pytest.raises(RunError, match="in use by another process"):
         resume_seeds(copy)
     shutil.copytree(small_demo, tmp_path / "other")
     next((tmp_path / "other").glob("PALM-Training400/*/P*.jpg")).unlink()

@@ -1,10 +1,11 @@
 import numpy as np
-import paddle
 import pytest
 from test_models import conv, pool
 
-from palm_cls import runtime
-from palm_cls.small_nets import CNNMnist, LeNetFashion
+from palm_cls.core import device
+from palm_cls.models.mnist_nets import CNNMnist, LeNetFashion
+
+import paddle
 
 
 def halved(x):
@@ -44,7 +45,7 @@ def test_lenet_computes_what_the_book_defines():
 
 
 def test_lenet_starts_xavier_uniform_with_biases_of_zero():
-    runtime.set_seed(0)
+    device.set_seed(0)
     for name, parameter in LeNetFashion().named_parameters():
         value = parameter.numpy()
         if name.endswith("bias"):

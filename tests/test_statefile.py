@@ -5,18 +5,19 @@ import subprocess
 import sys
 
 import numpy as np
-import paddle
 import pytest
 import recipes
 from conftest import TESTS
 from test_checkpoint import assert_same, momentum, network, step, weights
 from test_models import set_weights
 
-from palm_cls.checkpoint import load, save
-from palm_cls.messages import InputError
-from palm_cls.models import LeNet
-from palm_cls.statefile import read_state
-from palm_cls.validation import cross_entropy
+from palm_cls.checkpoints.state_pickle import read_state
+from palm_cls.checkpoints.weights import load, save
+from palm_cls.core.errors import InputError
+from palm_cls.eval.losses import cross_entropy
+from palm_cls.models.lenet import LeNet
+
+import paddle
 
 FLUID = TESTS / "golden" / "lenet10.pdparams"
 
@@ -68,7 +69,7 @@ def varint(value):
 
 
 def test_alexnet_of_paddle_1_6_takes_our_names(tmp_path):
-    from palm_cls.statefile import rename_fluid
+    from palm_cls.checkpoints.paddle16 import rename_fluid
 
     state = {f"AlexNet/AlexNet_0/Conv2D_{i}.w_0": i for i in range(5)} | {
         f"AlexNet/AlexNet_0/FC_{i}.b_0": i for i in range(3)

@@ -17,7 +17,7 @@ import pytest
 from conftest import PROJECT
 from test_dataset import archives
 
-from palm_cls.dataset import DEMO_REMARK
+from palm_cls.data.palm import DEMO_REMARK
 
 TOOLS = [
     "train",

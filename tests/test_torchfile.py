@@ -2,14 +2,15 @@ import json
 import struct
 
 import numpy as np
-import paddle
 import pytest
 from test_checkpoint import assert_same, weights
 
-from palm_cls import torchfile
-from palm_cls.checkpoint import load, save
-from palm_cls.messages import InputError
-from palm_cls.torchfile import read_arrays
+from palm_cls.checkpoints import torch_weights
+from palm_cls.checkpoints.torch_weights import read_arrays
+from palm_cls.checkpoints.weights import load, save
+from palm_cls.core.errors import InputError
+
+import paddle
 
 CODES = {"uint16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64", "int64": "I64"}
 
@@ -63,7 +64,7 @@ def write(path, state):
     return path
 
 
-@pytest.fixture(params=torchfile.SUFFIXES)
+@pytest.fixture(params=torch_weights.SUFFIXES)
 def path(request, tmp_path):
     return tmp_path / f"weights{request.param}"
 
@@ -228,6 +229,6 @@ def test_a_damaged_npz_is_named(tmp_path, damage):
 def test_what_is_far_too_large_is_not_unpacked(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "a.npz", a=np.zeros(1_000_000, "float32"))
     assert (tmp_path / "a.npz").stat().st_size < 10_000
-    monkeypatch.setattr(torchfile, "LARGEST", 100_000)
+    monkeypatch.setattr(torch_weights, "LARGEST", 100_000)
     with pytest.raises(InputError, match="bytes, where 100000 would be many"):
         read_arrays(tmp_path / "a.npz")

@@ -1,18 +1,20 @@
 import json
 
 import numpy as np
-import paddle
 import pandas as pd
 import pytest
 from test_checkpoint import assert_same, weights
 
-from palm_cls.checkpoint import load
-from palm_cls.messages import InputError
-from palm_cls.models import LeNet
-from palm_cls.runs import read_settings
-from palm_cls.runtime import set_seed
-from palm_cls.training import train
-from palm_cls.validation import cross_entropy, evaluate, evaluation, measures, training_loss
+from palm_cls.checkpoints.run_dir import read_settings
+from palm_cls.checkpoints.weights import load
+from palm_cls.core.device import set_seed
+from palm_cls.core.errors import InputError
+from palm_cls.eval.evaluate import evaluate, evaluation, measures
+from palm_cls.eval.losses import cross_entropy, training_loss
+from palm_cls.models.lenet import LeNet
+from palm_cls.training.loop import train
+
+import paddle
 
 
 def reader(sizes, classes=1, seed=0):

@@ -1,15 +1,16 @@
 """What holds of every network of the family: layers, parameters, a training step, Grad-CAM."""
 
 import numpy as np
-import paddle
 import pytest
 
-from palm_cls import runtime
-from palm_cls.cam import channel_weights, grad_cam
-from palm_cls.messages import InputError
-from palm_cls.models import layer_table, parameter_count
-from palm_cls.validation import training_loss
-from palm_cls.zoo import RECIPES, build_model, find_recipe
+from palm_cls.core import device
+from palm_cls.core.errors import InputError
+from palm_cls.eval.gradcam import channel_weights, grad_cam
+from palm_cls.eval.losses import training_loss
+from palm_cls.models.summary import layer_table, parameter_count
+from palm_cls.recipes import RECIPES, build_model, find_recipe
+
+import paddle
 
 # Of each layer the output shape of one image, and the shape of its weights; without those that change no shape.
 LAYERS = {
@@ -104,7 +105,7 @@ SLOW = {"vgg16"}  # a step of it takes as long as all others
 )
 def network(request):
     """(name, network), the same for all tests: they leave it as it was."""
-    runtime.set_seed(0)
+    device.set_seed(0)
     return request.param, build_model(request.param)
 
 
@@ -163,7 +164,7 @@ def test_one_step_changes_every_parameter_and_lowers_the_loss(network):
     optimizer = paddle.optimizer.Momentum(1e-4, 0.9, parameters=model.parameters())
 
     def loss():
-        runtime.seed_step(0, 0)  # the same dropout both times
+        device.seed_step(0, 0)  # the same dropout both times
         return training_loss(model(imgs), labels)[0]
 
     first = loss()

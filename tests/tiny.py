@@ -14,9 +14,10 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from palm_cls import models, zoo  # noqa: E402  only now can they be found
-import paddle.nn as nn  # noqa: E402
+from palm_cls import recipes
+from palm_cls.models import lenet
 
+import paddle.nn as nn  # noqa: E402
 
 STEPS = itertools.count(1)
 
@@ -38,8 +39,8 @@ class Tiny(nn.Layer):
         return self.layers(x)
 
 
-models.Tiny = Tiny
-zoo.RECIPES["tiny"] = zoo.Recipe(network="models.Tiny", arguments={}, epochs=1)
+lenet.Tiny = Tiny
+recipes.RECIPES["tiny"] = recipes.Recipe(network="lenet.Tiny", arguments={}, epochs=1)
 
 if __name__ == "__main__":
     sys.argv[0] = str(PROJECT / "tools" / "train.py")

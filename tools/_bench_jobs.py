@@ -14,7 +14,10 @@ from time import perf_counter
 
 import _cli  # noqa: F401  so that palm_cls is found
 
-from palm_cls.messages import InputError, excerpt
+from palm_cls.core import environment
+from palm_cls.core.errors import InputError, excerpt
+
+environment.restore()  # for the lesson's side; ours has it settled again where it imports paddle
 
 WIDTH, HEIGHT = 2124, 2056  # of most photographs of the lesson
 DRAWN, NOISE, QUALITY = 24, 4, 95  # pictures; with this noise, and as such a JPEG, they decode about as photographs do
@@ -33,8 +36,8 @@ def prepare_photos(images, part, data):
     import random
 
     if data:
-        from palm_cls.dataset import find_dataset
-        from palm_cls.readers import dataset_readers
+        from palm_cls.data.loaders import dataset_readers
+        from palm_cls.data.palm import find_dataset
 
         splits = [reader.samples for reader in dataset_readers(find_dataset(data))]
         for samples in splits:  # sorted names begin with the healthy eyes, which have another size
@@ -59,7 +62,7 @@ def draw_photos(directory):
     import cv2
     import numpy as np
 
-    from palm_cls.demo import draw_fundus
+    from palm_cls.data.synthetic import draw_fundus
 
     def draw(i):
         rng = np.random.default_rng(i)
@@ -78,7 +81,7 @@ def prepare_crowd(*numbers):
     """Fill crowd-N/ with N small images: what is measured on them is what grows with their number."""
     import shutil
 
-    from palm_cls.demo import write_demo_set
+    from palm_cls.data.synthetic import write_demo_set
 
     if shutil.disk_usage(".").free < 3e9:
         raise InputError(f"{Path.cwd()}: less than 3 GB free, for the images of the row memory; set TMPDIR elsewhere")
@@ -127,7 +130,7 @@ def lesson_reading(directory):
 
 def our_reading(directory):
     """The first epoch, nothing cached, and the second."""
-    from palm_cls.readers import data_loader
+    from palm_cls.data.loaders import data_loader
 
     forget(directory)
     reader = data_loader(directory, BATCH, "train")
@@ -137,7 +140,7 @@ def our_reading(directory):
 
 def our_later_reading(directory):
     """After `our_reading`, in another process."""
-    from palm_cls.readers import data_loader
+    from palm_cls.data.loaders import data_loader
 
     images = len(lesson_samples(directory))
     numbers = reading_figures(lambda: data_loader(directory, BATCH, "train")(), images)  # with opening the cache
@@ -146,7 +149,7 @@ def our_later_reading(directory):
 
 def our_bytes(directory):
     """The sums of the same epoch, first decoded, then from the cache."""
-    from palm_cls.readers import data_loader
+    from palm_cls.data.loaders import data_loader
 
     forget(directory)
     return {"sha256": [sha256_of_epoch(data_loader(directory, BATCH, "train")) for _ in range(2)]}
@@ -274,8 +277,9 @@ def torch_training(name):
 
 def lesson_model(name):
     """Paddle as it comes, but on the CPU, as the others."""
-    import paddle
     from _lesson_way import lesson_network
+
+    import paddle
 
     paddle.set_device("cpu")
     return lesson_network(name)
@@ -301,7 +305,7 @@ def lesson_predicting(name, images):
 
 def our_predicting(name, images):
     """As for a validation of many images: the network is converted at the first batch."""
-    from palm_cls.inference import logits_function
+    from palm_cls.eval.engine import logits_function
 
     with logits_function(with_fixed_weights(our_model(name)), images=1000) as predict:
         return predictions(predict, int(images))

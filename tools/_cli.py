@@ -12,8 +12,9 @@ sys.path.insert(
 
 from _errors import told_of  # noqa: E402  only now can they be found
 
-from palm_cls import machine  # noqa: E402
-from palm_cls.messages import command_line, did_you_mean  # noqa: E402
+from palm_cls.core import environment
+from palm_cls.core.console import command_line
+from palm_cls.core.errors import did_you_mean
 
 SEEDS_LIMIT = 1000  # in a range; a slip of the finger should not fill the memory with numbers
 
@@ -94,12 +95,13 @@ def add_runtime_options(parser, cache=True):
 def settle_runtime(options):
     """Take --threads and --stock out of {option: value} and settle them, before paddle is imported."""
     threads, stock = options.pop("threads", None), options.pop("stock", False)
+    if stock:
+        environment.restore()
+        os.environ["PALM_STOCK"] = "1"
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    elif machine.processes() > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
+    elif environment.processes() > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
         del os.environ["OMP_NUM_THREADS"]  # nobody's wish: the launcher has imported paddle, which sets it
-    if stock:
-        os.environ["PALM_STOCK"] = "1"
 
 
 def path(text):

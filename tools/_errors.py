@@ -6,7 +6,7 @@ import re
 import sys
 import traceback
 
-from palm_cls.messages import InputError, RunError, is_out_of_memory, missing_library, reason_of
+from palm_cls.core.errors import InputError, RunError, is_out_of_memory, missing_library, reason_of
 
 DISK_FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
 GPU_ERROR = re.compile(r"(CUDA|CUDNN|CUBLAS|NCCL) ?error|(CUDNN|CUBLAS)_STATUS", re.IGNORECASE)  # in paddle's words

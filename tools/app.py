@@ -5,7 +5,7 @@ python tools/app.py --weights output/alexnet
 
 from _cli import Parser, add_runtime_options, fraction, path, port, run, settle_runtime
 
-from palm_cls.zoo import RECIPES
+from palm_cls.recipes import RECIPES
 
 
 def parse_args():
@@ -24,10 +24,11 @@ def main():
     args = parse_args()
     settle_runtime(vars(args))
 
-    from palm_cls import page, runtime
+    from palm_cls.core.device import choose_device
+    from palm_cls.deploy import app
 
-    runtime.choose_device(args.device)
-    page.serve_page(args.weights, args.model, args.threshold, args.host, args.port)
+    choose_device(args.device)
+    app.serve_page(args.weights, args.model, args.threshold, args.host, args.port)
     return 0
 
 

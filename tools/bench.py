@@ -12,7 +12,9 @@ from collections import namedtuple
 
 from _cli import Parser, path, positive_int, run
 
-from palm_cls.messages import InputError, RunError, notice
+from palm_cls.core import environment
+from palm_cls.core.console import notice
+from palm_cls.core.errors import InputError, RunError
 
 PAIRS = 3
 IMAGES = 400  # for training, and as many for validation, as in the lesson
@@ -131,7 +133,7 @@ def main():
         report["images"] = prepare(root, args)
         report["rows"] = {name: measure_row(root, name, args.repeat) for name in args.only}
     if args.json:
-        from palm_cls.records import write_json
+        from palm_cls.checkpoints.run_files import write_json
 
         write_json(report, args.json)
     return 1 if any("failed" in row for row in report["rows"].values()) else 0
@@ -142,8 +144,6 @@ def surroundings():
     import platform
     from importlib import metadata
 
-    from palm_cls.machine import available_cores
-
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -153,7 +153,7 @@ def surroundings():
     return {
         "hardware": {
             "cpu": cpu_model() or platform.processor(),
-            "cores": available_cores(),
+            "cores": environment.available_cores(),
             "system": platform.platform(),
         },
         "versions": versions,

@@ -27,8 +27,8 @@ def parse_args():
 def main():
     args = parse_args()
 
-    from palm_cls.dataset import find_dataset
-    from palm_cls.quality import check_data
+    from palm_cls.data.checks import check_data
+    from palm_cls.data.palm import find_dataset
 
     report = check_data(find_dataset(args.data), args.train_csv)
     if args.json:
@@ -52,7 +52,7 @@ def as_json(report):
 
 
 def print_report(report):
-    from palm_cls.quality import KINDS
+    from palm_cls.data.checks import KINDS
 
     print(f"{report.root} {report.remark}".rstrip())
     for name, summary in report.splits.items():

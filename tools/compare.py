@@ -25,7 +25,14 @@ def parse_args():
 def main():
     args = parse_args()
 
-    from palm_cls.comparison import compare_predictions, curves, find_runs, format_table, has_predictions, write_figure
+    from palm_cls.eval.compare import (
+        compare_predictions,
+        curves,
+        find_runs,
+        format_table,
+        has_predictions,
+        write_figure,
+    )
 
     runs, missing = find_runs(args.runs)
     lines = [format_table(runs)]

@@ -7,7 +7,7 @@ import os
 
 from _cli import Parser, add_data_option, add_runtime_options, fraction, path, positive_int, run, settle_runtime, share
 
-from palm_cls.zoo import RECIPES
+from palm_cls.recipes import RECIPES
 
 
 def parse_args():
@@ -36,9 +36,9 @@ def main():
     args = parse_args()
     settle_runtime(vars(args))
 
-    from palm_cls.assessment import assess, caveat_of, refuse_threshold_from, threshold_from, write_assessment
-    from palm_cls.dataset import DEMO_REMARK
-    from palm_cls.metrics import format_measures
+    from palm_cls.data.palm import DEMO_REMARK
+    from palm_cls.eval.assess import assess, caveat_of, refuse_threshold_from, threshold_from, write_assessment
+    from palm_cls.eval.metrics import format_measures
 
     threshold = 0.5 if args.threshold is None else args.threshold
     if args.threshold_from:
@@ -73,7 +73,7 @@ def files_to_write(args, found):
 
     The name tells the weights, unless they are a run's best, and the images, unless they are those of the run.
     """
-    from palm_cls.records import EVALUATION, PREDICTIONS
+    from palm_cls.checkpoints.run_files import EVALUATION, PREDICTIONS
 
     folder, name = os.path.split(found.weights)
     prefix = "" if name == "best.pdparams" else f"{os.path.splitext(name)[0]}."

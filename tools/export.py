@@ -5,7 +5,7 @@ python tools/export.py --weights output/alexnet --format onnx
 
 from _cli import Parser, path, run, tool_command
 
-from palm_cls.zoo import RECIPES, find_recipe
+from palm_cls.recipes import RECIPES, find_recipe
 
 
 def parse_args():
@@ -21,11 +21,11 @@ def parse_args():
 def main():
     args = parse_args()
 
-    from palm_cls import runtime
-    from palm_cls.export import export_network
-    from palm_cls.messages import notice
+    from palm_cls.core.console import notice
+    from palm_cls.core.device import choose_device
+    from palm_cls.deploy.export import export_network
 
-    runtime.choose_device("cpu")
+    choose_device("cpu")
     written = export_network(args.weights, args.format, args.model, args.output)
     if "note" in written.about:
         notice(written.about["note"])

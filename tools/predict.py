@@ -8,7 +8,7 @@ import sys
 
 from _cli import Parser, add_runtime_options, fraction, path, positive_int, run, settle_runtime
 
-from palm_cls.zoo import RECIPES
+from palm_cls.recipes import RECIPES
 
 OUTPUTS = (".csv", ".jsonl")
 
@@ -37,24 +37,26 @@ def main():
     args = parse_args()
     settle_runtime(vars(args))
 
-    from palm_cls import prediction, runtime
-    from palm_cls.files import refuse_existing
-    from palm_cls.messages import CAVEAT, DEMO_WARNING, RunError, notice
+    from palm_cls.core.console import CAVEAT, DEMO_WARNING, notice
+    from palm_cls.core.device import choose_device
+    from palm_cls.core.errors import RunError
+    from palm_cls.core.files import refuse_existing
+    from palm_cls.deploy import predict
 
-    if prediction.is_export(args.weights):
+    if predict.is_export(args.weights):
         settle_export(args)
-    images = prediction.find_images(args.images)
-    overlays = prediction.overlay_paths(args.cam, images) if args.cam else []
+    images = predict.find_images(args.images)
+    overlays = predict.overlay_paths(args.cam, images) if args.cam else []
     refuse_existing([*([args.output] if args.output else []), *overlays])
-    runtime.choose_device(args.device)
-    model, about = prediction.trained_network(args.weights, args.model)
+    choose_device(args.device)
+    model, about = predict.trained_network(args.weights, args.model)
     notice(CAVEAT)
     if about.get("demo"):
         notice(DEMO_WARNING)
-    found = prediction.predictions(model, images, args.batch_size, args.threshold)
+    found = predict.predictions(model, images, args.batch_size, args.threshold)
     if args.cam:
-        found = prediction.with_overlays(model, found, overlays)
-    errors = write(found, images, args.output, prediction.note_about(about))
+        found = predict.with_overlays(model, found, overlays)
+    errors = write(found, images, args.output, predict.note_about(about))
     if errors:
         raise RunError(f"{errors} of {len(images)} images could not be predicted; their rows tell why")
     return 0
@@ -62,7 +64,7 @@ def main():
 
 def settle_export(args):
     """An exported network runs on the CPU, and gives no heat maps."""
-    from palm_cls.messages import InputError
+    from palm_cls.core.errors import InputError
 
     if args.cam:
         raise InputError(f"--cam: {args.weights} is exported and gives no heat maps; take the weights it was made from")
@@ -75,7 +77,7 @@ def write(found, images, output, note):
     """Write the rows as they come, each with the note; returns how many of them are errors."""
     from tqdm import tqdm
 
-    from palm_cls.prediction import row_writer, shown_names
+    from palm_cls.deploy.predict import row_writer, shown_names
 
     rows_show = output is None and sys.stdout.isatty()  # and a bar would be in their way
     with row_writer(output, note) as write_row:

@@ -14,8 +14,9 @@ def main():
     parser.add_argument("--data", type=path, metavar="DIR", help=f"target (default: {target})")
     args = parser.parse_args()
 
-    from palm_cls.dataset import image_names, prepare_data
-    from palm_cls.labels import read_labels
+    from palm_cls.data.labels import read_labels
+    from palm_cls.data.palm import image_names
+    from palm_cls.data.prepare import prepare_data
 
     dataset, written = prepare_data(args.archives, args.data)
     training, validation = len(image_names(dataset.train_images)), len(read_labels(dataset.valid_labels))

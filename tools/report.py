@@ -26,7 +26,7 @@ def main():
     args = parse_args()
     settle_runtime(vars(args))
 
-    from palm_cls.report import report_run
+    from palm_cls.eval.report import report_run
 
     print(f"written: {report_run(args.run, args.data, args.device, args.cache, args.threshold)}")
     return 0

@@ -7,8 +7,8 @@ python tools/show_images.py --dataset fashion-mnist [--weights output/lenet-fash
 
 from _cli import Parser, add_data_option, path, run
 
-from palm_cls.messages import InputError
-from palm_cls.zoo import AUGMENTATIONS, RECIPES
+from palm_cls.core.errors import InputError
+from palm_cls.recipes import AUGMENTATIONS, RECIPES
 
 DIGITS = ("mnist", "fashion-mnist")
 
@@ -36,7 +36,7 @@ def parse_args():
 def main():
     args = parse_args()
 
-    from palm_cls.figures import show_or_write
+    from palm_cls.data.samples import show_or_write
 
     digits = args.dataset or args.weights
     written = show_or_write(draw_digits(args) if digits else draw_fundus(args), args.output)
@@ -46,8 +46,8 @@ def main():
 
 
 def draw_fundus(args):
-    from palm_cls.dataset import find_dataset
-    from palm_cls.figures import lesson_figure, variants_figure
+    from palm_cls.data.palm import find_dataset
+    from palm_cls.data.samples import lesson_figure, variants_figure
 
     dataset = find_dataset(args.data)
     if args.augment:
@@ -59,22 +59,32 @@ def draw_fundus(args):
 
 
 def draw_digits(args):
-    from palm_cls.figures import digits_figure
-    from palm_cls.readers import valid_reader_of
+    from palm_cls.data.loaders import valid_reader_of
+    from palm_cls.data.samples import digits_figure
 
     recipe = next((recipe for recipe in RECIPES.values() if recipe.data == args.dataset), None)
     model = None
     if args.weights:
         recipe, model = network(args.weights, args.dataset)
     reader, _ = valid_reader_of(recipe, args.data, download=args.download)
-    return digits_figure(reader, model)
+    return digits_figure(reader, predict_first(model, reader) if model else None)
+
+
+def predict_first(model, reader):
+    """The classes that a network gives the first nine images: int64 [9]."""
+    import numpy as np
+
+    from palm_cls.eval.engine import predict
+
+    model.eval()
+    return predict(model, np.stack([reader.img(name) for name in reader.order[:9]])).argmax(axis=1)
 
 
 def network(weights, dataset):
     """The recipe and the network of weights for digits; InputError where they are of another data set, or of none."""
-    from palm_cls.checkpoint import load, weights_file
-    from palm_cls.runs import describe
-    from palm_cls.zoo import build_model, find_recipe
+    from palm_cls.checkpoints.run_dir import describe
+    from palm_cls.checkpoints.weights import load, weights_file
+    from palm_cls.recipes import build_model, find_recipe
 
     weights = weights_file(weights)
     name = describe(weights).get("model")

@@ -21,10 +21,10 @@ from _cli import (
     tool_command,
 )
 
-from palm_cls import machine
-from palm_cls.messages import command_line, notice
-from palm_cls.records import SEEDS, SETTINGS
-from palm_cls.zoo import AUGMENTATIONS, RECIPES, format_recipes
+from palm_cls.checkpoints.run_files import SEEDS, SETTINGS
+from palm_cls.core import environment
+from palm_cls.core.console import command_line, notice
+from palm_cls.recipes import AUGMENTATIONS, RECIPES, format_recipes
 
 DEFAULT = "lenet"
 
@@ -106,7 +106,7 @@ def main():
         if resume or time_begun(output) != earlier:
             notice(f"Go on with: {resume_command(output)}")
         raise
-    if machine.rank() > 0:
+    if environment.rank() > 0:
         return 0  # process 0 tells
     if several:
         tell_several(trained)
@@ -123,15 +123,15 @@ def shows(options):
     if listing:
         print(format_recipes())
     elif summary:
-        from palm_cls.models import format_summary
-        from palm_cls.zoo import build_model
+        from palm_cls.models.summary import format_summary
+        from palm_cls.recipes import build_model
 
         print(format_summary(build_model(options.get("name", DEFAULT))))
     return listing or summary
 
 
 def train_one(output, resume, options):
-    from palm_cls.training import resume_recipe, train_recipe
+    from palm_cls.training.experiment import resume_recipe, train_recipe
 
     if resume:
         return resume_recipe(output, **options)
@@ -139,7 +139,7 @@ def train_one(output, resume, options):
 
 
 def train_several(output, resume, options):
-    from palm_cls.seeds import resume_seeds, train_seeds
+    from palm_cls.training.multi_seed import resume_seeds, train_seeds
 
     if resume:
         return resume_seeds(output, **options)
@@ -149,10 +149,10 @@ def train_several(output, resume, options):
 def resume_command(output):
     """The command line that goes on with a run, in as many processes."""
     command = tool_command("train", "--resume", output)
-    if machine.processes() == 1:
+    if environment.processes() == 1:
         return command
-    machines = machine.processes() // machine.processes_here()
-    options = ["--nproc_per_node", machine.processes_here()]
+    machines = environment.processes() // environment.processes_here()
+    options = ["--nproc_per_node", environment.processes_here()]
     if machines > 1:
         options += ["--master", "HOST:PORT", "--nnodes", machines]  # to be given to each
     if "PADDLE_LOG_DIR" in os.environ:
@@ -167,7 +167,7 @@ def time_begun(output):
 
 
 def tell_one(trained):
-    from palm_cls.records import best_record
+    from palm_cls.checkpoints.run_files import best_record
 
     last, best = trained.history[-1], best_record(trained.history)
     print(
@@ -182,7 +182,7 @@ def tell_one(trained):
 
 
 def tell_several(trained):
-    from palm_cls.comparison import format_spread
+    from palm_cls.eval.compare import format_spread
 
     histories = list(trained.histories.values())
     images, remark = histories[0][-1]["valid_images"], trained.dataset.remark

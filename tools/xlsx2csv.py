@@ -20,8 +20,8 @@ def parse_args():
 def main():
     args = parse_args()
 
-    from palm_cls.dataset import find_workbooks
-    from palm_cls.labels import xlsx_to_csv
+    from palm_cls.data.labels import xlsx_to_csv
+    from palm_cls.data.palm import find_workbooks
 
     for workbook in [args.xlsx] if args.xlsx else find_workbooks(args.data):
         written, labels = xlsx_to_csv(workbook, args.csv)

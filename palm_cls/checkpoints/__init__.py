@@ -1,0 +1,1 @@
+"""Weights, state files and the directory of a run."""

@@ -1,0 +1,1 @@
+"""Environment, device, errors, console and files: what every room uses."""

@@ -1,0 +1,52 @@
+"""Notices on standard error, tables as text, commands that can be typed."""
+
+import contextlib
+import functools
+import os
+import re
+import sys
+
+from palm_cls.core import environment
+
+CAVEAT = "This is a teaching model, not a medical device."  # with every result that somebody might take for advice
+DEMO_WARNING = "Its weights were trained on the demo set (drawn images): its predictions tell nothing about eyes."
+
+
+def notice(text):
+    """Say `text` on standard error (of processes that train together, the first): standard output is for results.
+
+    A notice that nobody can read any more, as of a closed terminal, is no error.
+    """
+    if environment.rank() == 0:
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
+
+
+@functools.cache
+def notice_once(text):
+    """Say `text` the first time only, however often it comes up in this process."""
+    notice(text)
+
+
+def aligned(rows):
+    """Rows of cells (str) as lines in which the columns stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+
+
+def command_line(*words):
+    """The words of a command as the user's shell takes them, quoted where they must be."""
+    import subprocess
+
+    words = [str(word) for word in words]
+    return subprocess.list2cmdline(words) if os.name == "nt" else " ".join(map(_quoted, words))
+
+
+def _quoted(word):
+    import shlex
+
+    if not re.search("[\ud800-\udfff]", word):
+        return shlex.quote(word)
+    # Bytes that are not UTF-8, which no terminal shows: as numbers, which bash and zsh read.
+    letters = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\{byte:03o}" for byte in os.fsencode(word))
+    return f"$'{''.join(letters)}'"

@@ -1,0 +1,1 @@
+"""From archives, folders and tables to batches of images and labels."""

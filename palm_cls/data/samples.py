@@ -1,0 +1,116 @@
+"""Figures, drawn with matplotlib."""
+
+from pathlib import Path
+
+from palm_cls.core.errors import InputError
+from palm_cls.core.figures import drawable, import_matplotlib, write_png
+from palm_cls.data.images import read_image
+from palm_cls.data.labels import LABEL_OF_LETTER
+from palm_cls.data.loaders import train_reader
+from palm_cls.data.palm import image_names, labelled_images
+
+LESSON_EXAMPLES = ("N0012.jpg", "P0095.jpg")
+
+
+def lesson_examples(dataset):
+    """Paths of the two training images that the lesson shows: a normal one and one with pathological myopia.
+
+    N0012.jpg and P0095.jpg where the dataset has them, else its first image of each class.
+    """
+    directory = dataset.train_images
+    names = image_names(directory)
+    if dataset.train_labels:
+        rows = labelled_images(directory, dataset.train_labels)
+        label_of = {path.name: row.label for path, row in rows.items()}
+    else:
+        label_of = {name: LABEL_OF_LETTER.get(name[0]) for name in names}
+    return tuple(directory / _example(directory, names, label_of, label) for label in (0, 1))
+
+
+def _example(directory, names, label_of, label):
+    candidates = [name for name in names if label_of.get(name) == label]
+    if not candidates:
+        raise InputError(f"{directory}: no image with label {label} to show")
+    if LESSON_EXAMPLES[label] in candidates:
+        return LESSON_EXAMPLES[label]
+    return min(candidates, key=lambda name: name.startswith("H"))  # high myopia only where there is nothing normal
+
+
+def lesson_figure(dataset):
+    """The lesson's figure: a normal and a pathological image side by side, titled, with their shapes.
+
+    dataset: as `find_dataset` returns it. Returns (figure, shapes); figure: of matplotlib's pyplot; shapes: {file name:
+    (height, width, channels)} in the order shown. Raises InputError where a class has no image.
+    """
+    plt = _import_pyplot()
+    figure, axes = plt.subplots(1, 2, figsize=(12, 7))
+    shapes = {}
+    for axis, path, title in zip(axes, lesson_examples(dataset), ("Normal", "Pathological myopia (PM)")):
+        img = read_image(path)
+        shapes[path.name] = img.shape
+        axis.imshow(img[:, :, ::-1])  # BGR -> RGB
+        axis.set_title(f"{title}\n{drawable(path.name)}, shape {img.shape}", fontsize=14)
+        axis.axis("off")
+    if dataset.is_demo:
+        figure.text(0.5, 0.14, dataset.remark, ha="center", fontsize=12)
+    return figure, shapes
+
+
+def variants_figure(dataset, augmentation):
+    """A pathological training image, and what a way of `palm_cls.data.augment` makes of it in eleven epochs."""
+    plt = _import_pyplot()
+    reader = train_reader(dataset)
+    reader.augmentation = augmentation
+    name = lesson_examples(dataset)[1].name
+    titles = [drawable(name), *(f"epoch {epoch}" for epoch in range(11))]
+    pictures = [reader.photo(name), *reader.variants(name, range(11))]
+    figure, axes = plt.subplots(3, 4, figsize=(11, 9), layout="constrained")
+    for axis, title, img in zip(axes.flat, titles, pictures):
+        axis.imshow(img[:, :, ::-1])  # BGR -> RGB
+        axis.set_title(title)
+        axis.axis("off")
+    figure.suptitle(f"--augment {augmentation} {dataset.remark}".rstrip())
+    return figure
+
+
+def digits_figure(reader, predicted=None):
+    """The first nine images of an ArrayReader, titled with their labels, and beside them what a network calls them.
+
+    predicted: the classes that it gives these images, int [9], or None.
+    """
+    plt = _import_pyplot()
+    names, labels, classes = reader.order[:9], reader.labels[:9], reader.about["classes"]
+    titles, right = [classes[label] for label in labels], [True] * 9
+    if predicted is not None:
+        titles = [f"{title}, called {classes[number]}" for title, number in zip(titles, predicted)]
+        right = [label == number for label, number in zip(labels, predicted)]
+    figure, axes = plt.subplots(3, 3, figsize=(9, 9), layout="constrained")
+    for axis, name, title, is_right in zip(axes.flat, names, titles, right):
+        axis.imshow(reader.photo(name))
+        axis.set_title(title, color="black" if is_right else "#d55e00")
+        axis.axis("off")
+    return figure
+
+
+def _import_pyplot():
+    import_matplotlib()
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
+def show_or_write(figure, path=None):
+    """Write a figure to `path` as PNG, or without `path` show it; where there is no screen write output/images.png.
+
+    The file appears whole or not at all, directories are made as needed. Returns the path written, or None.
+    """
+    plt = _import_pyplot()
+    on_screen = getattr(figure.canvas, "required_interactive_framework", None)  # "tk", "qt", ...; None where PNG is all
+    if path is None and on_screen:
+        plt.show()
+        return None
+    path = Path(path or "output/images.png")
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: not the name of a .png file to write")
+    write_png(figure, path, dpi=120, bbox_inches="tight")
+    return path

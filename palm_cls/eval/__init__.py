@@ -1,0 +1,1 @@
+"""How good trained weights are: loss, measures, figures, report."""

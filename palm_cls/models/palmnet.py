@@ -1,0 +1,60 @@
+"""PalmNet: a network of our own for fundus images, small enough to be trained from scratch on 400 of them."""
+
+from palm_cls.core.device import paddle
+
+import paddle.nn as nn
+import paddle.nn.functional as F
+
+
+class PalmNet(nn.Layer):
+    """A small residual network: one convolution, four blocks of two, global average pooling; 693,625 parameters.
+
+    Takes float32 [N, 3, 224, 224], returns logits float32 [N, num_classes]. A fully connected layer on all that is left
+    of an image, in which AlexNet has most of its parameters, would learn 400 images by heart; this network averages
+    over the image instead. After K. He et al., Deep residual learning for image recognition, CVPR 2016.
+    """
+
+    def __init__(self, num_classes=1):
+        super().__init__()
+        self.input_shape = (3, 224, 224)
+        self.cam_layer = "block4"
+        # fmt: off
+        self.conv1 = nn.Conv2D(3, 24, kernel_size=7, stride=4, padding=3, bias_attr=False)  # 24 x 56 x 56
+        self.norm1 = nn.BatchNorm2D(24)
+        self.block1 = Block(24, 24, stride=1)                                               # 24 x 56 x 56
+        self.block2 = Block(24, 48, stride=2)                                               # 48 x 28 x 28
+        self.block3 = Block(48, 96, stride=2)                                               # 96 x 14 x 14
+        self.block4 = Block(96, 192, stride=2)                                              # 192 x 7 x 7
+        self.pool = nn.AdaptiveAvgPool2D(1)                                                 # 192 x 1 x 1
+        # fmt: on
+        self.drop = nn.Dropout(0.2)
+        self.fc = nn.Linear(192, num_classes)
+
+    def forward(self, x):
+        x = F.relu(self.norm1(self.conv1(x)))
+        x = self.block4(self.block3(self.block2(self.block1(x))))
+        x = paddle.flatten(self.pool(x), start_axis=1)
+        return self.fc(self.drop(x))
+
+
+class Block(nn.Layer):
+    """Two convolutions 3 x 3, and a way around them: float32 [N, C, H, W] -> [N, out_channels, H / stride, W / stride].
+
+    Batch normalisation follows each convolution, which therefore has no bias. Where the shape changes, the way around
+    is a convolution 1 x 1.
+    """
+
+    def __init__(self, in_channels, out_channels, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2D(in_channels, out_channels, 3, stride, padding=1, bias_attr=False)
+        self.norm1 = nn.BatchNorm2D(out_channels)
+        self.conv2 = nn.Conv2D(out_channels, out_channels, 3, padding=1, bias_attr=False)
+        self.norm2 = nn.BatchNorm2D(out_channels)
+        self.around = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            convolution = nn.Conv2D(in_channels, out_channels, 1, stride, bias_attr=False)
+            self.around = nn.Sequential(convolution, nn.BatchNorm2D(out_channels))
+
+    def forward(self, x):
+        features = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(features)) + self.around(x))

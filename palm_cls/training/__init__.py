@@ -1,0 +1,1 @@
+"""The lesson's loop and what surrounds it: recipes, seeds, several processes."""

@@ -3,13 +3,11 @@
 Mutations start from small valid files. Where compression hides what is inside, they are made inside and packed again.
 """
 
-import contextlib
 import copy
 import io
 import os
 import pickle
 import re
-import signal
 import stat
 import struct
 import subprocess
@@ -24,61 +22,27 @@ import cv2
 import numpy as np
 import openpyxl
 import pytest
-from conftest import PROJECT
+from helpers import PROJECT
+from helpers.files import nested
+from helpers.hostile import fluid_file, read_or_refused, safetensors, torch_state, varint, with_table
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from test_archives import nested
-from test_statefile import fluid_file, varint
-from test_torchfile import safetensors, torch_state, with_table
 
 from palm_cls.checkpoints.paddle16 import is_fluid, rename_fluid
 from palm_cls.checkpoints.state_pickle import read_state
 from palm_cls.checkpoints.torch_weights import read_arrays
-from palm_cls.core.errors import InputError
 from palm_cls.data.images import read_image
 from palm_cls.data.labels import COLUMNS, csv_text, read_labels
 from palm_cls.data.prepare import HARMLESS, NESTED, unpack
 
 import paddle
 
-SECONDS = 20  # for any one file of the mutated; they take milliseconds
 AMOUNTS = [pytest.param(300, id="300"), pytest.param(1000, id="1000", marks=pytest.mark.slow)]
 many = pytest.mark.parametrize("amount", AMOUNTS)
 
 
 def fuzzed(amount):
     return settings(max_examples=amount, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-@contextlib.contextmanager
-def no_hang():
-    """Fail after SECONDS (where there are signals; elsewhere a hang is one)."""
-
-    def too_long(*_):
-        pytest.fail(f"took more than {SECONDS} s")
-
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def read_or_refused(read, path):
-    """What `read` makes of the file, None where it is refused; whatever else it raises fails the test."""
-    try:
-        with no_hang():
-            return read(path)
-    except InputError as error:
-        told = str(error).replace(str(path), "")
-    assert len(told) < 2000, told
-    assert told.isprintable(), told
-    return None
 
 
 # --- mutations, the same for all kinds of files

@@ -4,7 +4,7 @@ import ast
 import itertools
 
 import pytest
-from conftest import PROJECT
+from helpers import PROJECT
 
 PACKAGE = PROJECT / "palm_cls"
 ROOMS = {  # room: the rooms that it may import, besides itself; "recipes" is the module palm_cls/recipes.py

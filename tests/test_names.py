@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny  # noqa: F401  the recipe
+from helpers import tiny  # noqa: F401  the recipe
 
 from palm_cls.checkpoints.run_files import read_json, read_settings, write_json
 from palm_cls.core import figures

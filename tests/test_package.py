@@ -10,8 +10,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PROJECT
-from test_runtime import fresh_python
+from helpers import PROJECT
+from helpers.processes import fresh_python
 
 import palm_cls
 

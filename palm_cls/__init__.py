@@ -76,7 +76,7 @@ _HOME = {
     "format_summary": "models.summary",
     "choose_device": "core.device",
     "set_seed": "core.device",
-    "train": "training.loop",
+    "train": "training.experiment",
     "train_recipe": "training.experiment",
     "resume_recipe": "training.experiment",
     "evaluation": "eval.evaluate",

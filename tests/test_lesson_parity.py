@@ -14,7 +14,7 @@ from palm_cls.data.loaders import data_loader, valid_data_loader
 from palm_cls.eval.evaluate import measures, predicted_classes
 from palm_cls.eval.losses import cross_entropy
 from palm_cls.models.lenet import LeNet
-from palm_cls.training.loop import train
+from palm_cls.training.experiment import train
 
 import paddle
 import paddle.nn.functional as F

@@ -52,7 +52,7 @@ KEPT = 2  # checkpoints: the last one, and the one before in case the disk damag
 
 
 @dataclass
-class Progress:
+class TrainState:
     """How far a run has come; the running sums are those of the epoch under way."""
 
     seed: int  # from which the random numbers of each step follow
@@ -217,7 +217,7 @@ def _require_finite(progress, model, optimizer):
 
 
 def restore(directory, model, optimizer, loader):
-    """Bring everything back to the last good checkpoint of a run and return its Progress, or None if there is none yet.
+    """Bring everything back to the last good checkpoint of a run; returns its TrainState, or None if there is none yet.
 
     A damaged checkpoint is named in a notice, renamed, and passed over for the one before. Raises InputError where
     none is left.
@@ -247,12 +247,12 @@ def take_up_last(directory, model, optimizer, loader):
 
 
 def _take_up(manifest, state, model, optimizer, loader):
-    """Bring everything back to a checkpoint with this content, and return its Progress."""
+    """Bring everything back to a checkpoint with this content, and return its TrainState."""
     load(manifest.with_suffix(".pdparams"), model, optimizer)
     if state["order"]:
         loader.order = state["order"]
     _set_random_state(state["random"])
-    return Progress(**state["progress"])
+    return TrainState(**state["progress"])
 
 
 def read_checkpoint(manifest):

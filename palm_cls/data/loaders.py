@@ -101,6 +101,7 @@ class BatchReader:
     """
 
     part = 0, 1
+    resumable, augmentation, seed = True, None, 0
 
     def __init__(self, samples, batch_size, shuffle):
         """samples: a list of what stands for an image; shuffle: whether each epoch shuffles it on top of the last."""
@@ -397,3 +398,21 @@ def _valid_reader(recipe, found, batch_size, cache):
 
 def _array_reader(digits, part, batch_size):
     return ArrayReader(digits.root, *digits.read(part), batch_size, digits.classes)
+
+
+def as_loader(loader):
+    """Return a BaseLoader as it is, and another callable that yields batches in a CallableLoader."""
+    return loader if isinstance(loader, BatchReader) else CallableLoader(loader)
+
+
+class CallableLoader(BatchReader):
+    resumable, images, batches, batch_size, order, about, pixel_range = False, None, None, 0, None, {}, None
+
+    def __init__(self, batches):
+        self._call = batches
+
+    def __call__(self):
+        return self._call()
+
+    def names(self, batch):
+        return []

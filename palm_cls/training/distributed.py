@@ -26,89 +26,111 @@ from palm_cls.checkpoints import run_dir
 from palm_cls.core import environment
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError, RunError, excerpt
-from palm_cls.data.loaders import BatchReader
 from palm_cls.eval.evaluate import Predictions, predict_all
+from palm_cls.training.callbacks import Callback, StepResult
 
 import paddle.distributed as dist
 
 SETTINGS = ("epochs", "learning_rate", "momentum", "weight_decay", "save_every")
 STATISTICS = ("_mean", "_variance")  # how paddle names the running statistics of batch normalisation
-PATIENCE, PAUSE = 1800, 0.02  # seconds to wait for another process, and from one look for it to the next
-meetings = itertools.count()
+BARRIER_TIMEOUT, POLL_INTERVAL = 1800, 0.02  # seconds to wait for another process, and from one look for it to the next
+barriers = itertools.count()
 
 
-@contextlib.contextmanager
-def together(model, train_loader, valid_loader):
-    """A context in which this process and the others train `model`: their Team, once all have come.
+class ProcessGroup(Callback):
+    """The processes that train one network together, seen from one of them; all call the same methods in one order.
 
-    Raises InputError for readers that cannot be divided, and for a batch of fewer images than there are processes.
-    """
-    if not dist.is_available():
-        raise InputError("this paddle cannot have several processes train together; start one, or do it on Linux")
-    if not all(isinstance(loader, BatchReader) for loader in (train_loader, valid_loader)):
-        raise InputError("several processes train with readers as `data_loader` gives them; these are others")
-    if train_loader.batch_size < environment.processes():
-        raise InputError(
-            f"a batch of {train_loader.batch_size} cannot be divided among {environment.processes()} processes; "
-            "give --batch-size, the number of images in a step of all of them"
-        )
-    with _others(), contextlib.redirect_stderr(io.StringIO()):  # where paddle lists its flags
-        on_cpu = paddle.get_device() == "cpu"
-        os.environ["PADDLE_DISTRI_BACKEND"] = "gloo" if on_cpu else "nccl"
-        dist.init_parallel_env()
-        if on_cpu:
-            _catch_what_is_fatal()
-        team = Team(model, train_loader, valid_loader)
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if team.rank else sys.stdout):
-        train_loader.part = valid_loader.part = team.rank, team.processes
-        try:
-            yield team
-        finally:
-            train_loader.part = valid_loader.part = 0, 1
+    Args:
+        model: The network, the same in all processes.
+        train_loader: A BaseLoader; each process loads its shard of every batch.
+        valid_loader: A BaseLoader, likewise.
+        resumed: Directory of the run that is resumed, or None.
 
-
-class Team:
-    """This process and the others: what they do together, all in the same order.
-
-    network: what computes in training, once it has begun, with gradients that are averaged over the processes. Where a
-    process does not come any more, all methods raise RunError.
+    Raises:
+        InputError: The loaders cannot be divided, or a batch has fewer images than there are processes.
+        RunError: In any method: another process has ended or does not answer.
     """
 
-    def __init__(self, model, train_loader, valid_loader):
+    def __init__(self, model, train_loader, valid_loader, resumed=None):
         self.rank, self.processes = environment.rank(), environment.processes()
-        self.store = paddle.base.core.create_or_get_global_tcp_store()
-        self.model, self.train_loader, self.valid_loader = model, train_loader, valid_loader
+        self.model, self.train_loader, self.valid_loader, self.resumed = model, train_loader, valid_loader, resumed
+        self.stack = contextlib.ExitStack()
+        self._check_loaders()
 
-    def begin(self, progress, optimizer, settings, directory=None):
-        """Have all processes begin where process 0 does, once it is ready; returns their Progress.
+    def _check_loaders(self):
+        if not dist.is_available():
+            raise InputError("this paddle cannot have several processes train together; start one, or do it on Linux")
+        if not (self.train_loader.resumable and self.valid_loader.resumable):
+            raise InputError("several processes train with readers as `data_loader` gives them; these are others")
+        if self.train_loader.batch_size < self.processes:
+            raise InputError(
+                f"a batch of {self.train_loader.batch_size} cannot be divided among {self.processes} processes; "
+                "give --batch-size, the number of images in a step of all of them"
+            )
 
-        directory: of the run that process 0 has taken up again; the others do so now. Raises RunError where not all of
-        them have the same network, settings, and images in the same order.
+    def __enter__(self):
+        """Find the other processes; from here on only rank 0 prints, and each loads its shard."""
+        with peer_failures(), contextlib.redirect_stderr(io.StringIO()):  # where paddle lists its flags
+            on_cpu = paddle.get_device() == "cpu"
+            os.environ["PADDLE_DISTRI_BACKEND"] = "gloo" if on_cpu else "nccl"
+            dist.init_parallel_env()
+            if on_cpu:
+                _catch_what_is_fatal()
+            self.store = paddle.base.core.create_or_get_global_tcp_store()
+        if self.rank:
+            self.stack.enter_context(contextlib.redirect_stdout(self.stack.enter_context(open(os.devnull, "w"))))
+        self.stack.callback(self._set_shard, (0, 1))
+        self._set_shard((self.rank, self.processes))
+        return self
+
+    def _set_shard(self, shard):
+        self.train_loader.part = self.valid_loader.part = shard
+
+    def close(self):
+        self.stack.close()
+
+    def on_train_begin(self, trainer):
+        """Start where rank 0 does, once it is ready, with gradients that are averaged.
+
+        Raises:
+            RunError: The processes differ in network, settings, seed or images.
         """
-        self.meet()
-        if directory and self.rank:
-            progress = run_dir.take_up_last(directory, self.model, optimizer, self.train_loader) or progress
-        self.meet()  # who has had much to read comes late, and gloo does not wait
-        loaders = self.train_loader, self.valid_loader
-        self._require_same(
+        self.barrier()
+        if self.resumed and self.rank:
+            parts = self.model, trainer.optimizer, self.train_loader
+            trainer.state = run_dir.take_up_last(self.resumed, *parts) or trainer.state
+        self.barrier()  # a process that reads much comes late, and gloo does not wait
+        loaders, settings = (self.train_loader, self.valid_loader), trainer.config.as_settings()
+        self.check_consistent(
             {
                 "network": [[name, value.shape] for name, value in self.model.state_dict().items()],
                 "settings": [settings[name] for name in SETTINGS],
-                "augmentation": getattr(self.train_loader, "augmentation", None),
-                "seed": [progress.seed, random.getstate()],  # by the latter the images are shuffled
+                "augmentation": self.train_loader.augmentation,
+                "seed": [trainer.state.seed, random.getstate()],  # by the latter the images are shuffled
                 "images": [[loader.batch_size, loader.order, loader.labels] for loader in loaders],
-                "step": progress.step,
+                "step": trainer.state.step,
             }
         )
-        with _others():
-            self.network = _averaging(self.model)
-        return progress
+        with peer_failures():
+            trainer.network = _averaging(self.model)
+        trainer.predict = self.predict_all
 
-    def _require_same(self, content):
+    def on_loss(self, trainer):
+        """Make `trainer.result` that of all processes; averaged, the gradients of its loss are those of the batch."""
+        result = trainer.result
+        num_samples, num_correct = result.num_samples, result.num_correct
+        if self.rank >= len(self.train_loader.names(trainer.state.batch)):
+            num_samples = num_correct = 0  # the shard has an image of another process, see BaseLoader
+        totals = self.all_reduce([result.value * num_samples, num_samples, num_correct]).tolist()
+        self._average_statistics(num_samples / totals[1])
+        scaled = result.loss * (num_samples * self.processes / totals[1])
+        trainer.result = StepResult(scaled, totals[0] / totals[1], int(totals[1]), int(totals[2]))
+
+    def check_consistent(self, content):
         """Raise RunError, naming what is not, unless all processes have the same in all entries of a dictionary."""
         texts = [json.dumps(value, sort_keys=True).encode("utf-8") for value in content.values()]
         mine, digests = paddle.to_tensor([list(hashlib.sha256(text).digest()) for text in texts]), []
-        with _others():
+        with peer_failures():
             dist.all_gather(digests, mine)
         differs = np.any([digest.numpy() != mine.numpy() for digest in digests], axis=(0, 2))
         if differs.any():
@@ -118,15 +140,15 @@ class Team:
                 "start all of them with one command, and give each machine the same images"
             )
 
-    def meet(self):
+    def barrier(self):
         """Wait until all processes have come here, however long one of them writes: gloo would wait for 30 seconds."""
-        key, until = f"palm_cls {next(meetings)}", time.monotonic() + PATIENCE
-        with _others():
+        key, until = f"palm_cls {next(barriers)}", time.monotonic() + BARRIER_TIMEOUT
+        with peer_failures():
             come = self._count(key, 1)
             while come < self.processes:
                 if time.monotonic() > until:
-                    raise TimeoutError(f"{come} came within {PATIENCE} seconds")
-                time.sleep(PAUSE)
+                    raise TimeoutError(f"{come} came within {BARRIER_TIMEOUT} seconds")
+                time.sleep(POLL_INTERVAL)
                 come = self._count(key, 0)
 
     def _count(self, key, more):
@@ -137,18 +159,6 @@ class Team:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def step(self, loss, images, hits, batch):
-        """What a step is over all processes: (loss to go backward from, mean loss, images, hits).
-
-        loss: float32 [], the mean over this process's part of batch number `batch`; images, hits: their number, and of
-        those that are right. Gradients of the first loss, averaged over the processes, are those of the mean loss.
-        """
-        if self.rank >= len(self.train_loader.names(batch)):
-            images = hits = 0  # the part has an image that is another's, see BatchReader
-        total, all_images, all_hits = self._sum([loss.item() * images, images, hits]).tolist()
-        self._average_statistics(images / all_images)
-        return loss * (images * self.processes / all_images), total / all_images, int(all_images), int(all_hits)
-
     def _average_statistics(self, weight):
         """Make the running statistics of batch normalisation those of all processes, this one's by `weight`."""
         state = self.model.state_dict()
@@ -156,30 +166,30 @@ class Team:
         if statistics:
             weighted = np.concatenate([value.numpy().ravel().astype("float64") * weight for value in statistics])
             ends = np.cumsum([value.size for value in statistics])
-            for value, mean in zip(statistics, np.split(self._sum(weighted), ends[:-1])):
+            for value, mean in zip(statistics, np.split(self.all_reduce(weighted), ends[:-1])):
                 value.set_value(mean.reshape(value.shape).astype("float32"))
 
     def predict_all(self):
         """The Predictions for all validation images, of which each process computes those for its part."""
         _, labels, logits = predict_all(self.model, self.valid_loader)
-        return Predictions(self.valid_loader.order, self._gathered(labels), self._gathered(logits))
+        return Predictions(self.valid_loader.order, self.all_gather(labels), self.all_gather(logits))
 
-    def _gathered(self, rows):
+    def all_gather(self, rows):
         """The rows of all validation images, in their order, from those for each process's part."""
         numbers = np.arange(self.valid_loader.images)
         mine = numbers[numbers % self.valid_loader.batch_size % self.processes == self.rank]
         whole = np.zeros((len(numbers), *rows.shape[1:]), rows.dtype)
         whole[mine] = rows[: len(mine)]  # without one that is another's
-        return self._sum(whole)
+        return self.all_reduce(whole)
 
-    def any(self, wish):
+    def any_rank(self, flag):
         """Whether any of the processes has this wish."""
-        return bool(self._sum([float(wish)])[0])
+        return bool(self.all_reduce([float(flag)])[0])
 
-    def _sum(self, numbers):
+    def all_reduce(self, numbers):
         """The sum of an array over all processes, in its own type."""
         tensor = paddle.to_tensor(np.asarray(numbers))
-        with _others():
+        with peer_failures():
             dist.all_reduce(tensor)
         return tensor.numpy()
 
@@ -191,7 +201,7 @@ def _averaging(model):
 
 
 @contextlib.contextmanager
-def _others():
+def peer_failures():
     """What needs the other processes: where one of them has ended, or does not answer, RunError says so."""
     try:
         yield

@@ -1,9 +1,11 @@
-"""`train_recipe`: one recipe from its seed to the directory of its run."""
+"""Whole runs: `train`, the lesson's loop and all around it, and `train_recipe`, a recipe from seed to report."""
 
+import contextlib
 import math
 import os
-from collections import namedtuple
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, Optional
 
 from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.pretrained import load_pretrained
@@ -12,117 +14,238 @@ from palm_cls.core import environment
 from palm_cls.core.console import notice
 from palm_cls.core.device import choose_device, paddle, set_seed, threads
 from palm_cls.core.errors import InputError
-from palm_cls.data.loaders import readers_of
+from palm_cls.data.loaders import as_loader, readers_of
 from palm_cls.recipes import CHANGEABLE, build_model, find_recipe
-from palm_cls.training.loop import _refuse_another_number, _settings_of, train
-from palm_cls.training.visualdl import scalars_wanted
+from palm_cls.training import loop
+from palm_cls.training.callbacks import LearningRateSchedule, ProgressBar, StopAtNaN
+from palm_cls.training.checkpointing import Checkpointing, check_world_size, has_schedule, read_run
+from palm_cls.training.interrupt import Interrupt
+from palm_cls.training.visualdl import VisualDL, scalars_wanted
 
-# What a run that goes on must not change (`fixed_of` a recipe), and all that it takes from its settings.
-FIXED = ("train_csv", "skip_bad", "seed", "weights", "pretrained", "batch_size", "momentum", "shuffle", "augmentation")
-RESUMED = (*FIXED, "data", "epochs", "learning_rate", "save_every")
-BEFORE = {
-    "shuffle": True,
-    "augmentation": None,
-    "pretrained": False,
-}  # what held for runs whose settings do not tell it yet
-
-CALLED = {"name": "model", "epochs": "number of epochs"}  # in messages
-
-# output: Path of the run's directory; history: what `train` returns; recipe: the Recipe; dataset: the Dataset or
-# Digits; model: the trained network; report: Path of the report, or None
-TrainedRun = namedtuple("TrainedRun", ("output", "history", "recipe", "dataset", "model", "report"))
+# Options that a resumed run must not change (see `immutable`), and all that it takes from its settings.
+IMMUTABLE = ("train_csv", "skip_bad", "seed", "weights", "pretrained", "batch_size", "momentum")
+IMMUTABLE += ("shuffle", "augmentation")
+RESUME_KEYS = (*IMMUTABLE, "data", "epochs", "learning_rate", "save_every")
+DISPLAY_NAMES = {"name": "model", "epochs": "number of epochs"}  # in messages
+MACHINE = ("threads", "device", "stock")  # settings that may change the last bits of a run
 
 
-def train_recipe(
-    name,
-    data=None,
-    train_csv=None,
-    skip_bad=False,
-    seed=0,
-    weights=None,
-    pretrained=False,
-    device=None,
-    output=None,
-    save_every=None,
-    resume=False,
-    cache=True,
-    download=False,
-    report=True,
-    visualdl=None,
-    **changes,
-):
-    """Train the recipe `name` (see `palm_cls.recipes`) as `tools/train.py` does, and return a TrainedRun.
+@dataclass
+class RecipeConfig(loop.TrainConfig):
+    """How a recipe is trained; the defaults are those of settings.json files that lack an option.
 
-    That has the `output`, Path of the run's directory, the `history` that `train` returns, the `recipe`, the `dataset`,
-    the trained `model`, and the Path of the `report`, or None.
-
-    data: directory of the images, else where those of the recipe usually lie; train_csv: table of the training labels,
-    else the names tell them; skip_bad: leave out training images that do not decode; cache: keep resized images on
-    disk; download: fetch files of MNIST or Fashion-MNIST that are missing; seed: of all random numbers; weights: where
-    to start from, as `load` takes it; pretrained: start from ImageNet's weights, see `load_pretrained`; device: as
-    `choose_device` takes it; output: default output/`name`; save_every, resume, visualdl: as `train` takes them;
-    report: write one in the end (see `palm_cls.eval.report`). `changes` override entries of the recipe: epochs,
-    batch_size, learning_rate, momentum, shuffle, augmentation. Raises InputError for what is missing.
+    Attributes:
+        model: Name of the recipe.
+        data: Directory of the data set; None where the recipe's images usually are.
+        train_csv: Table of the training labels; None to take them from the data set.
+        skip_bad: Whether to leave out training images that cannot be decoded.
+        seed: Seed of all random numbers.
+        weights: Weights to start from, as `load` takes them, or None.
+        pretrained: Whether to start from ImageNet's weights, see `load_pretrained`.
+        batch_size: Images per step.
+        shuffle: Whether each epoch shuffles the training images.
+        augmentation: Augmentation of the training images, see `palm_cls.data.augment`, or None.
+        schedule: Schedule of the learning rate: "constant" or "cosine".
     """
-    recipe = find_recipe(name, **changes)
+
+    model: str = ""
+    data: Optional[str] = None
+    train_csv: Optional[str] = None
+    skip_bad: bool = False
+    seed: int = 0
+    weights: Optional[str] = None
+    pretrained: bool = False
+    batch_size: int = 10
+    shuffle: bool = True
+    augmentation: Optional[str] = None
+    schedule: str = "constant"
+
+
+@dataclass
+class RunOptions:
+    """How a run is made on this machine; nothing here changes its numbers.
+
+    Attributes:
+        device: "cpu", "gpu", "gpu:1", ...; by default the GPU if there is one.
+        cache: Whether to keep resized images on disk.
+        download: Whether to download missing files of MNIST or Fashion-MNIST.
+        report: Whether to write a report at the end.
+        visualdl: Whether to write scalars for VisualDL; None where a resumed run did.
+    """
+
+    device: Optional[str] = None
+    cache: bool = True
+    download: bool = False
+    report: bool = True
+    visualdl: Optional[bool] = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run.
+
+    Attributes:
+        output: Path of its directory.
+        history: One dict per epoch, as `train` returns them.
+        recipe: Its Recipe.
+        dataset: The Dataset, or the digits, that it was trained on.
+        model: The trained network.
+        report: Path of its report, or None.
+    """
+
+    output: Path
+    history: list
+    recipe: Any
+    dataset: Any
+    model: Any
+    report: Optional[Path]
+
+
+def train(model, train_loader, valid_loader, epochs=5, *, output=None, resume=False, **options):
+    """Train a network with the lesson's loop, print the lesson's lines, and keep the run in a directory.
+
+    Processes that Paddle's launcher has started train together: see `palm_cls.training.distributed`. With an output,
+    Ctrl-C, SIGTERM and SIGHUP finish the step and save.
+
+    Args:
+        model: A network that returns logits, float32 [N, num_classes].
+        train_loader: A loader, as `data_loader` returns it, or another callable that yields (imgs, labels) batches.
+        valid_loader: The loader of the validation images, likewise.
+        epochs: Passes over the training images.
+        output: Directory of the run (see `palm_cls.checkpoints.run_dir`); None to write nothing.
+        resume: Whether to resume the run in `output` as if it had never stopped; `model` then takes its weights.
+        **options: learning_rate (a number, or a scheduler of paddle.optimizer.lr whose rate follows from the number of
+            the step alone), momentum, weight_decay, log_every, save_every, remark: see `TrainConfig`; visualdl: whether
+            to write scalars for VisualDL (None: where a resumed run did); settings: more content of settings.json.
+
+    Returns:
+        The history, one dict per epoch: "epoch" from 0, "learning_rate", "train_loss", "train_accuracy", "valid_loss",
+        "valid_accuracy", "valid_images"; losses in nats, accuracies 0..1, every image with equal weight.
+
+    Raises:
+        RunError: The loss is not finite, another process uses `output`, or a process of the group has ended.
+        InputError: There is no run to resume, or no output or VisualDL for the scalars.
+    """
+    visualdl, settings = options.pop("visualdl", None), options.pop("settings", None)
+    if visualdl and not output:
+        raise InputError("the scalars for VisualDL go into the directory of the run; give its output, too")
+    config = loop.TrainConfig(epochs=epochs, **options)
+    visualdl = scalars_wanted(visualdl, [output] if resume and output else [])
+    loaders = as_loader(train_loader), as_loader(valid_loader)
+    return _train(model, *loaders, config, output, settings=settings, resume=resume, visualdl=visualdl)
+
+
+def _train(model, train_loader, valid_loader, config, output, *, settings, resume, visualdl):
+    """Call the lesson's loop with the callbacks that this run needs, and return its history."""
+    before = read_run(output) if resume else {}
+    settings = {**train_loader.about, **(settings or {}), **config.as_settings(), "processes": environment.processes()}
+    with contextlib.ExitStack() as stack:
+        callbacks, group, interrupt = [ProgressBar()], None, None
+        if environment.processes() > 1:
+            from palm_cls.training.distributed import ProcessGroup  # which one process never needs
+
+            group = ProcessGroup(model, train_loader, valid_loader, resumed=output if resume else None)
+            callbacks.append(group)
+        if has_schedule(config):
+            callbacks.append(LearningRateSchedule())
+        callbacks.append(StopAtNaN())
+        if visualdl:
+            callbacks.append(VisualDL(output))
+        if output:
+            interrupt = Interrupt(group)
+            callbacks += [interrupt, Checkpointing(output, {**before, **settings}, resume, group)]
+        for callback in callbacks:
+            stack.enter_context(callback)
+        history = loop.train(model, train_loader, valid_loader, config, callbacks)
+        if interrupt and interrupt.is_due():
+            interrupt.deliver()
+    return history
+
+
+def train_recipe(name, output=None, resume=False, **options):
+    """Train a recipe, as `tools/train.py` does.
+
+    Args:
+        name: Name of the recipe, see `palm_cls.recipes`.
+        output: Directory of the run; by default output/`name`.
+        resume: Whether to resume the run in `output`.
+        **options: data, train_csv, skip_bad, seed, weights, pretrained, save_every: see `RecipeConfig`; epochs,
+            batch_size, learning_rate, momentum, shuffle, augmentation: instead of the recipe's; device, cache,
+            download, report, visualdl: see `RunOptions`.
+
+    Returns:
+        A TrainResult.
+
+    Raises:
+        InputError: The recipe, images or weights are missing or do not fit.
+        TypeError: There is no such option.
+    """
+    config, on_machine, recipe = split_options(name, options)
     output = Path(output or Path("output", name))
-    visualdl = scalars_wanted(visualdl, [output] if resume else [])
-    device = choose_device(device)
-    train_loader, valid_loader, dataset = readers_of(recipe, data, train_csv, skip_bad, cache, download)
-    set_seed(seed)
-    begins = not (resume and run_dir.checkpoints(output))
+    visualdl = scalars_wanted(on_machine.visualdl, [output] if resume else [])
+    device = choose_device(on_machine.device)
+    train_loader, valid_loader, dataset = readers_of(
+        recipe, config.data, config.train_csv, config.skip_bad, on_machine.cache, on_machine.download
+    )
+    set_seed(config.seed)
     model = build_model(name)
-    if pretrained and begins:
-        load_pretrained(model, name)
-    if weights is not None and begins:
-        load(weights, model)
+    if not (resume and run_dir.checkpoints(output)):
+        _load_initial_weights(model, config)
+    config.data, config.remark = absolute(dataset.root), dataset.remark
+    config.train_csv, config.weights = absolute(config.train_csv), absolute(config.weights)
+    config.learning_rate = _learning_rate(config, config.epochs * train_loader.batches)
     settings = {
-        "model": name,
-        "data": absolute(dataset.root),
         "demo": dataset.is_demo,
-        "train_csv": absolute(train_csv),
-        "skip_bad": skip_bad,
         "train_images": train_loader.images,
         "valid_images": valid_loader.images,
         "train_sha256": train_loader.fingerprint,
         "valid_sha256": valid_loader.fingerprint,
-        **{key: getattr(recipe, key) for key in CHANGEABLE},
-        "schedule": recipe.schedule,
-        "seed": seed,
-        "weights": absolute(weights),
-        "pretrained": pretrained,
         "device": device,
         "threads": threads(),
         "stock": environment.is_stock(),
     }
     if resume:
-        _compare_with_the_beginning(output, settings, train_loader, valid_loader)
-    history = train(
-        model,
-        train_loader,
-        valid_loader,
-        epochs=recipe.epochs,
-        learning_rate=_learning_rate(recipe, recipe.epochs * train_loader.batches),
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        log_every=recipe.log_every,
-        output=output,
-        save_every=save_every,
-        resume=resume,
-        settings=settings,
-        remark=dataset.remark,
-        visualdl=visualdl,
+        _check_resumable(output, {**config.as_settings(), **settings}, train_loader, valid_loader)
+    history = _train(
+        model, train_loader, valid_loader, config, output, settings=settings, resume=resume, visualdl=visualdl
     )
-    report = report and environment.rank() == 0
-    written = _write_report(output, name, train_loader, valid_loader, len(history)) if report else None
-    return TrainedRun(output, history, recipe, dataset, model, written)
+    report = on_machine.report and environment.rank() == 0
+    report = _write_report(output, name, train_loader, valid_loader, len(history)) if report else None
+    return TrainResult(output, history, recipe, dataset, model, report)
 
 
-def _learning_rate(recipe, steps):
-    """As `train` takes it, for a run of so many steps."""
-    if recipe.schedule == "constant":
-        return recipe.learning_rate
-    return paddle.optimizer.lr.LambdaDecay(recipe.learning_rate, lambda step: _cosine(step, steps))
+def split_options(name, options):
+    """Split options into the RecipeConfig of a recipe, the RunOptions, and the Recipe with its overrides."""
+    options = dict(options)
+    on_machine = pop_run_options(options)
+    own = _pop(options, set(RESUME_KEYS) - set(CHANGEABLE))
+    recipe = find_recipe(name, **options)
+    of_recipe = {key: getattr(recipe, key) for key in (*CHANGEABLE, "weight_decay", "schedule", "log_every")}
+    return RecipeConfig(model=name, **of_recipe, **own), on_machine, recipe
+
+
+def pop_run_options(options):
+    """Take the RunOptions out of a dictionary of options."""
+    return RunOptions(**_pop(options, [entry.name for entry in fields(RunOptions)]))
+
+
+def _pop(options, names):
+    """Take the options of these names out of a dictionary."""
+    return {name: options.pop(name) for name in names if name in options}
+
+
+def _load_initial_weights(model, config):
+    if config.pretrained:
+        load_pretrained(model, config.model)
+    if config.weights is not None:
+        load(config.weights, model)
+
+
+def _learning_rate(config, steps):
+    """Return the learning rate as `train` takes it, for a run of so many steps."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    return paddle.optimizer.lr.LambdaDecay(config.learning_rate, lambda step: _cosine(step, steps))
 
 
 def _cosine(step, steps):
@@ -131,11 +254,11 @@ def _cosine(step, steps):
 
 
 def _write_report(output, name, train_loader, valid_loader, epochs):
-    """The Path of the run's report; None, and a notice, where it cannot be written, for the run itself is safe."""
-    from palm_cls.eval.report import REPORT, tells, write_report
+    """Return the path of the run's report; None, and a notice, if it cannot be written: the run itself is safe."""
+    from palm_cls.eval.report import REPORT, tells, write_report  # a second later than the first step
 
     try:
-        if tells(output, epochs):  # a run that was finished already
+        if tells(output, epochs):  # of a run that was finished already
             return Path(output, REPORT)
         return write_report(output, build_model(name), train_loader, valid_loader)
     except (InputError, OSError, ImportError) as error:
@@ -144,67 +267,80 @@ def _write_report(output, name, train_loader, valid_loader, epochs):
 
 
 def resume_recipe(output, **changes):
-    """Go on with the run in the directory `output`, as if it had never stopped, and return a TrainedRun.
+    """Resume the run in a directory as if it had never stopped; its settings hold.
 
-    `changes` may be epochs (more of them), learning_rate (from here on), data (the same images in another place),
-    save_every, device, cache, download, report and visualdl; the run's settings hold for the rest. Raises InputError,
-    naming it, for a change of anything else, and where there is no run.
+    Args:
+        output: Directory of the run.
+        **changes: epochs (more of them), learning_rate (from here on), data (the same images in another place),
+            save_every, device, cache, download, report, visualdl.
+
+    Returns:
+        A TrainResult.
+
+    Raises:
+        InputError: There is no run, or another option would change.
     """
-    settings = {**BEFORE, **_settings_of(output)}
-    if not {"model", *RESUMED} <= set(settings):
+    settings = _settings_of(output)
+    name = settings["model"]
+    if "train_sha256" not in settings:
         raise InputError(
             f"{output}: not a run of a recipe; palm_cls.train(..., resume=True) resumes what `train` began"
         )
-    taken = {"name": settings["model"], **{key: settings[key] for key in RESUMED}}
-    refuse_changes(output, taken, changes, (*fixed_of(FIXED, taken["name"]), "name"))
-    _tell_changes(taken, changes, output)
-    return train_recipe(**{**taken, **changes}, output=output, resume=True)
+    taken = {key: settings[key] for key in RESUME_KEYS}
+    check_unchanged(output, {"name": name, **taken}, changes, (*immutable(name), "name"))
+    learning_rate = changes.get("learning_rate", taken["learning_rate"])
+    if learning_rate != taken["learning_rate"]:
+        notice(f"{output}: the learning rate was {taken['learning_rate']}, and is {learning_rate} from here on.")
+    return train_recipe(**{"name": name, **taken, **changes}, output=output, resume=True)
 
 
-def fixed_of(fixed, name):
-    """What must not change in runs of the recipe `name`: these, and the epochs over which a learning rate falls."""
-    return fixed if find_recipe(name).schedule == "constant" else (*fixed, "epochs")
+def _settings_of(output):
+    """Read the settings of a run; what an older version did not store has the defaults of RecipeConfig."""
+    return {**asdict(RecipeConfig()), **read_run(output)}
 
 
-def refuse_changes(output, taken, changes, fixed):
-    """Raise InputError where one of the `changes` of what a run in `output` was begun with is of those that are fixed.
+def immutable(name):
+    """Return the options that a resumed run of a recipe must not change; a schedule fixes the epochs, too."""
+    return IMMUTABLE if find_recipe(name).schedule == "constant" else (*IMMUTABLE, "epochs")
 
-    Also raises it where the images are gone and the changes do not say where they are.
+
+def check_unchanged(output, taken, changes, names):
+    """Raise InputError if an option of a run would change that must not, or if its images are gone.
+
+    Args:
+        output: Directory of the run.
+        taken: What the run began with, {option: value}.
+        changes: What is asked for now, {option: value}.
+        names: The options that must not change.
     """
-    for key in fixed:
-        now = absolute(changes.get(key)) if key in ("train_csv", "weights") else changes.get(key)
-        if key in changes and now != taken[key]:
-            what = CALLED.get(key, key.replace("_", " "))
+    for name in names:
+        now = absolute(changes.get(name)) if name in ("train_csv", "weights") else changes.get(name)
+        if name in changes and now != taken[name]:
+            what = DISPLAY_NAMES.get(name, name.replace("_", " "))
             raise InputError(
-                f"{output}: its {what} is {_said(taken[key])}, not {_said(now)}; a run goes on only as it began. "
+                f"{output}: its {what} is {_shown(taken[name])}, not {_shown(now)}; a run goes on only as it began. "
                 "Leave the option out, or start a new run"
             )
     run_dir.images_of(output, taken, changes.get("data"))
 
 
-def _said(value):
+def _shown(value):
     return {"None": "none", "True": "on", "False": "off"}.get(str(value), value)
 
 
 def absolute(path):
-    """As settings.json keeps a path, so that a run can go on from another directory."""
+    """Return a path as settings.json stores it, so that a run can be resumed from another directory."""
     return None if path is None else os.path.abspath(path)
 
 
-def _tell_changes(taken, changes, output):
-    lr = changes.get("learning_rate", taken["learning_rate"])
-    if lr != taken["learning_rate"]:
-        notice(f"{output}: the learning rate was {taken['learning_rate']}, and is {lr} from here on.")
-
-
-def _compare_with_the_beginning(output, settings, train_loader, valid_loader):
-    """Refuse other images, processes or fixed settings than the run in `output` began with; tell what else differs."""
-    before = {**BEFORE, **_settings_of(output)}
-    _refuse_another_number(output, before.get("processes", 1))
+def _check_resumable(output, settings, train_loader, valid_loader):
+    """Refuse other images, processes or immutable options than a run began with; report other differences."""
+    before = _settings_of(output)
+    check_world_size(output, before.get("processes", 1))
     run_dir.refuse_other_images(output, before, train_loader, valid_loader)
-    refuse_changes(output, before, settings, ("model", *fixed_of(FIXED, settings["model"])))
-    was = {**before.get("versions", {}), **{name: before.get(name) for name in ("threads", "device", "stock")}}
-    now = {**run_dir.versions(), **{name: settings[name] for name in ("threads", "device", "stock")}}
+    check_unchanged(output, before, settings, ("model", *immutable(settings["model"])))
+    was = {**before.get("versions", {}), **{name: before.get(name) for name in MACHINE}}
+    now = {**run_dir.versions(), **{name: settings[name] for name in MACHINE}}
     changed = [f"{name} {was.get(name)}, now {value}" for name, value in now.items() if was.get(name) != value]
     if changed:
         notice(f"{output}: begun with {'; '.join(changed)}: the last bits of its numbers may differ from here on.")

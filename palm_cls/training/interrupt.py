@@ -8,29 +8,41 @@ import threading
 
 from palm_cls.core import environment
 from palm_cls.core.console import notice
+from palm_cls.training.callbacks import Callback
 
 
-class DeferredInterrupt:
-    """A context that defers the first Ctrl-C, SIGTERM or SIGHUP (a closed terminal); a second Ctrl-C interrupts.
+class Interrupt(Callback):
+    """Defer the first Ctrl-C, SIGTERM or SIGHUP (a closed terminal) to the end of the step; a second Ctrl-C interrupts.
 
-    `requested` is that signal, or None; `deliver` ends what was to be finished first. To processes that train together
-    their launcher hands a Ctrl-C on as SIGTERM, several times at once, and ends who takes too long. An ignored signal
-    stays ignored (after "&", under nohup). With `active` False all is as ever; so it is outside the main thread, where
-    Python lets nobody handle signals.
+    An ignored signal stays ignored (after "&", under nohup). Outside the main thread, where Python handles no signals,
+    nothing is deferred. Paddle's launcher passes a Ctrl-C on to its processes as SIGTERM, several times at once, and
+    kills those that take too long.
+
+    Args:
+        group: The ProcessGroup that trains together: a signal to one of its processes stops all. None for one process.
+
+    Attributes:
+        requested: The signal that came, or None.
     """
 
-    def __init__(self, active=True):
-        self.requested, self.signals, self.before = None, [], {}
-        if active and threading.current_thread() is threading.main_thread():
-            names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-            self.signals = [number for number in map(signal.Signals.__getitem__, names) if _is_heeded(number)]
+    def __init__(self, group=None):
+        self.group, self.requested, self.previous = group, None, {}
 
-    def __enter__(self):
-        self.before = {number: signal.signal(number, self._note) for number in self.signals}
-        return self
+    def on_train_begin(self, trainer):
+        if threading.current_thread() is not threading.main_thread():
+            return
+        names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        for number in filter(_is_handled, map(signal.Signals.__getitem__, names)):
+            self.previous[number] = signal.signal(number, self._note)
 
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
+    def on_step_end(self, trainer):
+        trainer.should_stop = self.is_due()
+
+    def on_epoch_end(self, trainer):
+        trainer.should_stop = self.is_due()
+
+    def close(self):
+        for number, handler in self.previous.items():
             signal.signal(number, handler)
 
     def _note(self, number, _):
@@ -43,20 +55,20 @@ class DeferredInterrupt:
             more = "; once more stops at once" if number == signal.SIGINT and environment.processes() == 1 else ""
             notice(f"Interrupted: finishing the step or the validation, and saving{more}.")
 
-    def is_due(self, team=None):
-        """Whether to stop here: a signal was noted, if only by one of the `team` of `palm_cls.training.distributed`."""
-        return team.any(bool(self.requested)) if team else bool(self.requested)
+    def is_due(self):
+        """Return whether to stop: a signal has come, to this process or another of the group."""
+        return self.group.any_rank(bool(self.requested)) if self.group else bool(self.requested)
 
     def deliver(self):
-        """End as the signal asks; of processes that train together, all with KeyboardInterrupt."""
+        """End the process as the signal asks; in a group, raise KeyboardInterrupt in every process."""
         if self.requested in (None, signal.SIGINT) or environment.processes() > 1:
             raise KeyboardInterrupt
-        if callable(handler := self.before[self.requested]):
+        if callable(handler := self.previous[self.requested]):
             handler(self.requested, None)
         raise SystemExit(128 + self.requested)
 
 
-def _is_heeded(number):
+def _is_handled(number):
     handler = signal.getsignal(number)
     if number == signal.SIGINT:
         return handler is signal.default_int_handler

@@ -8,8 +8,9 @@ A directory that was left in the middle has all of this in seeds.json, so that t
 """
 
 import gc
-from collections import namedtuple
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.pretrained import load_pretrained
@@ -19,66 +20,73 @@ from palm_cls.core import environment
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError
 from palm_cls.data.loaders import readers_of
-from palm_cls.recipes import CHANGEABLE, build_model, find_recipe
+from palm_cls.recipes import build_model
 from palm_cls.training import experiment
-from palm_cls.training.experiment import BEFORE, absolute, fixed_of, refuse_changes, resume_recipe, train_recipe
+from palm_cls.training.experiment import (
+    RecipeConfig,
+    absolute,
+    check_unchanged,
+    immutable,
+    pop_run_options,
+    resume_recipe,
+    split_options,
+    train_recipe,
+)
 from palm_cls.training.visualdl import scalars_wanted
 
-# What a directory goes on with as it began; another learning rate would hold for some seeds and not for others.
-FIXED = ("name", "learning_rate", *(key for key in experiment.FIXED if key != "seed"))
-TAKEN = (*FIXED, "data", "epochs", "save_every")
-
-# output: Path of the directory; histories: {seed: what `train` returns}; recipe: the Recipe; dataset: the Dataset or
-# Digits
-TrainedSeeds = namedtuple("TrainedSeeds", ("output", "histories", "recipe", "dataset"))
+LEGACY = ("shuffle", "augmentation", "pretrained")  # what seeds.json of older versions lacks
+RESUME_KEYS = ("name", *(key for key in experiment.RESUME_KEYS if key != "seed"))
 
 
-def train_seeds(
-    name,
-    seeds,
-    data=None,
-    train_csv=None,
-    skip_bad=False,
-    weights=None,
-    pretrained=False,
-    device=None,
-    output=None,
-    save_every=None,
-    cache=True,
-    download=False,
-    report=True,
-    visualdl=None,
-    **changes,
-):
-    """Train the recipe `name` once with each of the `seeds` (int), one after another, and return a TrainedSeeds.
+@dataclass(frozen=True)
+class MultiSeedResult:
+    """Finished runs that differ in their seed only.
 
-    output: directory of the runs, default output/`name`; what was run there before is moved aside. The rest is as
-    `train_recipe` takes it, and each run has the numbers that `train_recipe` gives with its seed. Raises InputError for
-    what is missing, before anything is moved or written.
+    Attributes:
+        output: Path of their directory.
+        histories: {seed: what `train` returns}.
+        recipe: Their Recipe.
+        dataset: The Dataset, or the digits, that they were trained on.
+    """
+
+    output: Path
+    histories: dict
+    recipe: Any
+    dataset: Any
+
+
+def train_seeds(name, seeds, output=None, **options):
+    """Train a recipe once with each of several seeds, one after another.
+
+    Each run has the numbers that `train_recipe` gives with its seed.
+
+    Args:
+        name: Name of the recipe.
+        seeds: The seeds, a list of int.
+        output: Directory of the runs, default output/`name`; what was run there before is moved aside.
+        **options: As `train_recipe` takes them, but for the seed.
+
+    Returns:
+        A MultiSeedResult.
+
+    Raises:
+        InputError: Something is missing; then nothing is moved or written.
     """
     _require_one_process()
     output = Path(output or Path("output", name))
-    recipe = find_recipe(name, **changes)
+    config, on_machine, recipe = split_options(name, options)
     _check_seeds(seeds)
-    visualdl = scalars_wanted(visualdl)
-    choose_device(device)
-    # Told of the images as each run will tell, and therefore once.
-    *_, dataset = readers_of(recipe, absolute(data), train_csv, skip_bad, cache, download)
-    _check_weights(weights, pretrained, name, output)
-    content = {
-        "seeds": list(seeds),
-        "name": name,
-        "data": absolute(dataset.root),
-        "train_csv": absolute(train_csv),
-        "skip_bad": skip_bad,
-        "weights": absolute(weights),
-        "pretrained": pretrained,
-        "save_every": save_every,
-        **{key: getattr(recipe, key) for key in CHANGEABLE},
-    }
-    with run_dir.start_seeds(output, content):
-        passing = {"device": device, "cache": cache, "download": download, "report": report, "visualdl": visualdl}
-        return _train_missing(output, content, passing)
+    on_machine.visualdl = scalars_wanted(on_machine.visualdl)
+    choose_device(on_machine.device)
+    # The images are named as each run will name them, so that the notice about them comes once.
+    images = absolute(config.data), config.train_csv, config.skip_bad
+    *_, dataset = readers_of(recipe, *images, on_machine.cache, on_machine.download)
+    _check_weights(config, output)
+    config.data = absolute(dataset.root)
+    config.train_csv, config.weights = absolute(config.train_csv), absolute(config.weights)
+    kept = {"name": name, **{key: getattr(config, key) for key in RESUME_KEYS[1:]}}
+    with run_dir.start_seeds(output, {"seeds": list(seeds), **kept}):
+        return _train_missing(output, {"seeds": list(seeds), **kept}, asdict(on_machine))
 
 
 def _require_one_process():
@@ -91,48 +99,72 @@ def _check_seeds(seeds):
         raise InputError(f"seeds {list(seeds)}: expected one or more, each once")
 
 
-def _check_weights(weights, pretrained, name, output):
-    """Raise InputError where the runs could not start from these weights."""
-    if pretrained:
-        load_pretrained(build_model(name), name)
-    if weights is None:
+def _check_weights(config, output):
+    """Raise InputError if the runs could not start from their weights."""
+    if config.pretrained:
+        load_pretrained(build_model(config.model), config.model)
+    if config.weights is None:
         return
-    if Path(absolute(weights)).is_relative_to(absolute(output)):
-        raise InputError(f"{weights}: would be moved aside with {output}, and missing then; give another --output")
-    load(weights, build_model(name))
+    if Path(absolute(config.weights)).is_relative_to(absolute(output)):
+        raise InputError(
+            f"{config.weights}: would be moved aside with {output}, and missing then; give another --output"
+        )
+    load(config.weights, build_model(config.model))
 
 
-def resume_seeds(output, seeds=None, device=None, cache=True, download=False, report=True, visualdl=None, **changes):
-    """Finish the runs in a directory of `train_seeds` and make those that are missing; returns a TrainedSeeds.
+def resume_seeds(output, seeds=None, **changes):
+    """Finish the runs in a directory of `train_seeds`, and make those that are missing.
 
-    seeds: those that were given, and more; `changes` may be epochs (more of them, for every seed), data (the same
-    images in another place) and save_every. visualdl: write scalars, too; None: where one of the runs did. Raises
-    InputError, naming it, for a change of anything else.
+    Args:
+        output: Directory of the runs.
+        seeds: The seeds that were given, and more; None for those that were given.
+        **changes: epochs (more of them, for every seed), data (the same images in another place), save_every, device,
+            cache, download, report, visualdl (None: where one of the runs did).
+
+    Returns:
+        A MultiSeedResult.
+
+    Raises:
+        InputError: There are no such runs, or another option would change.
+        TypeError: There is no such option.
     """
     _require_one_process()
-    content = {**BEFORE, **read_seeds(output)}
-    if not {"seeds", *TAKEN} <= set(content):
-        raise InputError(f"{output}: no runs with several seeds there to resume (no {SEEDS} of them in it)")
-    seeds = content["seeds"] if seeds is None else list(seeds)
+    began = _read_began(output)
+    seeds = began["seeds"] if seeds is None else list(seeds)
     _check_seeds(seeds)
-    if missing := [seed for seed in content["seeds"] if seed not in seeds]:
+    if missing := [seed for seed in began["seeds"] if seed not in seeds]:
         raise InputError(
             f"{output}: begun with seed {missing[0]}, too; --seeds can only add to those it was begun with"
         )
+    on_machine = pop_run_options(changes)
+    _check_changes(output, began, changes)
+    directories = [seed_directory(output, seed) for seed in seeds]
+    on_machine.visualdl = scalars_wanted(on_machine.visualdl, directories)
+    changes = {**changes, "data": absolute(changes.get("data", began["data"]))}
+    with run_dir.lock_run(output):
+        content = {**began, **changes, "seeds": seeds}
+        write_json(content, Path(output, SEEDS))
+        return _train_missing(Path(output), content, asdict(on_machine))
+
+
+def _read_began(output):
+    """Read what the runs in a directory began with; InputError if there are none."""
+    defaults = {key: value for key, value in asdict(RecipeConfig()).items() if key in LEGACY}
+    content = {**defaults, **read_seeds(output)}
+    if not {"seeds", *RESUME_KEYS} <= set(content):
+        raise InputError(f"{output}: no runs with several seeds there to resume (no {SEEDS} of them in it)")
+    return content
+
+
+def _check_changes(output, began, changes):
     if "seed" in changes:
         raise InputError(f"{output}: runs with several seeds, not with seed {changes['seed']}; leave --seed out")
-    if unknown := set(changes) - set(TAKEN):
+    if unknown := set(changes) - set(RESUME_KEYS):
         raise TypeError(f"resume_seeds() takes no {', '.join(sorted(unknown))}")
-    refuse_changes(output, content, changes, fixed_of(FIXED, content["name"]))
-    if changes.get("epochs", content["epochs"]) < content["epochs"]:
-        raise InputError(f"{output}: its runs have {content['epochs']} epochs; --epochs can only be more of them")
-    visualdl = scalars_wanted(visualdl, [seed_directory(output, seed) for seed in seeds])
-    changes = {**changes, "data": absolute(changes.get("data", content["data"]))}
-    with run_dir.lock_run(output):
-        content = {**content, **changes, "seeds": seeds}
-        write_json(content, Path(output, SEEDS))
-        passing = {"device": device, "cache": cache, "download": download, "report": report, "visualdl": visualdl}
-        return _train_missing(Path(output), content, passing)
+    # Another learning rate would hold for some seeds and not for others.
+    check_unchanged(output, began, changes, ("name", "learning_rate", *immutable(began["name"])))
+    if changes.get("epochs", began["epochs"]) < began["epochs"]:
+        raise InputError(f"{output}: its runs have {began['epochs']} epochs; --epochs can only be more of them")
 
 
 def _train_missing(output, content, passing):
@@ -145,11 +177,11 @@ def _train_missing(output, content, passing):
         print(f"seed {seed} ({number} of {len(seeds)}), in {seed_directory(output, seed)}:")
         histories[seed], recipe, dataset = _train_one(seed_directory(output, seed), seed, content, passing)
         gc.collect()  # what the run leaves is in cycles, a few hundred MB that the next one would come on top of
-    return TrainedSeeds(output, histories, recipe, dataset)
+    return MultiSeedResult(output, histories, recipe, dataset)
 
 
 def _train_one(directory, seed, content, passing):
-    options = {key: content[key] for key in TAKEN}
+    options = {key: content[key] for key in RESUME_KEYS}
     if read_settings(directory):
         trained = resume_recipe(directory, seed=seed, **options, **passing)
     else:

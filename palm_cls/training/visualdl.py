@@ -21,10 +21,12 @@ import time
 from pathlib import Path
 
 from palm_cls.checkpoints.run_files import LOGGED
+from palm_cls.core import environment
 from palm_cls.core.console import notice
 from palm_cls.core.errors import InputError, excerpt, not_importable
 from palm_cls.core.files import append_whole
 from palm_cls.eval import metrics
+from palm_cls.training.callbacks import Callback
 
 FOLDER = "visualdl"  # in the run's directory; where it is, the run goes on with its scalars
 FILE = "vdlrecords.log"  # of all files with this first word in their names VisualDL reads one, the last by name
@@ -62,6 +64,35 @@ def visualdl_messages():
     except Exception as error:  # also a protobuf too old for it, a home directory that it cannot write to, ...
         raise not_importable("visualdl", error, "python -m pip install visualdl") from error
     return scalar, meta_data, Record
+
+
+class VisualDL(Callback):
+    """Write the scalars of a run to its directory, in the first of several processes.
+
+    Args:
+        output: Directory of the run.
+    """
+
+    scalars = None
+
+    def __init__(self, output):
+        self.output = output
+
+    def on_train_begin(self, trainer):
+        if environment.rank() == 0:
+            self.scalars = Scalars(self.output, trainer.state)
+
+    def on_loss(self, trainer):
+        if self.scalars and trainer.state.batch % trainer.config.log_every == 0:
+            self.scalars.step(trainer.state, trainer.result.value, trainer.optimizer.get_lr())
+
+    def on_epoch_end(self, trainer):  # before the checkpoint, from which a killed run would not reach this AUC again
+        if self.scalars:
+            self.scalars.epoch(trainer.state.history[-1], trainer.predictions)
+
+    def close(self):
+        if self.scalars:
+            self.scalars.close()
 
 
 class Scalars:

@@ -337,7 +337,7 @@ class Interrupted(BaseException):
     ],
 )
 def test_going_on_in_the_middle_of_an_epoch_changes_no_bit(small, tmp_path, monkeypatch, name, changes, optimizer):
-    seen, end_step = [], run_dir.Progress.end_step
+    seen, end_step = [], run_dir.TrainState.end_step
     options = {"data": small, "epochs": 2, **QUIET, **changes}
 
     def stop(progress, *args):
@@ -350,7 +350,7 @@ def test_going_on_in_the_middle_of_an_epoch_changes_no_bit(small, tmp_path, monk
         monkeypatch.setattr(original, "__init__", noting(seen, kind, original.__init__))
     train_recipe(name, output=tmp_path / "whole", save_every=2, **options)
     with monkeypatch.context() as patch:
-        patch.setattr(run_dir.Progress, "end_step", stop)
+        patch.setattr(run_dir.TrainState, "end_step", stop)
         with pytest.raises(Interrupted):
             train_recipe(name, output=tmp_path / "left", save_every=2, **options)
     resume_recipe(tmp_path / "left", **QUIET)

@@ -36,8 +36,7 @@ from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import evaluate
 from palm_cls.models.lenet import LeNet
 from palm_cls.recipes import build_model
-from palm_cls.training.experiment import train_recipe
-from palm_cls.training.loop import train
+from palm_cls.training.experiment import train, train_recipe
 
 import paddle
 

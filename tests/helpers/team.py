@@ -18,7 +18,7 @@ from helpers.runs import Network, small_reader  # noqa: E402
 from palm_cls.core import device, environment
 from palm_cls.core.errors import RunError
 from palm_cls.models.lenet import LeNet
-from palm_cls.training.loop import train
+from palm_cls.training.experiment import train
 
 import paddle.nn as nn  # noqa: E402
 

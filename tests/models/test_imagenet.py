@@ -14,8 +14,7 @@ from palm_cls.models import imagenet
 from palm_cls.models.lenet import LeNet
 from palm_cls.recipes import build_model
 from palm_cls.training import experiment, multi_seed
-from palm_cls.training.experiment import resume_recipe, train_recipe
-from palm_cls.training.loop import train
+from palm_cls.training.experiment import resume_recipe, train, train_recipe
 from palm_cls.training.multi_seed import train_seeds
 
 import paddle

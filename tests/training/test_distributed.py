@@ -21,7 +21,7 @@ from palm_cls.core.errors import InputError
 from palm_cls.data import loaders
 from palm_cls.data.loaders import ArrayReader, dataset_readers
 from palm_cls.training import multi_seed
-from palm_cls.training.loop import train
+from palm_cls.training.experiment import train
 
 import paddle
 
@@ -77,7 +77,7 @@ def test_a_run_that_goes_on_is_as_if_it_had_never_stopped(made):
 
 def test_a_signal_to_one_process_stops_all_after_the_same_step(made):
     assert f"last-0001-{team.STEP:08d}.json" in json.loads((made / "stopped.json").read_text())
-    assert f"{made / 'stopped'}: 1 of 2 epochs done; going on after step {team.STEP}." in log(made, 0)
+    assert f"{made / 'stopped'}: 1 of 2 epochs done; resuming after step {team.STEP}." in log(made, 0)
 
 
 def test_only_the_first_process_tells(made):
@@ -111,7 +111,7 @@ def test_a_process_that_is_killed_ends_the_other_with_a_message(function, tmp_pa
     assert not [line for line in told if re.search("terminate called|Interrupted", line)]
     done = finished(launched(tmp_path, "tests/helpers/team.py", "resumed", tmp_path))
     assert done.returncode == 0, done.stdout
-    assert "1 of 2 epochs done; going on after step 4." in done.stdout
+    assert "1 of 2 epochs done; resuming after step 4." in done.stdout
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small_demo, tmp_path):
     step = int(run_dir.checkpoints(tmp_path / "run")[-1].stem.rpartition("-")[2])
     done = finished(launched(tmp_path, "tools/train.py", "--resume", "run", "--epochs", -(-step // 2), "--no-report"))
     assert done.returncode == 0, done.stdout
-    assert f"after step {step}." in done.stdout or "finished, with" in done.stdout
+    assert f"after step {step}." in done.stdout or "already finished" in done.stdout
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from palm_cls.checkpoints.weights import load
 from palm_cls.core.errors import InputError
 from palm_cls.eval.evaluate import evaluate, evaluation, measures
 from palm_cls.eval.losses import cross_entropy, training_loss
-from palm_cls.training.loop import train
+from palm_cls.training.experiment import train
 
 import paddle
 

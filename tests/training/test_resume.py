@@ -30,8 +30,7 @@ from palm_cls.checkpoints.weights import load, verify
 from palm_cls.core import console
 from palm_cls.core.errors import InputError, RunError
 from palm_cls.recipes import RECIPES
-from palm_cls.training.experiment import resume_recipe, train_recipe
-from palm_cls.training.loop import train
+from palm_cls.training.experiment import resume_recipe, train, train_recipe
 
 import paddle
 
@@ -161,9 +160,9 @@ def assert_nothing_half_written(directory):
 def test_more_epochs_extend_a_finished_run(tmp_path, uninterrupted, capsys):
     run(tmp_path / "run", epochs=1)
     run(tmp_path / "run", epochs=1, resume=True)
-    assert "finished, with 1 epoch; more of them (--epochs) extend it" in capsys.readouterr().err
+    assert "already finished (1 epoch); raise --epochs to continue" in capsys.readouterr().err
     run(tmp_path / "run", epochs=EPOCHS, resume=True)
-    assert f"1 of {EPOCHS} epochs done; going on after step {STEPS}" in capsys.readouterr().err
+    assert f"1 of {EPOCHS} epochs done; resuming after step {STEPS}" in capsys.readouterr().err
     assert contents(tmp_path / "run") == uninterrupted
 
 
@@ -198,7 +197,7 @@ def test_a_run_whose_learning_rate_falls_goes_on_with_it(falling, tmp_path, caps
     (falling.output / "log.csv").unlink()
     capsys.readouterr()
     resume_recipe(falling.output, report=False)
-    assert "2 of 3 epochs done; going on after step 5" in capsys.readouterr().err
+    assert "2 of 3 epochs done; resuming after step 5" in capsys.readouterr().err
     again = contents(falling.output)
     assert (again["log.csv"], again["best.pdparams"]) == (finished["log.csv"], finished["best.pdparams"])
     for suffix in ("json", "pdparams", "pdopt"):
@@ -210,7 +209,7 @@ def test_the_end_to_which_a_learning_rate_falls_stays_where_it_is(falling, capsy
         resume_recipe(falling.output, epochs=5)
     capsys.readouterr()
     resume_recipe(falling.output, report=False)
-    assert "finished, with 3 epochs.\n" in capsys.readouterr().err
+    assert "already finished (3 epochs).\n" in capsys.readouterr().err
 
 
 def test_a_run_that_has_no_checkpoint_yet_begins_again(tmp_path, uninterrupted):
@@ -384,7 +383,7 @@ def test_the_tool_resumes_extends_and_honours_another_learning_rate(tool, starte
     shutil.copytree(started, tmp_path / "output" / "lenet")
     finished = tool("train", "--resume", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
-    assert "finished, with 1 epoch" in finished.stderr
+    assert "already finished (1 epoch)" in finished.stderr
 
     extended = tool("train", "--resume", "--epochs", 2, "--lr", 0.01, cwd=tmp_path)
     assert "the learning rate was 0.001, and is 0.01 from here on" in extended.stderr
@@ -406,7 +405,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     model.lenet.fc2.bias.set_value(np.array([np.inf], "float32"))
     optimizer = paddle.optimizer.Momentum(parameters=model.parameters())
     with pytest.raises(RunError, match="weights or velocities are not finite after step 0"):
-        run_dir.save_checkpoint(tmp_path / "run", run_dir.Progress(seed=0), model, optimizer, small_reader("train"))
+        run_dir.save_checkpoint(tmp_path / "run", run_dir.TrainState(seed=0), model, optimizer, small_reader("train"))
     for manifest in run_dir.checkpoints(tmp_path / "run"):
         assert all(np.isfinite(value).all() for value in arrays(manifest.with_suffix(".pdparams")))
         assert all(np.isfinite(value).all() for value in arrays(manifest.with_suffix(".pdopt")))
@@ -445,7 +444,7 @@ def test_a_finished_run_does_not_start(tmp_path, capsys):
     assert run(tmp_path / "run", epochs=1, resume=True) == history
     told = capsys.readouterr()
     assert told.out == ""
-    assert "finished, with 1 epoch; more of them (--epochs) extend it." in told.err
+    assert "already finished (1 epoch); raise --epochs to continue." in told.err
 
 
 def test_the_images_of_a_run_that_are_gone_are_not_called_an_option(tmp_path):

@@ -18,8 +18,7 @@ from palm_cls.data.loaders import valid_reader
 from palm_cls.data.palm import recognise
 from palm_cls.eval.evaluate import Predictions, predict_all
 from palm_cls.training import visualdl as scalars
-from palm_cls.training.experiment import resume_recipe, train_recipe
-from palm_cls.training.loop import train
+from palm_cls.training.experiment import resume_recipe, train, train_recipe
 from palm_cls.training.multi_seed import resume_seeds, train_seeds
 from palm_cls.training.visualdl import FILE, FOLDER, Scalars
 
@@ -195,7 +194,7 @@ def test_a_network_or_images_that_have_no_auc(visualdl, tmp_path):
         ("one class", np.ones((9, 1)), rng.randn(9, 1)),
     ):
         (tmp_path / name).mkdir()
-        writer = Scalars(tmp_path / name, run_dir.Progress(seed=0))
+        writer = Scalars(tmp_path / name, run_dir.TrainState(seed=0))
         writer.epoch(record, Predictions(None, labels, logits))
         writer.close()
         assert sorted(read(tmp_path / name)) == sorted(EPOCH[:-1])

@@ -1,10 +1,10 @@
-"""Several processes that train one network together, as `python -m paddle.distributed.launch` starts them.
+"""Data-parallel training: processes that `python -m paddle.distributed.launch` starts train one network together.
 
-Data parallel: all have the same network, settings and seed, and so the same order of the images; each takes its part of
-every batch, and the gradients are averaged over the whole batch. A step is therefore what it is in one process, but for
-dropout, whose masks each process draws on its own, and batch normalisation, which sees one process's part only.
+All processes have the same network, settings and seed, and so the same order of the images. Each loads its shard of
+every batch, and the gradients are averaged over the whole batch. A step therefore equals that of a single process,
+except for dropout, whose masks each process draws on its own, and batch normalisation, which sees one shard only.
 
-Process 0 alone prints, and writes to the directory of the run. One process alone never comes here.
+Only rank 0 prints and writes to the directory of the run. A single process does not import this module.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ from palm_cls.training.callbacks import Callback, StepResult
 import paddle.distributed as dist
 
 SETTINGS = ("epochs", "learning_rate", "momentum", "weight_decay", "save_every")
-STATISTICS = ("_mean", "_variance")  # how paddle names the running statistics of batch normalisation
-BARRIER_TIMEOUT, POLL_INTERVAL = 1800, 0.02  # seconds to wait for another process, and from one look for it to the next
+STATISTICS = ("_mean", "_variance")  # Paddle's names of the running statistics of batch normalisation
+BARRIER_TIMEOUT, POLL_INTERVAL = 1800, 0.02  # seconds
 barriers = itertools.count()
 
 
 class ProcessGroup(Callback):
-    """The processes that train one network together, seen from one of them; all call the same methods in one order.
+    """The processes that train one network together; all call the same methods in the same order.
 
     Args:
         model: The network, the same in all processes.
@@ -75,7 +75,7 @@ class ProcessGroup(Callback):
             os.environ["PADDLE_DISTRI_BACKEND"] = "gloo" if on_cpu else "nccl"
             dist.init_parallel_env()
             if on_cpu:
-                _catch_what_is_fatal()
+                _catch_terminate()
             self.store = paddle.base.core.create_or_get_global_tcp_store()
         if self.rank:
             self.stack.enter_context(contextlib.redirect_stdout(self.stack.enter_context(open(os.devnull, "w"))))
@@ -127,7 +127,7 @@ class ProcessGroup(Callback):
         trainer.result = StepResult(scaled, totals[0] / totals[1], int(totals[1]), int(totals[2]))
 
     def check_consistent(self, content):
-        """Raise RunError, naming what is not, unless all processes have the same in all entries of a dictionary."""
+        """Raise RunError, naming the entries, unless all processes have the same dictionary of JSON values."""
         texts = [json.dumps(value, sort_keys=True).encode("utf-8") for value in content.values()]
         mine, digests = paddle.to_tensor([list(hashlib.sha256(text).digest()) for text in texts]), []
         with peer_failures():
@@ -141,18 +141,18 @@ class ProcessGroup(Callback):
             )
 
     def barrier(self):
-        """Wait until all processes have come here, however long one of them writes: gloo would wait for 30 seconds."""
+        """Barrier without gloo's 30 s timeout, since rank 0 may write for longer."""
         key, until = f"palm_cls {next(barriers)}", time.monotonic() + BARRIER_TIMEOUT
         with peer_failures():
-            come = self._count(key, 1)
-            while come < self.processes:
+            arrived = self._count(key, 1)
+            while arrived < self.processes:
                 if time.monotonic() > until:
-                    raise TimeoutError(f"{come} came within {BARRIER_TIMEOUT} seconds")
+                    raise TimeoutError(f"{arrived} arrived within {BARRIER_TIMEOUT} seconds")
                 time.sleep(POLL_INTERVAL)
-                come = self._count(key, 0)
+                arrived = self._count(key, 0)
 
     def _count(self, key, more):
-        """Add to a number that all processes share, and return it. To paddle a signal in between would be an error."""
+        """Add to a counter of all processes and return it; a signal in between would be an error to Paddle."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         try:
             return self.store.add(key, more)
@@ -160,7 +160,7 @@ class ProcessGroup(Callback):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _average_statistics(self, weight):
-        """Make the running statistics of batch normalisation those of all processes, this one's by `weight`."""
+        """Average the running statistics of batch normalisation over the processes, this one's by `weight`."""
         state = self.model.state_dict()
         statistics = [value for name, value in state.items() if name.rpartition(".")[2] in STATISTICS]
         if statistics:
@@ -170,69 +170,66 @@ class ProcessGroup(Callback):
                 value.set_value(mean.reshape(value.shape).astype("float32"))
 
     def predict_all(self):
-        """The Predictions for all validation images, of which each process computes those for its part."""
+        """Return the Predictions for all validation images; each process computes its shard."""
         _, labels, logits = predict_all(self.model, self.valid_loader)
         return Predictions(self.valid_loader.order, self.all_gather(labels), self.all_gather(logits))
 
     def all_gather(self, rows):
-        """The rows of all validation images, in their order, from those for each process's part."""
+        """Gather the rows of all validation images, in their order, from those of each shard."""
         numbers = np.arange(self.valid_loader.images)
         mine = numbers[numbers % self.valid_loader.batch_size % self.processes == self.rank]
         whole = np.zeros((len(numbers), *rows.shape[1:]), rows.dtype)
-        whole[mine] = rows[: len(mine)]  # without one that is another's
+        whole[mine] = rows[: len(mine)]  # without an image of another process
         return self.all_reduce(whole)
 
     def any_rank(self, flag):
-        """Whether any of the processes has this wish."""
+        """Return whether the flag is set in any process."""
         return bool(self.all_reduce([float(flag)])[0])
 
     def all_reduce(self, numbers):
-        """The sum of an array over all processes, in its own type."""
+        """Return the sum of an array over all processes, in its own dtype."""
         tensor = paddle.to_tensor(np.asarray(numbers))
         with peer_failures():
             dist.all_reduce(tensor)
         return tensor.numpy()
 
 
-@functools.cache  # for good: the parameters keep a bare pointer to what averages their gradients
+@functools.cache  # never freed: the parameters keep a bare pointer to it
 def _averaging(model):
-    # Parameters without a part in a step are looked for, or the others would wait for them.
+    # Without this option the processes wait forever for a parameter that a step does not use.
     return paddle.DataParallel(model, find_unused_parameters=True)
 
 
 @contextlib.contextmanager
 def peer_failures():
-    """What needs the other processes: where one of them has ended, or does not answer, RunError says so."""
+    """Raise RunError if another process has ended or does not answer."""
     try:
         yield
-    except Exception as error:  # gloo's, NCCL's and the store's are of several kinds
-        raise RunError(_missing(excerpt(error))) from None
+    except Exception as error:  # gloo, NCCL and the store raise several types
+        raise RunError(_failure_message(excerpt(error))) from None
 
 
-def _missing(reason):
+def _failure_message(reason):
     place = os.environ.get("PADDLE_LOG_DIR")
-    logs = f"What it printed is in {place}{os.sep}workerlog.*{_there()}. " if place else ""
+    logs = f"What it printed is in {place}{os.sep}workerlog.*{_place()}. " if place else ""
     return (
         f"another of the {environment.processes()} processes has ended, or does not answer ({reason})\n"
         f"{logs}Checkpoints stay as they are: --resume goes on from the last."
     )
 
 
-def _there():
+def _place():
     return " of its machine" if environment.processes() > environment.processes_here() else ""
 
 
 @ctypes.CFUNCTYPE(None)
-def _end_plainly():
-    told = _missing("noticed in the middle of a step")
-    print(f"{os.path.basename(sys.argv[0])}: {told}", file=sys.stderr, flush=True)
+def _exit_with_message():
+    message = _failure_message("noticed in the middle of a step")
+    print(f"{os.path.basename(sys.argv[0])}: {message}", file=sys.stderr, flush=True)
     os._exit(1)
 
 
-def _catch_what_is_fatal():
-    """End with a message, too, where gloo misses another process while gradients are computed.
-
-    Its exception does not come out of paddle's `backward` then, but has C++ abort the process.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another C++ library: the process is aborted
-        ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE(_end_plainly)  # std::set_terminate
+def _catch_terminate():
+    """Exit with a message if gloo misses another process in `backward`, where its C++ exception would abort."""
+    with contextlib.suppress(OSError, AttributeError):  # another C++ library: the process aborts
+        ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE(_exit_with_message)  # std::set_terminate

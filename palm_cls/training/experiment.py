@@ -132,11 +132,12 @@ def train(model, train_loader, valid_loader, epochs=5, *, output=None, resume=Fa
     config = loop.TrainConfig(epochs=epochs, **options)
     visualdl = scalars_wanted(visualdl, [output] if resume and output else [])
     loaders = as_loader(train_loader), as_loader(valid_loader)
-    return _train(model, *loaders, config, output, settings=settings, resume=resume, visualdl=visualdl)
+    return _train(model, loaders, config, output, resume, settings=settings, visualdl=visualdl)
 
 
-def _train(model, train_loader, valid_loader, config, output, *, settings, resume, visualdl):
+def _train(model, loaders, config, output, resume, *, settings, visualdl):
     """Call the lesson's loop with the callbacks that this run needs, and return its history."""
+    train_loader, valid_loader = loaders
     before = read_run(output) if resume else {}
     settings = {**train_loader.about, **(settings or {}), **config.as_settings(), "processes": environment.processes()}
     with contextlib.ExitStack() as stack:
@@ -206,9 +207,8 @@ def train_recipe(name, output=None, resume=False, **options):
     }
     if resume:
         _check_resumable(output, {**config.as_settings(), **settings}, train_loader, valid_loader)
-    history = _train(
-        model, train_loader, valid_loader, config, output, settings=settings, resume=resume, visualdl=visualdl
-    )
+    loaders = train_loader, valid_loader
+    history = _train(model, loaders, config, output, resume, settings=settings, visualdl=visualdl)
     report = on_machine.report and environment.rank() == 0
     report = _write_report(output, name, train_loader, valid_loader, len(history)) if report else None
     return TrainResult(output, history, recipe, dataset, model, report)

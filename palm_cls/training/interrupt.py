@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal, deferred until a step or a validation is finished and saved."""
+"""Deferred interrupts: Ctrl-C, SIGTERM and a closed terminal wait until a step is finished and saved."""
 
 import contextlib
 import os
@@ -76,10 +76,7 @@ def _is_handled(number):
 
 
 def _leave_terminal():
-    """Send what is printed from here on nowhere, unless to a file: writing to a closed terminal is an error.
-
-    So it is to a pipe whose reader went with the terminal.
-    """
+    """Discard further output unless it goes to a file: writing to a closed terminal or its pipes is an error."""
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):  # closed
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):

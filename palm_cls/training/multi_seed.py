@@ -1,10 +1,10 @@
 """Several runs of one recipe that differ in their seed only, in one directory.
 
-    seeds.json    the seeds, and what all the runs are begun with; written before the first
-    seed-0        the run with seed 0, as `palm_cls.checkpoints.run_dir` describes it
+    seeds.json    the seeds, and the options of all runs; written before the first run
+    seed-0        the run with seed 0, see `palm_cls.checkpoints.run_dir`
     seed-1        ...
 
-A directory that was left in the middle has all of this in seeds.json, so that the missing runs can be made up for.
+seeds.json holds everything that is needed to finish the runs of an interrupted series.
 """
 
 import gc
@@ -167,23 +167,26 @@ def _check_changes(output, began, changes):
         raise InputError(f"{output}: its runs have {began['epochs']} epochs; --epochs can only be more of them")
 
 
-def _train_missing(output, content, passing):
-    """Go through all seeds; a run that is finished only gives its history, unless it has fewer epochs than all should.
+def _train_missing(output, content, on_machine):
+    """Make or resume the run of each seed; a finished run that has all its epochs only returns its history.
 
-    passing: what is not kept with the runs, {argument of train_recipe: value}.
+    Args:
+        output: Directory of the runs.
+        content: Content of seeds.json, a dict.
+        on_machine: The RunOptions as a dict.
     """
     histories, seeds = {}, content["seeds"]
     for number, seed in enumerate(seeds, start=1):
         print(f"seed {seed} ({number} of {len(seeds)}), in {seed_directory(output, seed)}:")
-        histories[seed], recipe, dataset = _train_one(seed_directory(output, seed), seed, content, passing)
-        gc.collect()  # what the run leaves is in cycles, a few hundred MB that the next one would come on top of
+        histories[seed], recipe, dataset = _train_one(seed_directory(output, seed), seed, content, on_machine)
+        gc.collect()  # reference cycles keep a few hundred MB of each run
     return MultiSeedResult(output, histories, recipe, dataset)
 
 
-def _train_one(directory, seed, content, passing):
+def _train_one(directory, seed, content, on_machine):
     options = {key: content[key] for key in RESUME_KEYS}
     if read_settings(directory):
-        trained = resume_recipe(directory, seed=seed, **options, **passing)
+        trained = resume_recipe(directory, seed=seed, **options, **on_machine)
     else:
-        trained = train_recipe(seed=seed, output=directory, **options, **passing)
+        trained = train_recipe(seed=seed, output=directory, **options, **on_machine)
     return trained.history, trained.recipe, trained.dataset

@@ -1,16 +1,16 @@
-"""A run's curves for VisualDL, AI Studio's viewer: `visualdl --logdir output` shows those of all runs side by side.
+"""Scalars of a run for VisualDL, AI Studio's viewer: `visualdl --logdir output` shows all runs side by side.
 
-    visualdl/vdlrecords.log   in the run's directory: messages, each behind its size in 8 bytes, little-endian
+    visualdl/vdlrecords.log   in the run's directory: messages, each after its size in 8 bytes, little-endian
 
-A message is one number with its tag and its place on the x axis:
+A message is a value with its tag and its position on the x axis:
 
-    step/loss, step/learning_rate   of the steps whose loss is printed, at the step's number in the run
-    epoch/train_loss, ...           as log.csv has them, at the epoch's number; and epoch/valid_auc, exact, of a network
-                                    with one logit, where the validation images are of both classes
+    step/loss, step/learning_rate   of the steps whose loss is printed; x: the number of the step in the run
+    epoch/train_loss, ...           as in log.csv; x: the number of the epoch. epoch/valid_auc is exact; it exists for
+                                    networks with one logit and validation images of both classes
 
-VisualDL makes the messages, the file is kept here: VisualDL's own LogWriter writes from a thread, which prints what
-goes wrong between the lesson's lines and leaves half a message, behind which none can be read; and it takes nothing
-back where a run that was killed does steps again. Imports neither paddle nor OpenCV, and VisualDL only when asked.
+VisualDL makes the messages; this module writes the file. VisualDL's own LogWriter writes from a thread that prints its
+errors between the lesson's lines and leaves half a message, after which none can be read. It also removes nothing when
+a run that was killed repeats steps. VisualDL is imported only if scalars are written.
 """
 
 import contextlib
@@ -28,34 +28,42 @@ from palm_cls.core.files import append_whole
 from palm_cls.eval import metrics
 from palm_cls.training.callbacks import Callback
 
-FOLDER = "visualdl"  # in the run's directory; where it is, the run goes on with its scalars
+FOLDER = "visualdl"  # in the run's directory; if it is there, a resumed run writes scalars, too
 FILE = "vdlrecords.log"  # of all files with this first word in their names VisualDL reads one, the last by name
-SIZE = 8  # bytes that tell the size of a message
+SIZE = 8  # bytes of a message's size
 
 
 def scalars_wanted(asked, directories=()):
-    """Whether scalars are to be written: as `asked` (bool); asked None, where a run in `directories` has written some.
+    """Decide whether to write scalars.
 
-    Raises InputError where they are asked for and VisualDL cannot be imported. A run that only goes on is not stopped
-    by that: a notice says that it does without.
+    Args:
+        asked: True or False; None to write them if one of the runs in `directories` did.
+        directories: Directories of runs that are resumed.
+
+    Returns:
+        Whether to write them. A resumed run that cannot import VisualDL goes without, after a notice.
+
+    Raises:
+        InputError: Scalars are asked for, and VisualDL cannot be imported.
     """
-    begun = [directory for directory in directories if Path(directory, FOLDER).is_dir()]
-    if not (begun if asked is None else asked):
+    with_scalars = [directory for directory in directories if Path(directory, FOLDER).is_dir()]
+    if not (with_scalars if asked is None else asked):
         return False
     try:
         visualdl_messages()
     except InputError as error:
         if asked:
             raise InputError(f"{error}, or leave --visualdl out") from error
-        notice(f"{begun[0]}: without further scalars for VisualDL: {error}")
+        notice(f"{with_scalars[0]}: without further scalars for VisualDL: {error}")
         return False
     return True
 
 
 def visualdl_messages():
-    """VisualDL's functions `scalar` and `meta_data`, which make messages, and the messages' class `Record`.
+    """Return VisualDL's functions `scalar` and `meta_data`, which make messages, and their class `Record`.
 
-    Raises InputError where VisualDL is not installed or cannot be imported.
+    Raises:
+        InputError: VisualDL is not installed or cannot be imported.
     """
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -96,52 +104,52 @@ class VisualDL(Callback):
 
 
 class Scalars:
-    """Writes the scalars of a run; what goes wrong with that is told once and ends the scalars, not the run.
+    """The file of a run's scalars; an error in writing it ends the scalars with one notice, not the run.
 
-    To be closed at the end.
+    What the file has after `state` is removed; finished epochs that it lacks are written at once, without their AUC.
+
+    Args:
+        output: Directory of the run.
+        state: The TrainState from which the run starts or resumes.
     """
 
-    def __init__(self, output, progress):
-        """output: directory of the run; progress: its Progress, and with it what is to be kept of an earlier part.
-
-        Epochs that are finished and not in the file are written now, without their AUC.
-        """
+    def __init__(self, output, state):
         self.path, self.file = Path(output, FOLDER, FILE), None
-        with self._harmless():
+        with self._log_errors():
             self._scalar, meta_data, self._record = visualdl_messages()
             self.path.parent.mkdir(exist_ok=True)
-            epochs = self._open(progress)
+            epochs = self._open(state)
             if not self.file.tell():
-                self._append([meta_data(walltime=_now())])  # with which VisualDL begins every file
-        for record in progress.history if self.file else []:
+                self._append([meta_data(walltime=_now())])  # VisualDL begins every file with it
+        for record in state.history if self.file else []:
             if record["epoch"] not in epochs:
                 self.epoch(record)
 
-    def step(self, progress, loss, learning_rate):
-        """Write what the step that `progress` is at has for its loss and learning rate."""
-        self._add("step", progress.step, {"loss": loss, "learning_rate": learning_rate})
+    def step(self, state, loss, learning_rate):
+        """Write the loss and learning rate of the step that `state` is at."""
+        self._add("step", state.step, {"loss": loss, "learning_rate": learning_rate})
 
     def epoch(self, record, predictions=None):
-        """Write an epoch's dict of the history; predictions: of its validation, which the AUC is of."""
-        with self._harmless():
+        """Write an epoch's dict of the history, and the AUC of the Predictions of its validation."""
+        with self._log_errors():
             auc = _auc(predictions)
             values = {**{name: record[name] for name in LOGGED}, **({} if auc is None else {"valid_auc": auc})}
             self._add("epoch", record["epoch"], values)
 
     def close(self):
-        """Close the file; what comes afterwards is not written."""
+        """Close the file; later scalars are not written."""
         if self.file:
             self.file.close()
             self.file = None
 
-    def _open(self, progress):
-        """Open the file behind what `progress` leaves of it; returns the epochs in that part, a set of int."""
+    def _open(self, state):
+        """Open the file after the last message before `state`; return the epochs in it, a set of int."""
         content = self.path.read_bytes() if self.path.exists() else b""
-        again = {"step": progress.step, "epoch": progress.epoch}  # the first numbers that come once more
+        next_numbers = {"step": state.step, "epoch": state.epoch}
         kept, epochs = 0, set()
         for end, value in _messages(content, self._record):
             kind = value.tag.partition("/")[0]
-            if value.id >= again.get(kind, math.inf):
+            if value.id >= next_numbers.get(kind, math.inf):
                 break
             kept = end
             if kind == "epoch":
@@ -152,7 +160,7 @@ class Scalars:
         return epochs
 
     def _add(self, kind, number, values):
-        with self._harmless():
+        with self._log_errors():
             if self.file:
                 now = _now()
                 self._append([self._scalar(f"{kind}/{name}", value, number, now) for name, value in values.items()])
@@ -162,7 +170,7 @@ class Scalars:
         append_whole(self.file, b"".join(len(content).to_bytes(SIZE, "little") + content for content in contents))
 
     @contextlib.contextmanager
-    def _harmless(self):
+    def _log_errors(self):
         try:
             yield
         except Exception as error:
@@ -172,7 +180,7 @@ class Scalars:
 
 
 def _messages(content, record):
-    """The end and the value of each message in a file's content, up to one that is cut off or damaged."""
+    """Yield the end and the value of each message in a file's content, up to a damaged one."""
     from google.protobuf.message import DecodeError
 
     end = 0
@@ -188,12 +196,12 @@ def _messages(content, record):
 
 
 def _auc(predictions):
-    """The exact AUC of Predictions, or None where they have none."""
+    """Return the exact AUC of Predictions, or None if they have none."""
     if predictions is None or predictions.logits.shape[1] > 1:
         return None
     return metrics.auc(predictions.labels, predictions.logits)
 
 
 def _now():
-    """The time as VisualDL keeps it, in milliseconds."""
+    """Return the time in milliseconds, as VisualDL stores it."""
     return round(time.time() * 1000)

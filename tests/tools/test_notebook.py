@@ -11,13 +11,14 @@ import pytest
 from helpers.run_lesson import NOTEBOOK, PROJECT, run
 
 import palm_cls
+from palm_cls.training import loop
 
 SIZE = 1_500_000  # bytes, that it opens at once, on GitHub too
 CONTENT = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
 CELLS = CONTENT["cells"]
 CODE = [cell for cell in CELLS if cell["cell_type"] == "code"]
 TEXTS = [cell for cell in CELLS if cell["cell_type"] == "markdown"]
-NETWORKS = [palm_cls.LeNet, palm_cls.AlexNet]
+SOURCES = {"lenet-source": palm_cls.LeNet, "alexnet-source": palm_cls.AlexNet, "loop-source": loop.train}
 
 
 def source(cell):
@@ -97,9 +98,9 @@ def test_its_outputs_are_of_one_run_from_top_to_bottom():
         assert len(re.findall(r"^\[validation\] accuracy/loss: ", streams(cell_called(name)), re.MULTILINE)) == 5
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_the_networks_in_its_outputs_are_those_of_the_package(network):
-    assert streams(cell_called(f"{network.__name__.lower()}-source")) == inspect.getsource(network) + "\n"
+@pytest.mark.parametrize("cell", SOURCES)
+def test_the_sources_in_its_outputs_are_those_of_the_package(cell):
+    assert streams(cell_called(cell)) == inspect.getsource(SOURCES[cell]) + "\n"
 
 
 @pytest.mark.slow

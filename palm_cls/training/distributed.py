@@ -25,7 +25,7 @@ import numpy as np
 from palm_cls.checkpoints import run_dir
 from palm_cls.core import environment
 from palm_cls.core.device import paddle
-from palm_cls.core.errors import InputError, RunError, excerpt
+from palm_cls.core.errors import InputError, RunError, shorten
 from palm_cls.data.loaders import BatchReader
 from palm_cls.eval.evaluate import Predictions, predict_all
 
@@ -47,9 +47,9 @@ def together(model, train_loader, valid_loader):
         raise InputError("this paddle cannot have several processes train together; start one, or do it on Linux")
     if not all(isinstance(loader, BatchReader) for loader in (train_loader, valid_loader)):
         raise InputError("several processes train with readers as `data_loader` gives them; these are others")
-    if train_loader.batch_size < environment.processes():
+    if train_loader.batch_size < environment.world_size():
         raise InputError(
-            f"a batch of {train_loader.batch_size} cannot be divided among {environment.processes()} processes; "
+            f"a batch of {train_loader.batch_size} cannot be divided among {environment.world_size()} processes; "
             "give --batch-size, the number of images in a step of all of them"
         )
     with _others(), contextlib.redirect_stderr(io.StringIO()):  # where paddle lists its flags
@@ -75,7 +75,7 @@ class Team:
     """
 
     def __init__(self, model, train_loader, valid_loader):
-        self.rank, self.processes = environment.rank(), environment.processes()
+        self.rank, self.processes = environment.rank(), environment.world_size()
         self.store = paddle.base.core.create_or_get_global_tcp_store()
         self.model, self.train_loader, self.valid_loader = model, train_loader, valid_loader
 
@@ -196,20 +196,20 @@ def _others():
     try:
         yield
     except Exception as error:  # gloo's, NCCL's and the store's are of several kinds
-        raise RunError(_missing(excerpt(error))) from None
+        raise RunError(_missing(shorten(error))) from None
 
 
 def _missing(reason):
     place = os.environ.get("PADDLE_LOG_DIR")
     logs = f"What it printed is in {place}{os.sep}workerlog.*{_there()}. " if place else ""
     return (
-        f"another of the {environment.processes()} processes has ended, or does not answer ({reason})\n"
+        f"another of the {environment.world_size()} processes has ended, or does not answer ({reason})\n"
         f"{logs}Checkpoints stay as they are: --resume goes on from the last."
     )
 
 
 def _there():
-    return " of its machine" if environment.processes() > environment.processes_here() else ""
+    return " of its machine" if environment.world_size() > environment.local_world_size() else ""
 
 
 @ctypes.CFUNCTYPE(None)

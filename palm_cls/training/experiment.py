@@ -9,8 +9,8 @@ from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.pretrained import load_pretrained
 from palm_cls.checkpoints.weights import load
 from palm_cls.core import environment
-from palm_cls.core.console import notice
-from palm_cls.core.device import choose_device, paddle, set_seed, threads
+from palm_cls.core.console import log
+from palm_cls.core.device import choose_device, num_threads, paddle, set_seed
 from palm_cls.core.errors import InputError
 from palm_cls.data.loaders import readers_of
 from palm_cls.recipes import CHANGEABLE, build_model, find_recipe
@@ -92,8 +92,8 @@ def train_recipe(
         "weights": absolute(weights),
         "pretrained": pretrained,
         "device": device,
-        "threads": threads(),
-        "stock": environment.is_stock(),
+        "threads": num_threads(),
+        "stock": environment.use_paddle_defaults(),
     }
     if resume:
         _compare_with_the_beginning(output, settings, train_loader, valid_loader)
@@ -139,7 +139,7 @@ def _write_report(output, name, train_loader, valid_loader, epochs):
             return Path(output, REPORT)
         return write_report(output, build_model(name), train_loader, valid_loader)
     except (InputError, OSError, ImportError) as error:
-        notice(f"The run in {output} is finished, but its report could not be written: {error}")
+        log(f"The run in {output} is finished, but its report could not be written: {error}")
         return None
 
 
@@ -194,7 +194,7 @@ def absolute(path):
 def _tell_changes(taken, changes, output):
     lr = changes.get("learning_rate", taken["learning_rate"])
     if lr != taken["learning_rate"]:
-        notice(f"{output}: the learning rate was {taken['learning_rate']}, and is {lr} from here on.")
+        log(f"{output}: the learning rate was {taken['learning_rate']}, and is {lr} from here on.")
 
 
 def _compare_with_the_beginning(output, settings, train_loader, valid_loader):
@@ -207,4 +207,4 @@ def _compare_with_the_beginning(output, settings, train_loader, valid_loader):
     now = {**run_dir.versions(), **{name: settings[name] for name in ("threads", "device", "stock")}}
     changed = [f"{name} {was.get(name)}, now {value}" for name, value in now.items() if was.get(name) != value]
     if changed:
-        notice(f"{output}: begun with {'; '.join(changed)}: the last bits of its numbers may differ from here on.")
+        log(f"{output}: begun with {'; '.join(changed)}: the last bits of its numbers may differ from here on.")

@@ -7,7 +7,7 @@ import stat
 import threading
 
 from palm_cls.core import environment
-from palm_cls.core.console import notice
+from palm_cls.core.console import log
 
 
 class DeferredInterrupt:
@@ -40,8 +40,8 @@ class DeferredInterrupt:
             raise KeyboardInterrupt
         if not self.requested:
             self.requested = number
-            more = "; once more stops at once" if number == signal.SIGINT and environment.processes() == 1 else ""
-            notice(f"Interrupted: finishing the step or the validation, and saving{more}.")
+            more = "; once more stops at once" if number == signal.SIGINT and environment.world_size() == 1 else ""
+            log(f"Interrupted: finishing the step or the validation, and saving{more}.")
 
     def is_due(self, team=None):
         """Whether to stop here: a signal was noted, if only by one of the `team` of `palm_cls.training.distributed`."""
@@ -49,7 +49,7 @@ class DeferredInterrupt:
 
     def deliver(self):
         """End as the signal asks; of processes that train together, all with KeyboardInterrupt."""
-        if self.requested in (None, signal.SIGINT) or environment.processes() > 1:
+        if self.requested in (None, signal.SIGINT) or environment.world_size() > 1:
             raise KeyboardInterrupt
         if callable(handler := self.before[self.requested]):
             handler(self.requested, None)
@@ -60,7 +60,7 @@ def _is_heeded(number):
     handler = signal.getsignal(number)
     if number == signal.SIGINT:
         return handler is signal.default_int_handler
-    return handler not in (signal.SIG_IGN, None) or environment.processes() > 1
+    return handler not in (signal.SIG_IGN, None) or environment.world_size() > 1
 
 
 def _leave_terminal():

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from palm_cls.checkpoints import run_dir
 from palm_cls.core import environment
-from palm_cls.core.console import notice
+from palm_cls.core.console import log
 from palm_cls.core.device import current_seed, paddle, seed_step
 from palm_cls.core.errors import InputError, RunError
 from palm_cls.core.files import require_directory
@@ -67,7 +67,7 @@ def train(
         "momentum": momentum,
         "weight_decay": weight_decay,
         "save_every": save_every,
-        "processes": environment.processes(),
+        "processes": environment.world_size(),
     }
     before = _settings_of(output) if resume else {}
     if resume:
@@ -83,14 +83,14 @@ def train(
 
     with contextlib.ExitStack() as stack:
         team = (
-            stack.enter_context(_together(model, train_loader, valid_loader)) if environment.processes() > 1 else None
+            stack.enter_context(_together(model, train_loader, valid_loader)) if environment.world_size() > 1 else None
         )
         writes = bool(output) and environment.rank() == 0
         if writes and resume:
             stack.enter_context(run_dir.lock_run(output))
             progress = run_dir.restore(output, model, optimizer, train_loader) or progress
             run_dir.write_settings(output, {**before, **settings, "epochs": max(epochs, progress.epoch)})
-            notice(_resumed(output, progress, epochs, schedule))
+            log(_resumed(output, progress, epochs, schedule))
         elif writes:
             stack.enter_context(run_dir.start_run(output, settings))
         if writes and not run_dir.checkpoints(output):  # from which it can begin again, whatever becomes of its weights
@@ -130,9 +130,9 @@ def _together(model, train_loader, valid_loader):
 
 def _refuse_another_number(output, processes):
     """Raise InputError unless as many processes train now as a run was begun with."""
-    if processes != environment.processes():
+    if processes != environment.world_size():
         raise InputError(
-            f"{output}: begun with {processes} process{'es' if processes > 1 else ''}, not {environment.processes()}; "
+            f"{output}: begun with {processes} process{'es' if processes > 1 else ''}, not {environment.world_size()}; "
             "a run goes on only as it began. To start several: python -m paddle.distributed.launch --nproc_per_node N"
         )
 
@@ -189,7 +189,7 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10, scalars=No
                     scalars.step(progress, value, optimizer.get_lr())
             loss.backward()
             optimizer.step()
-            optimizer.clear_grad(set_to_zero=environment.is_stock())  # no zeros to write, and none to add to
+            optimizer.clear_grad(set_to_zero=environment.use_paddle_defaults())  # no zeros to write, and none to add to
 
             progress.end_step(images, hits, value)
             bar.set_postfix_str(f"loss {value:.4f}", refresh=False)

@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 
 from palm_cls.checkpoints.run_files import LOGGED
-from palm_cls.core.console import notice
-from palm_cls.core.errors import InputError, excerpt, not_importable
-from palm_cls.core.files import append_whole
+from palm_cls.core.console import log
+from palm_cls.core.errors import InputError, missing_package_error, shorten
+from palm_cls.core.files import append_or_rollback
 from palm_cls.eval import metrics
 
 FOLDER = "visualdl"  # in the run's directory; where it is, the run goes on with its scalars
@@ -45,7 +45,7 @@ def scalars_wanted(asked, directories=()):
     except InputError as error:
         if asked:
             raise InputError(f"{error}, or leave --visualdl out") from error
-        notice(f"{begun[0]}: without further scalars for VisualDL: {error}")
+        log(f"{begun[0]}: without further scalars for VisualDL: {error}")
         return False
     return True
 
@@ -60,7 +60,7 @@ def visualdl_messages():
             from visualdl.component.base_component import meta_data, scalar
             from visualdl.proto.record_pb2 import Record
     except Exception as error:  # also a protobuf too old for it, a home directory that it cannot write to, ...
-        raise not_importable("visualdl", error, "python -m pip install visualdl") from error
+        raise missing_package_error("visualdl", error, "python -m pip install visualdl") from error
     return scalar, meta_data, Record
 
 
@@ -128,15 +128,15 @@ class Scalars:
 
     def _append(self, messages):
         contents = [message.SerializeToString() for message in messages]
-        append_whole(self.file, b"".join(len(content).to_bytes(SIZE, "little") + content for content in contents))
+        append_or_rollback(self.file, b"".join(len(content).to_bytes(SIZE, "little") + content for content in contents))
 
     @contextlib.contextmanager
     def _harmless(self):
         try:
             yield
         except Exception as error:
-            why = getattr(error, "strerror", None) or excerpt(error)
-            notice(f"{self.path}: {why}: the run goes on, without further scalars for VisualDL.")
+            why = getattr(error, "strerror", None) or shorten(error)
+            log(f"{self.path}: {why}: the run goes on, without further scalars for VisualDL.")
             self.close()
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.run_files import EVALUATION, read_settings, write_json, write_table
 from palm_cls.checkpoints.weights import load, weights_file
-from palm_cls.core.console import CAVEAT, DEMO_WARNING, notice
+from palm_cls.core.console import DEMO_WARNING, DISCLAIMER, log
 from palm_cls.core.device import choose_device
-from palm_cls.core.errors import InputError, excerpt
+from palm_cls.core.errors import InputError, shorten
 from palm_cls.data.loaders import valid_reader_of
 from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import measures, predict_all
@@ -64,9 +64,9 @@ def assess(
     loader, dataset = valid_reader_of(recipe, data, batch_size, cache, download, ten_crop)
     own = settings.get("valid_sha256") in (None, loader.fingerprint)
     if not own:
-        notice(f"{weights.parent}: its run has other validation images than {loader.directory}")
+        log(f"{weights.parent}: its run has other validation images than {loader.directory}")
     if about.get("demo") and not loader.about["demo"]:
-        notice(DEMO_WARNING)
+        log(DEMO_WARNING)
     model = build_model(name)
     load(weights, model)
     print("start evaluation .......")
@@ -92,8 +92,8 @@ def class_names(about, logits):
 
 
 def caveat_of(name):
-    """CAVEAT, but "" for a recipe on digits or garments."""
-    return "" if name in RECIPES and RECIPES[name].data != "palm" else CAVEAT
+    """DISCLAIMER, but "" for a recipe on digits or garments."""
+    return "" if name in RECIPES and RECIPES[name].data != "palm" else DISCLAIMER
 
 
 def refuse_threshold(name, threshold):
@@ -170,7 +170,7 @@ def refuse_threshold_from(json_file, found):
     """Raise InputError where the threshold is of another network, or was chosen on the very images of an Assessment."""
     told = json.loads(Path(json_file).read_text(encoding="utf-8"))
     if told.get("model") not in (None, found.model):
-        raise InputError(f"{json_file}: of {excerpt(told['model'])}, whose threshold tells nothing about {found.model}")
+        raise InputError(f"{json_file}: of {shorten(told['model'])}, whose threshold tells nothing about {found.model}")
     theirs = [(image.get("imgName"), image["Label"]) for image in told["images"]]
     if theirs == list(zip(found.predictions.names, found.predictions.labels.flatten().tolist())):
         raise InputError(

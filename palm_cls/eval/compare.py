@@ -26,7 +26,7 @@ from palm_cls.checkpoints.run_files import (
     seed_directory,
 )
 from palm_cls.core.errors import InputError
-from palm_cls.core.figures import drawable, import_matplotlib, write_png
+from palm_cls.core.figures import escape_text, import_matplotlib, write_png
 from palm_cls.data.palm import DEMO_REMARK
 from palm_cls.eval.metrics import mcnemar, mean_and_range, paired_auc_difference
 
@@ -312,7 +312,7 @@ def _add_legend(figure, runs, groups):
 
 def _short(name):
     """A run's name as the legend takes it: of a long one the end."""
-    name = drawable(name if len(name) <= NAME_LENGTH else "..." + name[-NAME_LENGTH + 3 :])
+    name = escape_text(name if len(name) <= NAME_LENGTH else "..." + name[-NAME_LENGTH + 3 :])
     return f"./{name}" if name.startswith("_") else name  # matplotlib takes a leading "_" for "not in the legend"
 
 

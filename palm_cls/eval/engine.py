@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from palm_cls.core import environment
-from palm_cls.core.console import notice_once
-from palm_cls.core.device import paddle, threads
-from palm_cls.core.errors import excerpt
+from palm_cls.core.console import log_once
+from palm_cls.core.device import num_threads, paddle
+from palm_cls.core.errors import shorten
 from palm_cls.models.layers import evaluating
 
 WORTHWHILE = 100  # images from which converting takes less time than it saves; a fixed number, so that runs repeat
@@ -57,7 +57,7 @@ def _has_engine():
 
 
 def _takes_onednn():
-    return platform.machine() in ("x86_64", "AMD64") and not environment.is_stock()
+    return platform.machine() in ("x86_64", "AMD64") and not environment.use_paddle_defaults()
 
 
 def convert(model, imgs):
@@ -69,10 +69,10 @@ def convert(model, imgs):
         engine = _engine(model, imgs.shape[1:])
         found, expected = engine(imgs[:2]), predict(model, imgs[:2])
     except Exception as error:  # whatever a network of one's own makes of the conversion; a full disk
-        notice_once(f"This network is evaluated by its own layers: it could not be converted ({excerpt(error)}).")
+        log_once(f"This network is evaluated by its own layers: it could not be converted ({shorten(error)}).")
         return None
     if not deviation(found, expected) <= TOLERANCE:
-        notice_once("This network is evaluated by its own layers: converted, it gives other logits.")
+        log_once("This network is evaluated by its own layers: converted, it gives other logits.")
         return None
     return engine
 
@@ -115,7 +115,7 @@ def run_program(program):
     config.disable_glog_info()
     if _takes_onednn():
         config.enable_mkldnn()
-    config.set_cpu_math_library_num_threads(threads())
+    config.set_cpu_math_library_num_threads(num_threads())
     predictor = paddle.inference.create_predictor(config)
     (input_name,), (output_name,) = predictor.get_input_names(), predictor.get_output_names()
 
@@ -124,7 +124,7 @@ def run_program(program):
         try:
             predictor.run()
         finally:  # it leaves paddle's own layers with one thread: slower, and rounding in another order
-            paddle.base.core.set_num_threads(threads())
+            paddle.base.core.set_num_threads(num_threads())
         return predictor.get_output_handle(output_name).copy_to_cpu()
 
     return logits_of

@@ -8,7 +8,7 @@ import textwrap
 
 import numpy as np
 
-from palm_cls.core.figures import drawable, import_matplotlib
+from palm_cls.core.figures import escape_text, import_matplotlib
 from palm_cls.eval import metrics
 
 # In a report these colours give way to those of the page, light or dark; in a PNG file they stand as they are.
@@ -131,7 +131,7 @@ def _matrix(measures):
 
 def _short(name, lines):
     """A class's name as it fits beside an axis."""
-    return "\n".join(textwrap.wrap(drawable(name), NAME, max_lines=lines, placeholder=" ..."))
+    return "\n".join(textwrap.wrap(escape_text(name), NAME, max_lines=lines, placeholder=" ..."))
 
 
 def _threshold(measures):

@@ -25,7 +25,7 @@ from palm_cls.checkpoints.weights import load, weights_file
 from palm_cls.core import figures
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError
-from palm_cls.core.files import TEXT, replacing, require_directory
+from palm_cls.core.files import TEXT, atomic_write, require_directory
 from palm_cls.core.html import img_tag, thumbnail
 from palm_cls.data.loaders import readers_of
 from palm_cls.data.palm import DEMO_REMARK
@@ -87,7 +87,7 @@ def write_report(directory, model, train_loader, valid_loader, threshold=0.5):
     classes = class_names(settings, logits) or class_names(valid_loader.about, logits) or list(range(max(2, logits)))
     facts = Facts(directory, settings, log, train_loader, valid_loader, model, found, classes)
     page = _page(facts)
-    with replacing(directory / REPORT) as temporary:
+    with atomic_write(directory / REPORT) as temporary:
         temporary.write_text(page, **TEXT)
     return directory / REPORT
 
@@ -421,7 +421,10 @@ def _svg(figure, name, text):
     """The figure as an <svg> within the page: in its colours and type, every id its own."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with figures.import_matplotlib().rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), figures.any_letters():
+    with (
+        figures.import_matplotlib().rc_context({"svg.fonttype": "none", "svg.hashsalt": name}),
+        figures.ignore_missing_glyphs(),
+    ):
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     drawing = buffer.getvalue()
     drawing = drawing[drawing.index("<svg") :]

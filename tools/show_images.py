@@ -59,14 +59,14 @@ def draw_fundus(args):
 
 
 def draw_digits(args):
-    from palm_cls.data.loaders import valid_reader_of
+    from palm_cls.data.recipe_data import make_valid_loader
     from palm_cls.data.samples import digits_figure
 
     recipe = next((recipe for recipe in RECIPES.values() if recipe.data == args.dataset), None)
     model = None
     if args.weights:
         recipe, model = network(args.weights, args.dataset)
-    reader, _ = valid_reader_of(recipe, args.data, download=args.download)
+    reader, _ = make_valid_loader(recipe, args.data, download=args.download)
     return digits_figure(reader, predict_first(model, reader) if model else None)
 
 
@@ -77,7 +77,7 @@ def predict_first(model, reader):
     from palm_cls.eval.engine import predict
 
     model.eval()
-    return predict(model, np.stack([reader.img(name) for name in reader.order[:9]])).argmax(axis=1)
+    return predict(model, np.stack([reader.load_input(name) for name in reader.order[:9]])).argmax(axis=1)
 
 
 def network(weights, dataset):

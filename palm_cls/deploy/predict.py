@@ -18,10 +18,11 @@ from palm_cls.core import environment
 from palm_cls.core.console import DEMO_WARNING, DISCLAIMER
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import TEXT, append_or_rollback, atomic_write, check_absent
+from palm_cls.data.array_loader import ArrayLoader
 from palm_cls.data.images import read_image, transform_img
-from palm_cls.data.loaders import ArrayReader, Reader
+from palm_cls.data.loaders import ImageLoader
 from palm_cls.data.palm import image_names, is_image
-from palm_cls.data.prefetch import begun_ahead
+from palm_cls.data.prefetch import prefetch
 from palm_cls.deploy.exported_model import exported_network
 from palm_cls.eval import metrics
 from palm_cls.eval.engine import logits_function
@@ -120,8 +121,8 @@ def known_network(weights, name=None):
 def input_of(name):
     """The images that the network of a recipe takes, as `palm_cls.data.images.INPUT`."""
     recipe = find_recipe(name)
-    reader = Reader if recipe.data == "palm" else ArrayReader
-    return {**reader.takes, "range": list(recipe.pixel_range)}
+    reader = ImageLoader if recipe.data == "palm" else ArrayLoader
+    return {**reader.input_spec, "range": list(recipe.pixel_range)}
 
 
 def predictions(model, paths, batch_size=10, threshold=0.5):
@@ -162,7 +163,7 @@ def _decoded(paths, batch_size):
     """Batches of (path, float32 [3, 224, 224] or None, None or error), decoded ahead by threads."""
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
     with environment.thread_pool() as pool:
-        yield from begun_ahead(_begin(batch, pool) for batch in batches)
+        yield from prefetch(_begin(batch, pool) for batch in batches)
 
 
 def _begin(paths, pool):

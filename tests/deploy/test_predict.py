@@ -19,8 +19,9 @@ from helpers.processes import assert_refused, posix
 from palm_cls.checkpoints.run_dir import describe
 from palm_cls.checkpoints.weights import load, save
 from palm_cls.core.errors import InputError
-from palm_cls.data.loaders import data_loader, valid_reader
+from palm_cls.data.loaders import data_loader
 from palm_cls.data.palm import recognise
+from palm_cls.data.recipe_data import valid_loader_of
 from palm_cls.deploy import predict
 from palm_cls.deploy.predict import (
     Prediction,
@@ -227,7 +228,7 @@ def test_predictions_are_those_of_the_evaluation(weights, small_demo):
     model, _ = trained_network(weights)
     model.train()
     dataset = recognise(small_demo)
-    loader = valid_reader(dataset, cache=False)
+    loader = valid_loader_of(dataset, cache=False)
     found = list(predictions(model, [path for path, _ in loader.samples], batch_size=4))
     assert model.training
     assert len({row.probability for row in found}) == 10

@@ -20,11 +20,11 @@ import os
 import platform
 import random
 import re
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from palm_cls.checkpoints.metadata import run_metadata
 from palm_cls.checkpoints.run_files import (
     LOG,
     SEEDS,
@@ -33,64 +33,25 @@ from palm_cls.checkpoints.run_files import (
     read_seeds,
     read_settings,
     seed_directory,
-    write_json,
-    write_table,
 )
-from palm_cls.checkpoints.weights import load, read_about, save, verify
+from palm_cls.checkpoints.state_file import verify
+from palm_cls.checkpoints.train_state import TrainState
+from palm_cls.checkpoints.weights import load, save
 from palm_cls.core.console import log
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError, RunError
+from palm_cls.core.files import write_json, write_table
 
-ABOUT = ("model", "input", "classes", "demo")  # settings without which weights cannot be used, or not understood
 LOCK = ".lock"
 CHECKPOINT = re.compile(r"last-\d{4}-\d{8}\.(json|pdparams|pdopt)")
-LEFT_OVER = re.compile(
+TEMP_FILE = re.compile(
     rf"\.({CHECKPOINT.pattern}|best\.pdparams|log\.csv|(settings|seeds|evaluation)\.json|predictions\.csv|report\.html)"
     r"\.\d+\.tmp"
 )  # by a kill
-KEPT = 2  # checkpoints: the last one, and the one before in case the disk damages it
+MAX_CHECKPOINTS = 2  # checkpoints: the last one, and the one before in case the disk damages it
 
 
-@dataclass
-class Progress:
-    """How far a run has come; the running sums are those of the epoch under way."""
-
-    seed: int  # from which the random numbers of each step follow
-    epoch: int = 0
-    batch: int = 0  # of the epoch, the next to train on
-    step: int = 0  # of the run
-    samples: int = 0
-    hits: int = 0
-    loss: float = 0.0  # summed over samples
-    history: list = field(default_factory=list)  # of the finished epochs, as `train` returns it
-
-    def end_step(self, samples, hits, loss):
-        """Count a step on `samples` images, `hits` of them right, with mean loss `loss`."""
-        self.batch += 1
-        self.step += 1
-        self.samples += samples
-        self.hits += hits
-        self.loss += loss * samples
-
-    def end_epoch(self, valid, learning_rate):
-        """Close the epoch with its `evaluate` on the validation images, and begin the next."""
-        self.history.append(
-            {
-                "epoch": self.epoch,
-                "learning_rate": learning_rate,
-                "train_loss": self.loss / self.samples,
-                "train_accuracy": self.hits / self.samples,
-                "valid_loss": valid["loss"],
-                "valid_accuracy": valid["accuracy"],
-                "valid_images": valid["images"],
-            }
-        )
-        self.epoch += 1
-        self.batch = self.samples = self.hits = 0
-        self.loss = 0.0
-
-
-def start_run(directory, settings):
+def create_run_dir(directory, settings):
     """Make a run's directory with its settings.json; what was run there before is moved to `directory`-1, -2, ...
 
     Returns the lock that keeps other processes out until it is closed. Raises InputError where anything but an earlier
@@ -99,14 +60,14 @@ def start_run(directory, settings):
     return _start(directory, SETTINGS, settings)
 
 
-def start_seeds(directory, content):
+def create_seeds_dir(directory, content):
     """Make a directory for runs with several seeds, with its seeds.json; all else is as with `start_run`."""
     return _start(directory, SEEDS, content)
 
 
 def _start(directory, name, content):
     directory = Path(os.path.abspath(directory))
-    _make_room(directory)
+    _prepare_output_dir(directory)
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(lock_run(directory))
         write_json({**content, "versions": versions()}, directory / name)
@@ -119,7 +80,7 @@ def write_settings(directory, settings):
     write_json({**settings, "versions": versions()}, Path(directory, SETTINGS))
 
 
-def refuse_other_images(directory, settings, train_loader, valid_loader):
+def check_same_images(directory, settings, train_loader, valid_loader):
     """Raise InputError unless these readers are of the images that a run, with these settings, began with."""
     for kind, what, loader in (("train", "training", train_loader), ("valid", "validation", valid_loader)):
         if settings.get(f"{kind}_sha256") != loader.fingerprint:
@@ -128,7 +89,7 @@ def refuse_other_images(directory, settings, train_loader, valid_loader):
             )
 
 
-def images_of(directory, settings, data=None):
+def resolve_data_dir(directory, settings, data=None):
     """The directory of a run's images: `data` if given, else where its settings say; InputError if that is gone."""
     place = data or settings.get("data")
     if place and not data and not Path(place).is_dir():
@@ -180,17 +141,17 @@ def save_checkpoint(directory, progress, model, optimizer, loader):
     Raises RunError, and saves nothing, where weights or velocities are not finite any more.
     """
     directory = Path(directory)
-    _require_finite(progress, model, optimizer)
+    _check_finite(progress, model, optimizer)
     name = f"last-{progress.epoch:04d}-{progress.step:08d}"
-    files = save(directory / name, model, optimizer, about=_about(directory))
+    files = save(directory / name, model, optimizer, metadata=run_metadata(directory))
     state = {
-        "progress": asdict(progress),
+        "progress": progress.to_json(),
         "order": getattr(loader, "order", None),
         "random": _random_state(),
         "files": files,
     }
     write_json({"sha256": _digest(state), **state}, directory / f"{name}.json")
-    _forget_old_checkpoints(directory)
+    _prune_checkpoints(directory)
 
 
 def save_epoch(directory, progress, model, optimizer, loader):
@@ -203,11 +164,11 @@ def _write_results(directory, progress, model):
     """The log; and the weights of the best epoch, if that has just ended."""
     if progress.batch == 0 and progress.history:
         if best_record(progress.history) is progress.history[-1]:
-            save(directory / "best", model, about=_about(directory))
+            save(directory / "best", model, metadata=run_metadata(directory))
         write_table(progress.history, directory / LOG)
 
 
-def _require_finite(progress, model, optimizer):
+def _check_finite(progress, model, optimizer):
     states = [*model.state_dict().values(), *optimizer.state_dict().values()]
     if not all(paddle.isfinite(value).all().item() for value in states if isinstance(value, paddle.Tensor)):
         raise RunError(
@@ -217,14 +178,14 @@ def _require_finite(progress, model, optimizer):
 
 
 def restore(directory, model, optimizer, loader):
-    """Bring everything back to the last good checkpoint of a run and return its Progress, or None if there is none yet.
+    """Restore the last good checkpoint of a run and return its TrainState, or None if there is none yet.
 
     A damaged checkpoint is named in a notice, renamed, and passed over for the one before. Raises InputError where
     none is left.
     """
     directory = Path(directory)
-    _forget_old_checkpoints(directory)  # and with them what a killed process left half-written
-    manifests = checkpoints(directory)
+    _prune_checkpoints(directory)  # and with them what a killed process left half-written
+    manifests = list_checkpoints(directory)
     for manifest in reversed(manifests):
         try:
             state = read_checkpoint(manifest)
@@ -232,7 +193,7 @@ def restore(directory, model, optimizer, loader):
             log(f"{error}\nGoing back to the checkpoint before.")
             manifest.rename(manifest.with_suffix(".damaged"))
             continue
-        progress = _take_up(manifest, state, model, optimizer, loader)
+        progress = _apply_checkpoint(manifest, state, model, optimizer, loader)
         _write_results(directory, progress, model)  # which the process may not have come to
         return progress
     if manifests:
@@ -240,19 +201,23 @@ def restore(directory, model, optimizer, loader):
     return None
 
 
-def take_up_last(directory, model, optimizer, loader):
+def load_latest(directory, model, optimizer, loader):
     """As `restore`, where another process has just done that: reads only."""
-    manifests = checkpoints(directory)
-    return _take_up(manifests[-1], read_checkpoint(manifests[-1]), model, optimizer, loader) if manifests else None
+    manifests = list_checkpoints(directory)
+    return (
+        _apply_checkpoint(manifests[-1], read_checkpoint(manifests[-1]), model, optimizer, loader)
+        if manifests
+        else None
+    )
 
 
-def _take_up(manifest, state, model, optimizer, loader):
-    """Bring everything back to a checkpoint with this content, and return its Progress."""
+def _apply_checkpoint(manifest, state, model, optimizer, loader):
+    """Bring everything back to a checkpoint with this content, and return its TrainState."""
     load(manifest.with_suffix(".pdparams"), model, optimizer)
     if state["order"]:
         loader.order = state["order"]
     _set_random_state(state["random"])
-    return Progress(**state["progress"])
+    return TrainState.from_json(state["progress"])
 
 
 def read_checkpoint(manifest):
@@ -269,18 +234,18 @@ def read_checkpoint(manifest):
     return state
 
 
-def checkpoints(directory):
+def list_checkpoints(directory):
     """The .json of the checkpoints in a run's directory, oldest first."""
     return sorted(file for file in Path(directory).glob("last-*.json") if CHECKPOINT.fullmatch(file.name))
 
 
-def _forget_old_checkpoints(directory):
-    manifests = checkpoints(directory)
-    for manifest in manifests[:-KEPT]:
+def _prune_checkpoints(directory):
+    manifests = list_checkpoints(directory)
+    for manifest in manifests[:-MAX_CHECKPOINTS]:
         manifest.unlink()  # first, so that no manifest names files that are gone
-    kept = {manifest.stem for manifest in manifests[-KEPT:]}
+    kept = {manifest.stem for manifest in manifests[-MAX_CHECKPOINTS:]}
     for file in list(directory.iterdir()):
-        if LEFT_OVER.fullmatch(file.name) or (CHECKPOINT.fullmatch(file.name) and file.stem not in kept):
+        if TEMP_FILE.fullmatch(file.name) or (CHECKPOINT.fullmatch(file.name) and file.stem not in kept):
             file.unlink()
 
 
@@ -301,36 +266,21 @@ def _digest(content):
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
 
 
-def describe(weights):
-    """What is known about the weights in a `.pdparams` file, wherever it was copied to; what is not, is left out.
-
-    "model": name of its recipe; "input": the images that it takes, as `palm_cls.data.images.INPUT`; "classes": names of
-    the labels; "demo": whether it was trained on the demo set. A file of before they told this themselves is described
-    by the settings of the run that it lies in.
-    """
-    return read_about(weights) or _about(weights)
-
-
-def _about(path):
-    settings = read_settings(path)
-    return {name: settings[name] for name in ABOUT if settings.get(name) is not None}
-
-
-def _make_room(directory):
+def _prepare_output_dir(directory):
     if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory}: a file; --output takes a directory")
     if Path.cwd().is_relative_to(directory):
         raise InputError(f"{directory}: the current directory lies in it; give another --output")
     if read_settings(directory) or read_seeds(directory):
-        _move_aside(directory)
+        _backup_run(directory)
     elif directory.is_dir() and not all(
-        entry.name == LOCK or LEFT_OVER.fullmatch(entry.name) for entry in directory.iterdir()
+        entry.name == LOCK or TEMP_FILE.fullmatch(entry.name) for entry in directory.iterdir()
     ):
         raise InputError(f"{directory}: not empty, and not the output of a run; give another --output")
     directory.mkdir(parents=True, exist_ok=True)
 
 
-def _move_aside(directory):
+def _backup_run(directory):
     number = 1
     while (aside := directory.with_name(f"{directory.name}-{number}")).exists():
         number += 1

@@ -5,19 +5,18 @@ A run's directory is described in `palm_cls.checkpoints.run_dir`; a directory of
 """
 
 import csv
-import json
 import math
 from pathlib import Path
 
 from palm_cls.core.errors import InputError
-from palm_cls.core.files import TEXT, atomic_write
+from palm_cls.core.files import read_json
 
 SETTINGS = "settings.json"
 LOG = "log.csv"
 SEEDS = "seeds.json"
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.csv"  # what an evaluation or a report writes
 REPORT, FIGURES = "report.html", "figures"
-LOGGED = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")  # what a log must tell of every epoch
+LOG_COLUMNS = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")  # what a log must tell of every epoch
 
 
 def read_settings(path):
@@ -40,36 +39,6 @@ def seed_directory(directory, seed):
     return Path(directory, f"seed-{seed}")
 
 
-def read_json(file, what):
-    """The dict in a file, which tells the versions it was made with as all of ours do; {} where there is no file.
-
-    Raises InputError for a file that is no such thing; what: it should be, in words.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: damaged ({error})") from error
-    if not isinstance(content, dict) or "versions" not in content:
-        raise InputError(f"{file}: not {what}")
-    return content
-
-
-def write_json(content, path):
-    """Write `content` as indented JSON, whole or not at all."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", **TEXT)
-
-
-def write_table(rows, path):
-    """Write dicts that have the same keys as CSV with a heading, whole or not at all."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="", **TEXT) as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[-1]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def read_log(directory):
     """The log of a run, oldest epoch first: [{"epoch": int from 0, and all of LOGGED: float}]; [] where there is none.
 
@@ -88,11 +57,13 @@ def read_log(directory):
 
 def _log_record(file, line, row):
     try:
-        record = {"epoch": int(row["epoch"]), **{name: float(row[name]) for name in LOGGED}}
+        record = {"epoch": int(row["epoch"]), **{name: float(row[name]) for name in LOG_COLUMNS}}
     except (KeyError, TypeError, ValueError):
         record = {}
     if not record or not all(map(math.isfinite, record.values())):
-        raise InputError(f"{file}, line {line}: not the log of a run; expected numbers for epoch, {', '.join(LOGGED)}")
+        raise InputError(
+            f"{file}, line {line}: not the log of a run; expected numbers for epoch, {', '.join(LOG_COLUMNS)}"
+        )
     return record
 
 

@@ -1,7 +1,9 @@
 """Files that appear whole or not at all, and files that tell whether they are still what was written."""
 
 import contextlib
+import csv
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -84,6 +86,36 @@ def _flush_to_disk(path):
         os.fsync(file.fileno())
 
 
+def read_json(file, what):
+    """The dict in a file, which tells the versions it was made with as all of ours do; {} where there is no file.
+
+    Raises InputError for a file that is no such thing; what: it should be, in words.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: damaged ({error})") from error
+    if not isinstance(content, dict) or "versions" not in content:
+        raise InputError(f"{file}: not {what}")
+    return content
+
+
+def write_json(content, path):
+    """Write `content` as indented JSON, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", **TEXT)
+
+
+def write_table(rows, path):
+    """Write dicts that have the same keys as CSV with a heading, whole or not at all."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", **TEXT) as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def append_or_rollback(file, content):
     """Write bytes to the end of an unbuffered file, all or nothing.
 
@@ -125,9 +157,9 @@ def download_file(url, md5, path, max_bytes=100_000_000):
         temporary.write_bytes(content)
 
 
-def file_digest(path, without=0, algorithm="sha256"):
-    """Checksum of a file, as hexadecimal digits; `without` that many bytes at its end."""
-    left = os.path.getsize(path) - without
+def file_digest(path, skip_last=0, algorithm="sha256"):
+    """Checksum of a file, as hexadecimal digits; without the last `skip_last` bytes."""
+    left = os.path.getsize(path) - skip_last
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with open(path, "rb") as file:
         while left > 0 and (chunk := file.read(min(left, 1 << 20))):

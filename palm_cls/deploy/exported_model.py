@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from palm_cls.checkpoints.run_files import read_json
-from palm_cls.checkpoints.weights import EXPORT_ABOUT as ABOUT
-from palm_cls.checkpoints.weights import ONNX
+from palm_cls.checkpoints.file_checks import EXPORT_METADATA as ABOUT
+from palm_cls.checkpoints.file_checks import ONNX
 from palm_cls.core.device import num_threads, paddle
 from palm_cls.core.errors import InputError, shorten
-from palm_cls.core.files import file_digest
+from palm_cls.core.files import file_digest, read_json
 from palm_cls.data.images import INPUT
 from palm_cls.eval.engine import find_program, run_program
 

@@ -41,7 +41,7 @@ class GoogLeNet(library.GoogLeNet):
     ReLU behind the blocks only.
     """
 
-    heads = ("_fc_out", "_out1", "_out2")
+    classifier_layers = ("_fc_out", "_out1", "_out2")
     cam_layer = "_ince5b"  # 1024 x 6 x 6, all branches of the last block
 
     def __init__(self, num_classes=1):

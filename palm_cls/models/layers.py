@@ -22,7 +22,7 @@ class Conv2D(nn.Conv2D):
 
 
 @contextlib.contextmanager
-def evaluating(model):
+def eval_mode(model):
     """For a while a network is in evaluation mode; then each of its layers is in its own mode again."""
     modes = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
     model.eval()
@@ -33,7 +33,7 @@ def evaluating(model):
             layer.training = mode
 
 
-def head_layers(model):
-    """Names of the layers that give the logits: those that the network tells as `heads`, else its last nn.Linear."""
+def classifier_layers(model):
+    """Return the names of the layers that give logits: the attribute `classifier_layers`, else the last nn.Linear."""
     linears = [name for name, layer in model.named_sublayers() if isinstance(layer, nn.Linear)]
-    return tuple(getattr(model, "heads", linears[-1:]))
+    return tuple(getattr(model, "classifier_layers", linears[-1:]))

@@ -4,7 +4,7 @@ from collections import namedtuple
 
 from palm_cls.core.console import format_table
 from palm_cls.core.device import paddle
-from palm_cls.models.layers import evaluating
+from palm_cls.models.layers import eval_mode
 
 # name: str; output_shape: list of int with the batch first; weight_shape, bias_shape: list of int, or None
 LayerRow = namedtuple("LayerRow", ("name", "output_shape", "weight_shape", "bias_shape"))
@@ -29,7 +29,7 @@ def layer_table(model, batch_size=10):
         if not layer.sublayers()
     ]
     try:
-        with evaluating(model), paddle.no_grad():
+        with eval_mode(model), paddle.no_grad():
             model(paddle.zeros([batch_size, *model.input_shape]))
     finally:
         for hook in hooks:

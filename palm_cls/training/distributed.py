@@ -87,7 +87,7 @@ class Team:
         """
         self.meet()
         if directory and self.rank:
-            progress = run_dir.take_up_last(directory, self.model, optimizer, self.train_loader) or progress
+            progress = run_dir.load_latest(directory, self.model, optimizer, self.train_loader) or progress
         self.meet()  # who has had much to read comes late, and gloo does not wait
         loaders = self.train_loader, self.valid_loader
         self._require_same(

@@ -13,7 +13,7 @@ from palm_cls.core.console import log
 from palm_cls.core.device import choose_device, num_threads, paddle, set_seed
 from palm_cls.core.errors import InputError
 from palm_cls.data.loaders import readers_of
-from palm_cls.recipes import CHANGEABLE, build_model, find_recipe
+from palm_cls.recipes import OVERRIDABLE, build_model, find_recipe
 from palm_cls.training.loop import _refuse_another_number, _settings_of, train
 from palm_cls.training.visualdl import scalars_wanted
 
@@ -70,7 +70,7 @@ def train_recipe(
     device = choose_device(device)
     train_loader, valid_loader, dataset = readers_of(recipe, data, train_csv, skip_bad, cache, download)
     set_seed(seed)
-    begins = not (resume and run_dir.checkpoints(output))
+    begins = not (resume and run_dir.list_checkpoints(output))
     model = build_model(name)
     if pretrained and begins:
         load_pretrained(model, name)
@@ -86,8 +86,8 @@ def train_recipe(
         "valid_images": valid_loader.images,
         "train_sha256": train_loader.fingerprint,
         "valid_sha256": valid_loader.fingerprint,
-        **{key: getattr(recipe, key) for key in CHANGEABLE},
-        "schedule": recipe.schedule,
+        **{key: getattr(recipe, key) for key in OVERRIDABLE},
+        "schedule": recipe.lr_schedule,
         "seed": seed,
         "weights": absolute(weights),
         "pretrained": pretrained,
@@ -120,7 +120,7 @@ def train_recipe(
 
 def _learning_rate(recipe, steps):
     """As `train` takes it, for a run of so many steps."""
-    if recipe.schedule == "constant":
+    if recipe.lr_schedule == "constant":
         return recipe.learning_rate
     return paddle.optimizer.lr.LambdaDecay(recipe.learning_rate, lambda step: _cosine(step, steps))
 
@@ -163,7 +163,7 @@ def resume_recipe(output, **changes):
 
 def fixed_of(fixed, name):
     """What must not change in runs of the recipe `name`: these, and the epochs over which a learning rate falls."""
-    return fixed if find_recipe(name).schedule == "constant" else (*fixed, "epochs")
+    return fixed if find_recipe(name).lr_schedule == "constant" else (*fixed, "epochs")
 
 
 def refuse_changes(output, taken, changes, fixed):
@@ -179,7 +179,7 @@ def refuse_changes(output, taken, changes, fixed):
                 f"{output}: its {what} is {_said(taken[key])}, not {_said(now)}; a run goes on only as it began. "
                 "Leave the option out, or start a new run"
             )
-    run_dir.images_of(output, taken, changes.get("data"))
+    run_dir.resolve_data_dir(output, taken, changes.get("data"))
 
 
 def _said(value):
@@ -201,7 +201,7 @@ def _compare_with_the_beginning(output, settings, train_loader, valid_loader):
     """Refuse other images, processes or fixed settings than the run in `output` began with; tell what else differs."""
     before = {**BEFORE, **_settings_of(output)}
     _refuse_another_number(output, before.get("processes", 1))
-    run_dir.refuse_other_images(output, before, train_loader, valid_loader)
+    run_dir.check_same_images(output, before, train_loader, valid_loader)
     refuse_changes(output, before, settings, ("model", *fixed_of(FIXED, settings["model"])))
     was = {**before.get("versions", {}), **{name: before.get(name) for name in ("threads", "device", "stock")}}
     now = {**run_dir.versions(), **{name: settings[name] for name in ("threads", "device", "stock")}}

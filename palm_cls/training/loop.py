@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from palm_cls.checkpoints import run_dir
+from palm_cls.checkpoints.train_state import TrainState
 from palm_cls.core import environment
 from palm_cls.core.console import log
 from palm_cls.core.device import current_seed, paddle, seed_step
@@ -73,7 +74,7 @@ def train(
     if resume:
         _refuse_another_number(output, before.get("processes", 1))
     optimizer = _optimizer(model, learning_rate, momentum, weight_decay)
-    progress = run_dir.Progress(seed=current_seed())
+    progress = TrainState(seed=current_seed())
 
     def save(save_function):
         if writes:
@@ -92,8 +93,10 @@ def train(
             run_dir.write_settings(output, {**before, **settings, "epochs": max(epochs, progress.epoch)})
             log(_resumed(output, progress, epochs, schedule))
         elif writes:
-            stack.enter_context(run_dir.start_run(output, settings))
-        if writes and not run_dir.checkpoints(output):  # from which it can begin again, whatever becomes of its weights
+            stack.enter_context(run_dir.create_run_dir(output, settings))
+        if writes and not run_dir.list_checkpoints(
+            output
+        ):  # from which it can begin again, whatever becomes of its weights
             run_dir.save_checkpoint(output, progress, model, optimizer, train_loader)
         if team:
             progress = team.begin(progress, optimizer, settings, output if resume else None)

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.pretrained import load_pretrained
-from palm_cls.checkpoints.run_files import SEEDS, read_seeds, read_settings, seed_directory, write_json
+from palm_cls.checkpoints.run_files import SEEDS, read_seeds, read_settings, seed_directory
 from palm_cls.checkpoints.weights import load
 from palm_cls.core import environment
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError
+from palm_cls.core.files import write_json
 from palm_cls.data.loaders import readers_of
-from palm_cls.recipes import CHANGEABLE, build_model, find_recipe
+from palm_cls.recipes import OVERRIDABLE, build_model, find_recipe
 from palm_cls.training import experiment
 from palm_cls.training.experiment import BEFORE, absolute, fixed_of, refuse_changes, resume_recipe, train_recipe
 from palm_cls.training.visualdl import scalars_wanted
@@ -74,9 +75,9 @@ def train_seeds(
         "weights": absolute(weights),
         "pretrained": pretrained,
         "save_every": save_every,
-        **{key: getattr(recipe, key) for key in CHANGEABLE},
+        **{key: getattr(recipe, key) for key in OVERRIDABLE},
     }
-    with run_dir.start_seeds(output, content):
+    with run_dir.create_seeds_dir(output, content):
         passing = {"device": device, "cache": cache, "download": download, "report": report, "visualdl": visualdl}
         return _train_missing(output, content, passing)
 

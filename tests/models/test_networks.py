@@ -5,7 +5,7 @@ from helpers.networks import conv, pool, set_weights
 
 from palm_cls.core import device
 from palm_cls.models.alexnet import AlexNet
-from palm_cls.models.layers import Conv2D, evaluating, head_layers
+from palm_cls.models.layers import Conv2D, classifier_layers, eval_mode
 from palm_cls.models.lenet import LeNet
 from palm_cls.models.summary import format_summary, layer_table, parameter_count
 
@@ -63,7 +63,7 @@ def test_lenet_on_digits():
 def test_a_frozen_layer_stays_frozen():
     model = paddle.nn.Sequential(paddle.nn.BatchNorm1D(3), paddle.nn.Linear(3, 1))
     model[0].eval()
-    with evaluating(model):
+    with eval_mode(model):
         assert not model.training
     assert [model.training, model[0].training, model[1].training] == [True, False, True]
 
@@ -103,10 +103,10 @@ def test_the_layer_table_is_of_single_layers_and_knows_those_without_bias():
 
 def test_the_head_is_the_last_fully_connected_layer_or_what_the_network_tells():
     model = LeNet()
-    assert head_layers(model) == ("fc2",)
-    model.heads = ("fc1", "fc2")
-    assert head_layers(model) == ("fc1", "fc2")
-    assert head_layers(paddle.nn.Conv2D(1, 1, 1)) == ()
+    assert classifier_layers(model) == ("fc2",)
+    model.classifier_layers = ("fc1", "fc2")
+    assert classifier_layers(model) == ("fc1", "fc2")
+    assert classifier_layers(paddle.nn.Conv2D(1, 1, 1)) == ()
 
 
 @pytest.mark.parametrize("arguments", [{"activation": "tanh"}, {"image_size": 27}])

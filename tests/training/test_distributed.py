@@ -182,7 +182,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small_demo, tmp_path):
     assert told[-2].startswith("Go on with: python -m paddle.distributed.launch --nproc_per_node 2 ")
     assert told[-2].endswith("train.py --resume run")
     assert told[-1] == log(tmp_path, 1)[-1] == "train.py: interrupted"
-    step = int(run_dir.checkpoints(tmp_path / "run")[-1].stem.rpartition("-")[2])
+    step = int(run_dir.list_checkpoints(tmp_path / "run")[-1].stem.rpartition("-")[2])
     done = finished(launched(tmp_path, "tools/train.py", "--resume", "run", "--epochs", -(-step // 2), "--no-report"))
     assert done.returncode == 0, done.stdout
     assert f"after step {step}." in done.stdout or "finished, with" in done.stdout

@@ -251,7 +251,7 @@ def test_each_process_has_random_numbers_of_its_own(monkeypatch, second_of_three
 def test_what_several_processes_cannot_do(second_of_three, tmp_path, capsys):
     console.log("heard")
     assert capsys.readouterr().err == ""
-    with pytest.raises(InputError, match="the launcher's --devices tells the GPUs"):
+    with pytest.raises(InputError, match="choose the GPUs of several with the launcher's --devices"):
         device.choose_device("gpu:1")
     for several in (lambda: multi_seed.train_seeds("lenet", [0, 1]), lambda: multi_seed.resume_seeds(tmp_path)):
         with pytest.raises(InputError, match="--seeds is for one process"):

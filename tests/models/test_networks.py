@@ -1,3 +1,5 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from helpers import recipes
@@ -41,7 +43,7 @@ fc3 [10, 1] [4096, 1] [1]
 @pytest.mark.parametrize(("network", "table", "count"), [(LeNet, LENET, 19_233_841), (AlexNet, ALEXNET, 71_916_929)])
 def test_layers_and_parameters_are_the_originals(network, table, count):
     model = network()
-    assert [" ".join(map(str, row)) for row in layer_table(model)] == table.strip().splitlines()
+    assert [" ".join(map(str, astuple(row))) for row in layer_table(model)] == table.strip().splitlines()
     assert parameter_count(model) == count
     assert format_summary(model).splitlines()[-1] == f"parameters: {count:,}"
 
@@ -93,7 +95,7 @@ def test_the_layer_table_is_of_single_layers_and_knows_those_without_bias():
 
     inner = nn.Sequential(nn.Conv2D(1, 2, 3, bias_attr=False), nn.BatchNorm2D(2))
     rows = layer_table(Network(inner, nn.Flatten(), nn.Linear(72, 3)), batch_size=4)
-    assert [tuple(row) for row in rows] == [
+    assert [astuple(row) for row in rows] == [
         ("0.0", [4, 2, 6, 6], [2, 1, 3, 3], None),
         ("0.1", [4, 2, 6, 6], [2], [2]),
         ("1", [4, 72], None, None),

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from helpers import tiny  # noqa: F401  the recipe
 
-from palm_cls.checkpoints.run_files import read_json, read_settings, write_json
+from palm_cls.checkpoints.run_files import read_settings
 from palm_cls.core import figures
 from palm_cls.core.console import command_line
+from palm_cls.core.files import read_json, write_json
 from palm_cls.data import samples
 from palm_cls.data.checks import check_data
 from palm_cls.data.loaders import ImageLoader, data_loader

@@ -31,7 +31,7 @@ def main():
         log(written.about["note"])
     print(f"written: {written.path}")
     print(f"Run in its own runtime, it gives the network's logits within {written.deviation:.1e} of the largest.")
-    if find_recipe(written.about["model"]).data == "palm":
+    if find_recipe(written.about["model"]).dataset == "palm":
         print(f"Predict with it:\n    {tool_command('predict', '--weights', written.path, 'PHOTOS')}")
     return 0
 

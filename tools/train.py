@@ -112,8 +112,8 @@ def main():
         tell_several(trained)
     else:
         tell_one(trained)
-    if trained.recipe.advice:
-        print(trained.recipe.advice)
+    if trained.recipe.hint:
+        print(trained.recipe.hint)
     return 0
 
 

@@ -1,7 +1,7 @@
 """Trained networks for other programs than this one: `export_network`, which `tools/export.py` calls.
 
 What is written is laid out in `palm_cls.deploy.exported_model`. Beside what the weights tell (see
-`palm_cls.checkpoints.run_dir.describe`) it tells
+`palm_cls.checkpoints.read_metadata`) it tells
 
     preprocessing    how an image becomes what the network takes
     output           what the network gives, and what follows from that
@@ -23,7 +23,7 @@ import numpy as np
 
 from palm_cls.checkpoints.run_dir import versions
 from palm_cls.checkpoints.run_files import write_json
-from palm_cls.checkpoints.weights import weights_file
+from palm_cls.checkpoints.weights import resolve_weights
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError, RunError, shorten
 from palm_cls.core.files import atomic_directory, atomic_write, check_absent, file_digest
@@ -54,7 +54,7 @@ def export_network(weights, form, name=None, output=None):
     RunError, and leaves nothing behind, where its logits are not the network's; InputError for what is missing, does
     not fit or is in the way.
     """
-    form, weights = FORMS[form], weights_file(weights)
+    form, weights = FORMS[form], resolve_weights(weights)
     target = Path(output or weights.with_suffix(form.suffix))
     if (target.suffix == ONNX) != (form.suffix == ONNX):
         raise InputError(f"{target}: the name of an ONNX file ends in {ONNX}, and no other; give another --output")

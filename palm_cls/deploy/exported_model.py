@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from palm_cls.checkpoints.run_files import read_json
-from palm_cls.checkpoints.weights import EXPORT_ABOUT as ABOUT
+from palm_cls.checkpoints.weights import EXPORT_METADATA as ABOUT
 from palm_cls.checkpoints.weights import ONNX
 from palm_cls.core.device import num_threads, paddle
 from palm_cls.core.errors import InputError, shorten

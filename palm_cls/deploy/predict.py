@@ -12,8 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from palm_cls.checkpoints.run_dir import describe
-from palm_cls.checkpoints.weights import is_export, load, weights_file
+from palm_cls.checkpoints.file_checks import is_export
+from palm_cls.checkpoints.metadata import read_metadata
+from palm_cls.checkpoints.weights import load, resolve_weights
 from palm_cls.core import environment
 from palm_cls.core.console import DEMO_WARNING, DISCLAIMER
 from palm_cls.core.errors import InputError, shorten
@@ -82,7 +83,7 @@ def _is_photo(path):
 
 
 def trained_network(weights, name=None):
-    """A network with trained weights, and what is known about them: (model, about), see `run_dir.describe`.
+    """A network with trained weights, and what is known about them: (model, about), see `read_metadata`.
 
     weights: as `palm_cls.load` takes them, or what `palm_cls.export_network` wrote, of which the model is a function;
     name: the recipe, where the weights do not tell it. Raises InputError where neither does, where they disagree, and
@@ -91,7 +92,7 @@ def trained_network(weights, name=None):
     if is_export(weights):
         return exported_network(weights, name)
     name, model, about = known_network(weights, name)
-    if find_recipe(name).data != "palm":  # these weights may tell nothing, as those of PaddlePaddle 1.6
+    if find_recipe(name).dataset != "palm":  # these weights may tell nothing, as those of PaddlePaddle 1.6
         raise InputError(
             f"{weights}: {name} takes grey images of 28 x 28 pixels, and this predicts fundus photographs; "
             "tools/evaluate.py predicts the test images that belong to it"
@@ -101,8 +102,8 @@ def trained_network(weights, name=None):
 
 def known_network(weights, name=None):
     """As `trained_network`, for the weights of any recipe, and not for exported ones: (name, model, about)."""
-    weights = weights_file(weights)
-    about = describe(weights)
+    weights = resolve_weights(weights)
+    about = read_metadata(weights)
     told = about.get("model")
     if told is not None and told not in list(RECIPES):  # it may be no text, either
         raise InputError(f"{weights}: weights of {shorten(told)!r}, which is none of {', '.join(RECIPES)}")
@@ -121,7 +122,7 @@ def known_network(weights, name=None):
 def input_of(name):
     """The images that the network of a recipe takes, as `palm_cls.data.images.INPUT`."""
     recipe = find_recipe(name)
-    reader = ImageLoader if recipe.data == "palm" else ArrayLoader
+    reader = ImageLoader if recipe.dataset == "palm" else ArrayLoader
     return {**reader.input_spec, "range": list(recipe.pixel_range)}
 
 
@@ -230,7 +231,7 @@ def shown_names(images):
 def note_about(about):
     """The line that goes with every row, wherever it is copied to: what the predictions are not.
 
-    about: what is known about the weights, see `palm_cls.checkpoints.run_dir.describe`.
+    about: what is known about the weights, see `palm_cls.checkpoints.read_metadata`.
     """
     return f"{DISCLAIMER} {DEMO_WARNING}" if about.get("demo") else DISCLAIMER
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from palm_cls.checkpoints import run_dir
+from palm_cls.checkpoints.metadata import read_metadata
 from palm_cls.checkpoints.run_files import EVALUATION, read_settings, write_json, write_table
-from palm_cls.checkpoints.weights import load, weights_file
+from palm_cls.checkpoints.weights import load, resolve_weights
 from palm_cls.core.console import DEMO_WARNING, DISCLAIMER, log
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError, shorten
@@ -52,15 +53,15 @@ def assess(
     every share and to the AUC, or of `class_measures` for more than two classes; `predictions` has the names, labels
     [N, 1] and logits float32 [N, num_classes] of the images. Raises InputError for what is missing or does not fit.
     """
-    weights = weights_file(weights)
-    about, settings = run_dir.describe(weights), read_settings(weights)
+    weights = resolve_weights(weights)
+    about, settings = read_metadata(weights), read_settings(weights)
     name = name or about.get("model")
     if not isinstance(name, str):
         raise InputError(f"{weights} does not tell its network; say which it is (--model)")
     recipe = find_recipe(name)
     refuse_threshold(name, threshold)
     choose_device(device)
-    data = run_dir.images_of(weights.parent, settings, data)
+    data = run_dir.resolve_data_dir(weights.parent, settings, data)
     loader, dataset = make_valid_loader(recipe, data, batch_size, cache, download, ten_crop)
     own = settings.get("valid_sha256") in (None, loader.fingerprint)
     if not own:
@@ -93,12 +94,12 @@ def class_names(about, logits):
 
 def caveat_of(name):
     """DISCLAIMER, but "" for a recipe on digits or garments."""
-    return "" if name in RECIPES and RECIPES[name].data != "palm" else DISCLAIMER
+    return "" if name in RECIPES and RECIPES[name].dataset != "palm" else DISCLAIMER
 
 
 def refuse_threshold(name, threshold):
     """Raise InputError for a threshold where there are ten classes. name: of the recipe."""
-    if threshold != 0.5 and find_recipe(name).data != "palm":
+    if threshold != 0.5 and find_recipe(name).dataset != "palm":
         raise InputError(f"a threshold parts two classes; {name} has ten, and predicts the most probable one")
 
 

@@ -17,7 +17,7 @@ from palm_cls.core import environment
 from palm_cls.core.console import log_once
 from palm_cls.core.device import num_threads, paddle
 from palm_cls.core.errors import shorten
-from palm_cls.models.layers import evaluating
+from palm_cls.models.layers import eval_mode
 
 WORTHWHILE = 100  # images from which converting takes less time than it saves; a fixed number, so that runs repeat
 TOLERANCE = 5e-5  # between the logits of both ways, relative to the largest where that is above 1
@@ -42,7 +42,7 @@ def logits_function(model, images):
             engine = (worthwhile and convert(model, imgs)) or functools.partial(predict, model)
         return engine(imgs)
 
-    with evaluating(model):
+    with eval_mode(model):
         yield logits_of
 
 

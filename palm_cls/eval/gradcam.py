@@ -10,7 +10,7 @@ import numpy as np
 
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError
-from palm_cls.models.layers import evaluating
+from palm_cls.models.layers import eval_mode
 
 import paddle.nn as nn
 
@@ -75,7 +75,7 @@ def _undisturbed(model):
     for parameter, _ in flags:
         parameter.stop_gradient = True  # the weights' gradients, 200 MB of them in AlexNet, are not even computed
     try:
-        with evaluating(model):
+        with eval_mode(model):
             yield
     finally:
         for parameter, flag in flags:

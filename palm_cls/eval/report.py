@@ -11,7 +11,7 @@ from collections import Counter, namedtuple
 from html import escape
 from pathlib import Path
 
-from palm_cls.checkpoints.run_dir import images_of, refuse_other_images
+from palm_cls.checkpoints.run_dir import check_same_images
 from palm_cls.checkpoints.run_files import (
     EVALUATION,
     FIGURES,
@@ -21,7 +21,7 @@ from palm_cls.checkpoints.run_files import (
     read_log,
     read_settings,
 )
-from palm_cls.checkpoints.weights import load, weights_file
+from palm_cls.checkpoints.weights import load, resolve_weights
 from palm_cls.core import figures
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError
@@ -37,7 +37,7 @@ from palm_cls.recipes import build_model, find_recipe
 EXAMPLES = 3  # images shown of each class
 MISTAKES = 8  # at most, of those shown
 THUMBNAIL = 320  # pixels, the longer side
-OF_READERS = ("metadata", "directory", "num_samples", "labels", "order", "load_image", "load_input")  # what a report takes from both
+OF_READERS = ("metadata", "directory", "num_samples", "labels", "order", "load_image", "load_input")
 OF_RECIPE = {"model", "data", "batch_size"}  # settings of a run whose report tools/report.py can write again
 
 # settings, log: of the run; train, valid: its readers; found: the Assessment of its best epoch; classes: their names
@@ -53,7 +53,7 @@ def report_run(directory, data=None, device=None, cache=True, threshold=0.5):
     """
     require_directory(directory, "that of a run")
     settings = read_settings(directory)
-    weights_file(directory)  # raises where no epoch is finished
+    resolve_weights(directory)  # raises where no epoch is finished
     if not set(settings) >= OF_RECIPE:
         raise InputError(f"{directory}: no run of a recipe; what was trained otherwise takes palm_cls.write_report")
     name = settings["model"]
@@ -61,8 +61,8 @@ def report_run(directory, data=None, device=None, cache=True, threshold=0.5):
     refuse_threshold(name, threshold)
     choose_device(device)
     options = (settings.get("train_csv"), settings.get("skip_bad", False), cache)
-    *loaders, _ = make_loaders(recipe, images_of(directory, settings, data), *options)
-    refuse_other_images(directory, settings, *loaders)
+    *loaders, _ = make_loaders(recipe, resolve_data_dir(directory, settings, data), *options)
+    check_same_images(directory, settings, *loaders)
     return write_report(directory, build_model(name), *loaders, threshold)
 
 
@@ -76,7 +76,7 @@ def write_report(directory, model, train_loader, valid_loader, threshold=0.5):
     """
     directory = Path(directory)
     _require_images(train_loader, valid_loader)
-    weights = weights_file(directory)
+    weights = resolve_weights(directory)
     log, settings = read_log(directory), read_settings(directory)
     if not log:
         raise InputError(f"{directory}: no epoch finished yet, so there is nothing to report")

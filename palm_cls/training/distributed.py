@@ -98,7 +98,7 @@ class ProcessGroup(Callback):
         self.barrier()
         if self.resumed and self.rank:
             parts = self.model, trainer.optimizer, self.train_loader
-            trainer.state = run_dir.take_up_last(self.resumed, *parts) or trainer.state
+            trainer.state = run_dir.load_latest(self.resumed, *parts) or trainer.state
         self.barrier()  # a process that reads much comes late, and gloo does not wait
         loaders, settings = (self.train_loader, self.valid_loader), trainer.config.as_settings()
         self.check_consistent(

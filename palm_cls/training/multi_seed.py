@@ -85,7 +85,7 @@ def train_seeds(name, seeds, output=None, **options):
     config.data = absolute(dataset.root)
     config.train_csv, config.weights = absolute(config.train_csv), absolute(config.weights)
     kept = {"name": name, **{key: getattr(config, key) for key in RESUME_KEYS[1:]}}
-    with run_dir.start_seeds(output, {"seeds": list(seeds), **kept}):
+    with run_dir.create_seeds_dir(output, {"seeds": list(seeds), **kept}):
         return _train_missing(output, {"seeds": list(seeds), **kept}, asdict(on_machine))
 
 

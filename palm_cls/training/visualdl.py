@@ -20,7 +20,7 @@ import os
 import time
 from pathlib import Path
 
-from palm_cls.checkpoints.run_files import LOGGED
+from palm_cls.checkpoints.run_files import LOG_COLUMNS
 from palm_cls.core import environment
 from palm_cls.core.console import log
 from palm_cls.core.errors import InputError, missing_package_error, shorten
@@ -133,7 +133,7 @@ class Scalars:
         """Write an epoch's dict of the history, and the AUC of the Predictions of its validation."""
         with self._log_errors():
             auc = _auc(predictions)
-            values = {**{name: record[name] for name in LOGGED}, **({} if auc is None else {"valid_auc": auc})}
+            values = {**{name: record[name] for name in LOG_COLUMNS}, **({} if auc is None else {"valid_auc": auc})}
             self._add("epoch", record["epoch"], values)
 
     def close(self):

@@ -28,10 +28,20 @@ def notice_once(text):
     notice(text)
 
 
-def aligned(rows):
-    """Rows of cells (str) as lines in which the columns stand below each other."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+def aligned(rows, left=None, min_width=0):
+    """Lay out rows of cells as lines of text with aligned columns.
+
+    Args:
+        rows: Lists of str, all equally long.
+        left: Number of columns, from the first, that are aligned to the left, by default all; others to the right.
+        min_width: Of every column.
+
+    Returns:
+        A list of str.
+    """
+    widths = [max(min_width, *map(len, column)) for column in zip(*rows)]
+    justify = [str.ljust if left is None or index < left else str.rjust for index in range(len(widths))]
+    return ["  ".join(just(cell, width) for just, cell, width in zip(justify, row, widths)).rstrip() for row in rows]
 
 
 def command_line(*words):

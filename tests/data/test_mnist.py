@@ -441,7 +441,7 @@ def test_evaluating_garments(small, tmp_path, capsys):
     set_seed(0)
     save(tmp_path / "a", build_model("lenet-fashion"), about={"model": "lenet-fashion"})
     found = assess(tmp_path / "a", data=small, device="cpu")
-    assert [row["name"] for row in found.measures["classes"]] == GARMENTS
+    assert [row["name"] for row in found.metrics["classes"]] == GARMENTS
     with pytest.raises(InputError, match="a threshold parts two classes; lenet-fashion has ten"):
         assess(tmp_path / "a", data=small, threshold=0.3)
     with pytest.raises(InputError, match="weights of another network"):

@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,14 @@ from palm_cls.core.console import DEMO_WARNING
 from palm_cls.core.device import set_seed
 from palm_cls.core.errors import InputError
 from palm_cls.data.palm import DEMO_MARK
-from palm_cls.eval.assess import Assessment, all_measures, assess, image_rows, refuse_threshold_from, threshold_from
+from palm_cls.eval.assess import (
+    EvaluationResult,
+    assess,
+    check_threshold_source,
+    detailed_metrics,
+    prediction_rows,
+    threshold_from,
+)
 from palm_cls.eval.evaluate import Predictions
 from palm_cls.recipes import build_model
 from palm_cls.training.experiment import train_recipe
@@ -87,10 +95,10 @@ def test_a_run_is_evaluated_on_its_own_images_and_keeps_that(tool, small_demo, t
         file.write(b"another size")
     monkeypatch.setenv("PALM_DATA", str(other))
     found = assess(run)
-    assert (Path(found.data).parent, found.elsewhere) == (small_demo, "")
+    assert (Path(found.data).parent, found.other_dataset) == (small_demo, "")
     capsys.readouterr()
     found = assess(run, data=other)
-    assert found.elsewhere == "other"
+    assert found.other_dataset == "other"
     told = capsys.readouterr().err.splitlines()
     assert {f"{run}: its run has other validation images than {other / 'PALM-Validation400'}", DEMO_WARNING} < set(told)
     monkeypatch.syspath_prepend(PROJECT / "tools")
@@ -99,13 +107,13 @@ def test_a_run_is_evaluated_on_its_own_images_and_keeps_that(tool, small_demo, t
     asked = Namespace(json=None, csv=None)
     names = ("evaluation.json", "predictions.csv")
     assert files_to_write(asked, found) == tuple(str(run / f"other.{name}") for name in names)
-    assert files_to_write(asked, found._replace(elsewhere="")) == tuple(str(run / name) for name in names)
-    assert files_to_write(asked, found._replace(weights=run / "a.b.pdparams", elsewhere="")) == tuple(
+    assert files_to_write(asked, replace(found, other_dataset="")) == tuple(str(run / name) for name in names)
+    assert files_to_write(asked, replace(found, weights=run / "a.b.pdparams", other_dataset="")) == tuple(
         str(run / f"a.b.{name}") for name in names
     )
 
 
-def test_what_cannot_be_evaluated_is_told_apart(tmp_path):
+def test_what_cannot_be_evaluated_is_named(tmp_path):
     (tmp_path / "runs" / "seed-3").mkdir(parents=True)
     (tmp_path / "runs" / "seed-3" / "best.pdparams").touch()
     for path, told in {"runs": "runs with several seeds; give one of them, as .*seed-3$", "a.onnx": "exported"}.items():
@@ -124,9 +132,9 @@ def test_what_no_threshold_can_be_taken_from(tmp_path):
 
 def test_a_threshold_of_another_network_is_refused(tmp_path):
     (tmp_path / "a.json").write_text('{"model": "lenet", "images": []}')
-    found = Assessment("alexnet", None, None, False, 0, Predictions([], np.zeros((0, 1)), np.zeros((0, 1))), {})
-    with pytest.raises(InputError, match=r"a\.json: of lenet, whose threshold tells nothing about alexnet"):
-        refuse_threshold_from(tmp_path / "a.json", found)
+    found = EvaluationResult("alexnet", None, None, False, 0, Predictions([], np.zeros((0, 1)), np.zeros((0, 1))), {})
+    with pytest.raises(InputError, match=r"a\.json: a threshold of lenet does not apply to alexnet"):
+        check_threshold_source(tmp_path / "a.json", found)
 
 
 @pytest.mark.parametrize(
@@ -148,9 +156,9 @@ def test_wrong_options(tool, weights, args, told):
 def test_ten_classes():
     logits = np.eye(10, dtype="float32")[[3, 1, 4, 1, 5]] * 4
     predictions = Predictions(list("abcde"), np.array([[3], [1], [4], [1], [0]]), logits)
-    measures = all_measures(predictions)
+    measures = detailed_metrics(predictions)
     assert measures["accuracy"]["value"] == 0.8
-    rows = image_rows(Assessment("lenet-mnist", None, None, False, 5, predictions, measures))
+    rows = prediction_rows(EvaluationResult("lenet-mnist", None, None, False, 5, predictions, measures))
     assert [row["predicted"] for row in rows] == [3, 1, 4, 1, 5]
     assert rows[4] == {
         "imgName": "e",

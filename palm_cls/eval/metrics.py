@@ -251,7 +251,7 @@ def multiclass_metrics(labels, logits, names=None):
     losses = -log_softmax(logits.astype("float64"), axis=1)[np.arange(len(labels)), labels]
     table = precision_recall_fscore_support(labels, predicted, labels=range(count), zero_division=0)
     classes = [
-        {"class": number, "precision": precision, "recall": recall, "f1": f1, "support": support}
+        {"class": number, "precision": precision, "recall": recall, "f1": f1, "support": int(support)}
         for number, (precision, recall, f1, support) in enumerate(zip(*(column.tolist() for column in table)))
     ]
     if names is not None and list(names) != [str(number) for number in range(count)]:

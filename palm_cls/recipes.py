@@ -3,7 +3,7 @@
 import importlib
 from collections import namedtuple
 
-from palm_cls.core.console import aligned
+from palm_cls.core.console import format_table
 from palm_cls.core.errors import InputError, did_you_mean
 
 # A network and how it is trained. The defaults are those of the lesson on fundus images. What follows from these
@@ -141,7 +141,7 @@ def format_recipes():
         order = "shuffled" if recipe.shuffle else "file order"
         rest = (order, f"every {recipe.log_every}", recipe.augmentation or "none")
         how.append((name, optimizer_of(recipe), *map(str, numbers), *rest))
-    return "\n".join([*aligned(what), "", *aligned(how)])
+    return "\n".join([*format_table(what), "", *format_table(how)])
 
 
 def _network_call(recipe):

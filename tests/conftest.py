@@ -62,7 +62,7 @@ def nowhere(tmp_path, monkeypatch):
     monkeypatch.setattr(palm, "AISTUDIO_WORK", tmp_path / "aistudio_work")
     monkeypatch.setattr(palm, "AISTUDIO_DATA", tmp_path / "aistudio_data")
     monkeypatch.delenv("PALM_DATA", raising=False)
-    console.notice_once.cache_clear()
+    console.log_once.cache_clear()
     return tmp_path / "project"
 
 

@@ -55,7 +55,7 @@ def test_json_gives_a_name_back(tmp_path):
 
 def test_a_name_can_be_drawn(tmp_path):
     figure = figures.import_matplotlib().figure.Figure()
-    figure.subplots().set_title(figures.drawable(f"{GBK} 眼 $x^"))
+    figure.subplots().set_title(figures.escape_text(f"{GBK} 眼 $x^"))
     figures.write_png(figure, tmp_path / f"{GBK}.png")
     assert compare_figure._shorten(f"{GBK}$") == plots._shorten(f"{GBK}$", 1) == r"\udcd1\udcdb\$"
 

@@ -15,7 +15,7 @@ from time import perf_counter
 import _cli  # noqa: F401  so that palm_cls is found
 
 from palm_cls.core import environment
-from palm_cls.core.errors import InputError, excerpt
+from palm_cls.core.errors import InputError, shorten
 
 environment.restore()  # for the lesson's side; ours has it settled again where it imports paddle
 
@@ -404,7 +404,7 @@ def main():
 
 
 def _tell(error, status):
-    print("\n" + excerpt(str(error).strip()), file=sys.stderr)
+    print("\n" + shorten(str(error).strip()), file=sys.stderr)
     return status
 
 

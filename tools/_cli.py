@@ -100,7 +100,7 @@ def settle_runtime(options):
         os.environ["PALM_STOCK"] = "1"
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    elif environment.processes() > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
+    elif environment.world_size() > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
         del os.environ["OMP_NUM_THREADS"]  # nobody's wish: the launcher has imported paddle, which sets it
 
 

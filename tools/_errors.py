@@ -6,7 +6,7 @@ import re
 import sys
 import traceback
 
-from palm_cls.core.errors import InputError, RunError, is_out_of_memory, missing_library, reason_of
+from palm_cls.core.errors import InputError, RunError, error_reason, is_out_of_memory, missing_library
 
 DISK_FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
 GPU_ERROR = re.compile(r"(CUDA|CUDNN|CUBLAS|NCCL) ?error|(CUDNN|CUBLAS)_STATUS", re.IGNORECASE)  # in paddle's words
@@ -50,14 +50,14 @@ def told_of(error, again="run this again"):
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
     if is_out_of_memory(error):
-        return f"out of memory: {reason_of(error)}\nFree memory, or begin anew with a smaller --batch-size.", 1
+        return f"out of memory: {error_reason(error)}\nFree memory, or begin anew with a smaller --batch-size.", 1
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return f"{error.filename or 'standard output'}: {error.strerror}; make room, then {again}", 1
     if packages := _being_imported(error):
         return _told_of_import(error, packages)
     if (library := missing_library(error)) or GPU_ERROR.search(str(error)):
         what = f"{library} cannot be loaded" if library else "the GPU failed"
-        return f"{what}: {reason_of(error)}\nInstall what is missing, or use --device cpu.", 1
+        return f"{what}: {error_reason(error)}\nInstall what is missing, or use --device cpu.", 1
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         return f"{error.filename}: a file, where a directory is expected; give another name", 1
     if isinstance(error, OSError):  # permission denied, ...
@@ -87,11 +87,11 @@ def _told_of_import(error, packages):
     if library := missing_library(error):
         debian = next((names for pattern, names in LIBRARIES if re.search(pattern, library)), None)
         install = f"On Debian: apt-get install {debian}" if debian else f"Install what brings {library}."
-        return f"{first} cannot be imported: {reason_of(error)}\n{install}", 2
+        return f"{first} cannot be imported: {error_reason(error)}\n{install}", 2
     misfit = next((names for pattern, names in MISFITS if re.search(pattern, str(error))), None)
     remedy = misfit or (f"--upgrade {PACKAGES.get(last, last)}" if last not in ("paddle", "a package") else None)
     install = f"python -m pip install {remedy}" if remedy else "python -m pip check"
-    return f"{first} cannot be imported: {reason_of(error)}\nPackages that do not fit each other? {install}", 2
+    return f"{first} cannot be imported: {error_reason(error)}\nPackages that do not fit each other? {install}", 2
 
 
 def _how_to_install(module):

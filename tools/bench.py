@@ -13,7 +13,7 @@ from collections import namedtuple
 from _cli import Parser, path, positive_int, run
 
 from palm_cls.core import environment
-from palm_cls.core.console import notice
+from palm_cls.core.console import log
 from palm_cls.core.errors import InputError, RunError
 
 PAIRS = 3
@@ -128,7 +128,7 @@ def main():
 
     report = {"machine": surroundings()}
     print(", ".join(f"{name} {value}" for part in report["machine"].values() for name, value in part.items()))
-    notice(f"This takes some {minutes(args.only, args.repeat)} min on two cores.")
+    log(f"This takes some {minutes(args.only, args.repeat)} min on two cores.")
     with tempfile.TemporaryDirectory(prefix="palm-bench-") as root:
         report["images"] = prepare(root, args)
         report["rows"] = {name: measure_row(root, name, args.repeat) for name in args.only}
@@ -174,12 +174,12 @@ def prepare(root, args):
     needs = {ROWS[name].needs for name in args.only}
     images = {}
     if "photos" in needs:
-        notice("images ...")
+        log("images ...")
         data = os.path.abspath(args.data) if args.data else ""
         images = ask(root, "prepare_photos", args.images, PART, data)
         print(f"images: {images['data']}, {images['bytes'] / 1000:.0f} kB on average")
     if "crowd" in needs:
-        notice("small images ...")
+        log("small images ...")
         ask(root, "prepare_crowd", *CROWD)
     return images
 
@@ -211,12 +211,12 @@ def measure_row(root, name, repeat):
     row, pairs, result = ROWS[name], [], {}
     try:
         for number in range(pairs_of(name, repeat)):
-            notice(f"{name}: pair {number + 1} of {pairs_of(name, repeat)} ...")
+            log(f"{name}: pair {number + 1} of {pairs_of(name, repeat)} ...")
             pairs.append([ask_all(root, jobs) for jobs in (row.left, row.right)])
     except (InputError, RunError) as error:
         absent = "No module named 'torch'" in str(error)
         result["left out" if absent else "failed"] = str(error)
-        notice(f"{name} is left out: there is no torch." if absent else f"bench.py: {name}: {error}")
+        log(f"{name} is left out: there is no torch." if absent else f"bench.py: {name}: {error}")
     finally:  # after Ctrl-C, too
         if pairs:
             result.update(summary(row, pairs))

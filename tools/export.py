@@ -21,14 +21,14 @@ def parse_args():
 def main():
     args = parse_args()
 
-    from palm_cls.core.console import notice
+    from palm_cls.core.console import log
     from palm_cls.core.device import choose_device
     from palm_cls.deploy.export import export_network
 
     choose_device("cpu")
     written = export_network(args.weights, args.format, args.model, args.output)
     if "note" in written.about:
-        notice(written.about["note"])
+        log(written.about["note"])
     print(f"written: {written.path}")
     print(f"Run in its own runtime, it gives the network's logits within {written.deviation:.1e} of the largest.")
     if find_recipe(written.about["model"]).data == "palm":

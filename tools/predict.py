@@ -37,22 +37,22 @@ def main():
     args = parse_args()
     settle_runtime(vars(args))
 
-    from palm_cls.core.console import CAVEAT, DEMO_WARNING, notice
+    from palm_cls.core.console import DEMO_WARNING, DISCLAIMER, log
     from palm_cls.core.device import choose_device
     from palm_cls.core.errors import RunError
-    from palm_cls.core.files import refuse_existing
+    from palm_cls.core.files import check_absent
     from palm_cls.deploy import predict
 
     if predict.is_export(args.weights):
         settle_export(args)
     images = predict.find_images(args.images)
     overlays = predict.overlay_paths(args.cam, images) if args.cam else []
-    refuse_existing([*([args.output] if args.output else []), *overlays])
+    check_absent([*([args.output] if args.output else []), *overlays])
     choose_device(args.device)
     model, about = predict.trained_network(args.weights, args.model)
-    notice(CAVEAT)
+    log(DISCLAIMER)
     if about.get("demo"):
-        notice(DEMO_WARNING)
+        log(DEMO_WARNING)
     found = predict.predictions(model, images, args.batch_size, args.threshold)
     if args.cam:
         found = predict.with_overlays(model, found, overlays)

@@ -23,7 +23,7 @@ from _cli import (
 
 from palm_cls.checkpoints.run_files import SEEDS, SETTINGS
 from palm_cls.core import environment
-from palm_cls.core.console import command_line, notice
+from palm_cls.core.console import command_line, log
 from palm_cls.recipes import AUGMENTATIONS, RECIPES, format_recipes
 
 DEFAULT = "lenet"
@@ -104,7 +104,7 @@ def main():
         trained = (train_several if several else train_one)(output, resume, options)
     except (KeyboardInterrupt, SystemExit, OSError):  # SystemExit: of a signal, see `_cli.run`; OSError: a full disk
         if resume or time_begun(output) != earlier:
-            notice(f"Go on with: {resume_command(output)}")
+            log(f"Go on with: {resume_command(output)}")
         raise
     if environment.rank() > 0:
         return 0  # process 0 tells
@@ -149,10 +149,10 @@ def train_several(output, resume, options):
 def resume_command(output):
     """The command line that goes on with a run, in as many processes."""
     command = tool_command("train", "--resume", output)
-    if environment.processes() == 1:
+    if environment.world_size() == 1:
         return command
-    machines = environment.processes() // environment.processes_here()
-    options = ["--nproc_per_node", environment.processes_here()]
+    machines = environment.world_size() // environment.local_world_size()
+    options = ["--nproc_per_node", environment.local_world_size()]
     if machines > 1:
         options += ["--master", "HOST:PORT", "--nnodes", machines]  # to be given to each
     if "PADDLE_LOG_DIR" in os.environ:

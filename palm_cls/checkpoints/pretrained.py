@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from palm_cls.checkpoints.state_pickle import read_state
-from palm_cls.core.console import notice
+from palm_cls.core.console import log
 from palm_cls.core.errors import InputError, RunError
-from palm_cls.core.files import fetch, file_digest
+from palm_cls.core.files import download_file, file_digest
 from palm_cls.models.layers import head_layers
 
 from paddle.utils.download import WEIGHTS_HOME
@@ -38,7 +38,7 @@ def load_pretrained(model, name):
     if wrong:
         raise InputError(f"{path}: not the weights of {name}; missing, or of another shape: {', '.join(wrong[:5])}")
     model.set_state_dict({**model.state_dict(), **{key: found[key] for key in expected}})
-    notice(f"{name} begins with ImageNet's weights, but for the last layer ({', '.join(heads)}), which is new.")
+    log(f"{name} begins with ImageNet's weights, but for the last layer ({', '.join(heads)}), which is new.")
 
 
 def _fetched(url, md5):
@@ -46,7 +46,7 @@ def _fetched(url, md5):
     path = Path(WEIGHTS_HOME, url.rpartition("/")[2])
     if not path.is_file():
         try:
-            fetch(url, md5, path, most=MOST_BYTES)
+            download_file(url, md5, path, max_bytes=MOST_BYTES)
         except RunError as error:  # what was asked for is not to be had here
             raise InputError(str(error)) from None
     if file_digest(path, algorithm="md5") != md5:

@@ -37,7 +37,7 @@ from palm_cls.checkpoints.run_files import (
     write_table,
 )
 from palm_cls.checkpoints.weights import load, read_about, save, verify
-from palm_cls.core.console import notice
+from palm_cls.core.console import log
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError, RunError
 
@@ -153,7 +153,7 @@ def lock_run(directory):
         lock.close()
         raise RunError(f"{directory}: in use by another process; wait for it, or give another --output") from None
     except OSError:  # a file system without locks
-        notice(f"{directory}: this file system has no locks; do not start a second run there.")
+        log(f"{directory}: this file system has no locks; do not start a second run there.")
     if not os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name)):  # moved aside in between
         lock.close()
         raise RunError(f"{directory}: another process has just begun a run there; give another --output")
@@ -229,7 +229,7 @@ def restore(directory, model, optimizer, loader):
         try:
             state = read_checkpoint(manifest)
         except (InputError, OSError) as error:
-            notice(f"{error}\nGoing back to the checkpoint before.")
+            log(f"{error}\nGoing back to the checkpoint before.")
             manifest.rename(manifest.with_suffix(".damaged"))
             continue
         progress = _take_up(manifest, state, model, optimizer, loader)
@@ -342,4 +342,4 @@ def _move_aside(directory):
                 if os.name == "nt":  # where no directory moves that holds an open file
                     lock.close()
         directory.rename(aside)
-    notice(f"The earlier run{'s' if seeds else ''} in {directory} {'were' if seeds else 'was'} moved to {aside}.")
+    log(f"The earlier run{'s' if seeds else ''} in {directory} {'were' if seeds else 'was'} moved to {aside}.")

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 
 from palm_cls.core.errors import InputError
-from palm_cls.core.files import TEXT, replacing
+from palm_cls.core.files import TEXT, atomic_write
 
 SETTINGS = "settings.json"
 LOG = "log.csv"
@@ -58,13 +58,13 @@ def read_json(file, what):
 
 def write_json(content, path):
     """Write `content` as indented JSON, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", **TEXT)
 
 
 def write_table(rows, path):
     """Write dicts that have the same keys as CSV with a heading, whole or not at all."""
-    with replacing(path) as temporary, temporary.open("w", newline="", **TEXT) as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", **TEXT) as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

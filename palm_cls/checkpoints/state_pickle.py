@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from palm_cls.checkpoints.paddle16 import FLUID_MAGIC, FLUID_RESERVED, read_fluid
-from palm_cls.core.errors import InputError, excerpt
+from palm_cls.core.errors import InputError, shorten
 
 NO_WEIGHTS = re.compile("opt|master_weights|scaler|sched", re.IGNORECASE)  # in the name of what training has besides
 
@@ -34,7 +34,7 @@ def read_state(path):
     except OSError:
         raise
     except Exception as error:  # damaged and hostile files raise whatever the machinery below comes upon
-        reason = excerpt(error) if " " in str(error) else "no state dictionary"  # which of an opcode says 8
+        reason = shorten(error) if " " in str(error) else "no state dictionary"  # which of an opcode says 8
         raise InputError(f"{path}: not a checkpoint that can be read ({reason})") from error
 
 

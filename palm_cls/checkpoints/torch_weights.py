@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from palm_cls.core.errors import InputError, excerpt
+from palm_cls.core.errors import InputError, shorten
 
 SUFFIXES = (".npz", ".safetensors")
 LARGEST = 1 << 29  # bytes, also of what is packed, which may be a thousandth; torchvision's AlexNet takes 244 MB
@@ -44,7 +44,7 @@ def read_arrays(path):
     except OSError:  # of the disk; reading from memory raises none
         raise
     except Exception as error:  # damaged and hostile files raise whatever the machinery below comes upon
-        reason = excerpt(error) or type(error).__name__
+        reason = shorten(error) or type(error).__name__
         raise InputError(f"{path}: not a {path.suffix} file that can be read ({reason})") from error
 
 

@@ -21,11 +21,11 @@ import numpy as np
 from palm_cls.checkpoints.paddle16 import is_fluid, rename_fluid
 from palm_cls.checkpoints.state_pickle import read_state
 from palm_cls.checkpoints.torch_weights import SUFFIXES, read_arrays, torch_layout
-from palm_cls.core.console import notice
+from palm_cls.core.console import log
 from palm_cls.core.device import paddle
-from palm_cls.core.errors import InputError, excerpt
-from palm_cls.core.files import SEAL, SEAL_SIZE, file_digest, read_seal, replacing
-from palm_cls.core.formats import ACTIONS, EMPTY, HEAD, PROGRAM, WEIGHTS_OF_EXPORT, ZIP, detect_format
+from palm_cls.core.errors import InputError, shorten
+from palm_cls.core.files import CHECKSUM_MARK, TRAILER_SIZE, atomic_write, file_digest, read_trailer
+from palm_cls.core.formats import ACTIONS, EMPTY, HEAD_SIZE, PROGRAM, WEIGHTS_OF_EXPORT, ZIP, detect_format
 from palm_cls.models.layers import head_layers
 from palm_cls.recipes import RECIPES, build_model
 
@@ -63,7 +63,7 @@ def _write(path, state, about):
 
     Unpickling ends where the state does, and does not come to the rest.
     """
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The input state dict is empty")  # that of plain SGD
             paddle.save(state, str(temporary))
@@ -71,7 +71,7 @@ def _write(path, state, about):
             file.write(about)
         sha256 = file_digest(temporary)
         with temporary.open("ab") as file:
-            file.write(SEAL + bytes.fromhex(sha256))
+            file.write(CHECKSUM_MARK + bytes.fromhex(sha256))
     return sha256
 
 
@@ -79,8 +79,8 @@ def verify(path, sha256=None):
     """Raise InputError unless a file of `save` is what was written (and, if given, has this checksum)."""
     if not Path(path).is_file():
         raise InputError(f"{path}: missing, though a checkpoint names it")
-    sealed = read_seal(path)
-    if sealed is None or sealed != file_digest(path, without=SEAL_SIZE) or sha256 not in (None, sealed):
+    sealed = read_trailer(path)
+    if sealed is None or sealed != file_digest(path, without=TRAILER_SIZE) or sha256 not in (None, sealed):
         raise InputError(f"{path}: damaged: its content does not match its checksum")
 
 
@@ -104,7 +104,7 @@ def load(path, model, optimizer=None, new_head=False):
         _load_optimizer(weights.with_suffix(".pdopt"), model, optimizer)
     model.set_state_dict(state)
     if new_head:
-        notice(f"{weights}: taken but for the last layer ({', '.join(head_layers(model))}), which stays as it was.")
+        log(f"{weights}: taken but for the last layer ({', '.join(head_layers(model))}), which stays as it was.")
 
 
 def weights_file(path):
@@ -133,7 +133,7 @@ def is_export(path):
 
 def _check_format(path):
     with path.open("rb") as file:
-        found = detect_format(file.read(HEAD))
+        found = detect_format(file.read(HEAD_SIZE))
     if found is None or (found == ZIP and path.suffix == ".npz"):
         return
     action = ACTIONS.get(found, "expected a .pdparams file")
@@ -147,11 +147,11 @@ def read_about(path):
 
     Reads the end of the file only, and leaves checking the whole to `load`. Raises InputError where it is damaged.
     """
-    if read_seal(path) is None:
+    if read_trailer(path) is None:
         return {}
     with open(path, "rb") as file:
-        file.seek(max(0, os.path.getsize(path) - SEAL_SIZE - ABOUT_SIZE))
-        _, mark, text = file.read()[:-SEAL_SIZE].rpartition(ABOUT)
+        file.seek(max(0, os.path.getsize(path) - TRAILER_SIZE - ABOUT_SIZE))
+        _, mark, text = file.read()[:-TRAILER_SIZE].rpartition(ABOUT)
     try:
         about = json.loads(text) if mark else {}
     except (ValueError, RecursionError):
@@ -175,7 +175,7 @@ def _read_torch(path, model, expected, head, new_head):
 
 def _read(path, model):
     """The state in a file, under `model`'s names where PaddlePaddle 1.6 wrote it."""
-    if read_seal(path) is not None:
+    if read_trailer(path) is not None:
         verify(path)
     state = read_state(path)
     return rename_fluid(state, _layers(model, nn.Conv2D), _layers(model, nn.Linear)) if is_fluid(state) else state
@@ -257,7 +257,7 @@ def _which_network(found):
 
 def _listed(names):
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(map(excerpt, names[:SHOWN])) + more
+    return ", ".join(map(shorten, names[:SHOWN])) + more
 
 
 def _slots(model, keys):

@@ -8,11 +8,11 @@ import sys
 
 from palm_cls.core import environment
 
-CAVEAT = "This is a teaching model, not a medical device."  # with every result that somebody might take for advice
+DISCLAIMER = "This is a teaching model, not a medical device."  # with every result that somebody might take for advice
 DEMO_WARNING = "Its weights were trained on the demo set (drawn images): its predictions tell nothing about eyes."
 
 
-def notice(text):
+def log(text):
     """Say `text` on standard error (of processes that train together, the first): standard output is for results.
 
     A notice that nobody can read any more, as of a closed terminal, is no error.
@@ -23,12 +23,12 @@ def notice(text):
 
 
 @functools.cache
-def notice_once(text):
+def log_once(text):
     """Say `text` the first time only, however often it comes up in this process."""
-    notice(text)
+    log(text)
 
 
-def aligned(rows, left=None, min_width=0):
+def format_table(rows, left=None, min_width=0):
     """Lay out rows of cells as lines of text with aligned columns.
 
     Args:

@@ -17,8 +17,8 @@ import zlib  # noqa: F401  before paddle: 2.6.2 brings its own, which breaks the
 import numpy as np
 
 from palm_cls.core import environment
-from palm_cls.core.console import notice_once
-from palm_cls.core.errors import InputError, is_out_of_memory, missing_library, reason_of
+from palm_cls.core.console import log_once
+from palm_cls.core.errors import InputError, error_reason, is_out_of_memory, missing_library
 
 
 def _has_nvidia_driver():
@@ -38,7 +38,7 @@ def _gpus():
 
 
 environment.configure()
-KEEPS_MEMORY = environment.keep_freed_memory()
+MALLOC_TUNED = environment.tune_malloc()
 
 # `import paddle` warns of more than one thread, of a missing ccache, of a missing GPU; and the GPU build's C++ side
 # tells at length that there is no cuDNN, where no driver is there to use it either.
@@ -57,7 +57,7 @@ if threading.current_thread() is threading.main_thread() and callable(signal.get
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
-def threads():
+def num_threads():
     """Number of threads that paddle computes with on the CPU."""
     return int(os.environ["OMP_NUM_THREADS"].split(",")[0])  # set by `import paddle` where nobody else did
 
@@ -70,13 +70,13 @@ def choose_device(name=None):
     named device that is not there or does not work. Where paddle's launcher has started several processes, it has also
     chosen their GPUs, and each of these must work.
     """
-    gpus, named = _gpus(), name is not None or environment.processes() > 1
+    gpus, named = _gpus(), name is not None or environment.world_size() > 1
     if name is None:
         name = "gpu" if gpus else "cpu"
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "gpu") or (index and not (kind == "gpu" and index.isdecimal())):
         raise InputError(f"device {name!r} is none of cpu, gpu, gpu:0, gpu:1, ...")
-    if index and environment.processes() > 1:
+    if index and environment.world_size() > 1:
         raise InputError(f"device {name!r} is for one process; the launcher's --devices tells the GPUs of several")
     if kind == "gpu" and int(index or 0) >= gpus:
         raise InputError(f"device {name!r} is not there: PaddlePaddle sees {gpus} GPUs; use --device cpu")
@@ -84,9 +84,9 @@ def choose_device(name=None):
     if failure and named:
         raise InputError(f"device {name!r} does not work: {failure}, or use --device cpu")
     if failure:
-        notice_once(f"The GPU does not work, so the CPU is used: {failure}.")
+        log_once(f"The GPU does not work, so the CPU is used: {failure}.")
     paddle.set_device("cpu" if failure else name)
-    notice_once(f"Running on {paddle.get_device()}: {_description()}.")
+    log_once(f"Running on {paddle.get_device()}: {_description()}.")
     return paddle.get_device()
 
 
@@ -105,7 +105,7 @@ def _failure_of(name):
             return None
         failure = "a small convolution gives wrong numbers", OTHER_BUILD
     except Exception as error:  # paddle's are of many types
-        failure = reason_of(error).rstrip("."), _remedy(error)
+        failure = error_reason(error).rstrip("."), _remedy(error)
     paddle.set_device("cpu")  # where nothing fails that is computed before another choice
     return f"{failure[0]}; {failure[1]}"
 
@@ -126,16 +126,16 @@ def _remedy(error):
 
 def _description():
     build = "GPU build" if paddle.is_compiled_with_cuda() else "CPU build"
-    several = f"{environment.processes()} processes with " if environment.processes() > 1 else ""
+    several = f"{environment.world_size()} processes with " if environment.world_size() > 1 else ""
     parts = [
         f"PaddlePaddle {paddle.__version__} ({build})",
-        f"{several}{threads()} thread{'s' if threads() > 1 else ''}{' each' if several else ''}",
+        f"{several}{num_threads()} thread{'s' if num_threads() > 1 else ''}{' each' if several else ''}",
     ]
-    if environment.is_stock():
+    if environment.use_paddle_defaults():
         return ", ".join([*parts, "speed settings as they come"])
     if "MKL_DEBUG_CPU_TYPE" in os.environ:
         parts.append(f"MKL_DEBUG_CPU_TYPE={os.environ['MKL_DEBUG_CPU_TYPE']}")
-    if KEEPS_MEMORY:
+    if MALLOC_TUNED:
         parts.append("freed memory kept")
     return ", ".join(parts)
 

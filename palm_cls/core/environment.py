@@ -15,15 +15,15 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt, in <malloc.h>
 MKL_AVX512, MKL_AVX2 = "7", "5"  # values of MKL_DEBUG_CPU_TYPE
 AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}  # what MKL's path takes for granted
 
-MOST_PIXELS = 100_000_000  # fundus cameras give up to 50 million; a header of 100 bytes can claim any number
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))  # cv2 reads it when imported, and allowed 2**30
+MAX_PIXELS = 100_000_000  # fundus cameras give up to 50 million; a header of 100 bytes can claim any number
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # cv2 reads it when imported, and allowed 2**30
 
 
 TRAINER = {"PADDLE_TRAINERS_NUM": "1", "PADDLE_TRAINER_ID": "0"}  # and what these are of one process alone
 _configured = {}  # what `configure` has set
 
 
-def is_stock():
+def use_paddle_defaults():
     """Whether the environment asks for paddle as it comes."""
     return os.environ.get("PALM_STOCK", "") not in ("", "0")
 
@@ -50,13 +50,13 @@ def _is_number(text, below=1 << 30):
     return text.isascii() and text.isdecimal() and int(text) < below
 
 
-def drop_stray_trainer():
+def drop_stray_launch_variables():
     """Remove what only the launcher should set, without which paddle trains alone; returns it, as {variable: value}."""
     stray = {} if _is_launched() else {name: os.environ.pop(name) for name in TRAINER if name in os.environ}
     return {name: value for name, value in stray.items() if value != TRAINER[name]}
 
 
-def processes_here():
+def local_world_size():
     """Number of those on this machine."""
     here = os.environ.get("PADDLE_LOCAL_SIZE", "")
     return max(1, int(here)) if processes() > 1 and _is_number(here) else 1
@@ -69,11 +69,11 @@ def available_cores():
     """
     on_linux = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if on_linux else os.cpu_count() or 1
-    return max(1, min(cores, _cgroup_quota(cores)) // processes_here())
+    return max(1, min(cores, _cgroup_quota(cores)) // local_world_size())
 
 
 @contextlib.contextmanager
-def own_threads():
+def thread_pool():
     """A pool of threads, one for each core; those who leave it early do not wait for what is not begun."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -116,7 +116,7 @@ def mkl_cpu_type(cpuinfo):
 
 def paddle_environment():
     """{variable: value}, what paddle should find in the environment when imported; {} where all is as it comes."""
-    if is_stock():
+    if use_paddle_defaults():
         return {}
     wanted = {"OMP_NUM_THREADS": str(available_cores())}
     try:
@@ -130,11 +130,11 @@ def paddle_environment():
 
 def configure():
     """Set what paddle should find in the environment and is not set yet; say so where paddle was imported too early."""
-    from palm_cls.core.console import notice, notice_once  # which imports this module
+    from palm_cls.core.console import log, log_once  # which imports this module
 
-    if stray := drop_stray_trainer():
+    if stray := drop_stray_launch_variables():
         settings = " ".join(f"{name}={value}" for name, value in stray.items())
-        notice(f"{settings} is set, but not by paddle.distributed.launch, and is ignored: this process trains alone.")
+        log(f"{settings} is set, but not by paddle.distributed.launch, and is ignored: this process trains alone.")
     wanted = paddle_environment()
     if "paddle" not in sys.modules:
         for name in wanted.keys() - os.environ.keys():
@@ -144,7 +144,7 @@ def configure():
     missed = {name: value for name, value in wanted.items() if os.environ.get(name) == as_it_comes.get(name) != value}
     if missed:
         settings = " ".join(f"{name}={value}" for name, value in missed.items())
-        notice_once(
+        log_once(
             f"paddle was imported before palm_cls, and so without {settings}: it is slow. Unless you want it so, "
             "start anew and `import palm_cls` first."
         )
@@ -160,13 +160,13 @@ def restore():
     _configured.clear()
 
 
-def keep_freed_memory():
+def tune_malloc():
     """Have the C library keep freed memory for the next allocation; returns whether it does (glibc, unless stock).
 
     Otherwise each large array, a decoded photograph or a gradient, comes fresh from the kernel and goes back to it:
     thousands of page faults a step.
     """
-    if is_stock():
+    if use_paddle_defaults():
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -22,7 +22,7 @@ class RunError(RuntimeError):
 SHOWN = 300  # characters of a file's own words that a message repeats
 
 
-def excerpt(text):
+def shorten(text):
     """`text`, which a file may have chosen, as part of a message: one line, not long, without control characters."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(text)[: SHOWN + 1])
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
@@ -41,12 +41,12 @@ MISSING_LIBRARY = re.compile(
 )
 
 
-def reason_of(error):
+def error_reason(error):
     """The words of an exception, of paddle's without the stack of its C++ and the place in its source: one line."""
     text = str(error).rpartition("Error Message Summary:")[2].strip("\n -")
     text = re.split(r"\n\s*\[|\n\s*Please check|\(at \S+:\d+\)|\s+Suggestions:", text)[0]
     text = re.sub(r"^\s*(\(\w+\)|\w+Error:)\s*", "", text)
-    return excerpt(" ".join(text.split())) or type(error).__name__
+    return shorten(" ".join(text.split())) or type(error).__name__
 
 
 def is_out_of_memory(error):
@@ -68,8 +68,8 @@ def did_you_mean(word, words):
     return f"; did you mean {like[0]}?" if like else ""
 
 
-def not_importable(package, error, install):
+def missing_package_error(package, error, install):
     """The InputError for an optional package whose import raised `error`; install: what installs it."""
     absent = isinstance(error, ModuleNotFoundError) and error.name == package
-    what = "is not installed" if absent else f"cannot be imported ({excerpt(error)})"
+    what = "is not installed" if absent else f"cannot be imported ({shorten(error)})"
     return InputError(f"{package} {what}: {install}")

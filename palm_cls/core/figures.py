@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 
-from palm_cls.core.files import TEXT, replacing
+from palm_cls.core.files import TEXT, atomic_write
 
 
 def import_matplotlib():
@@ -26,7 +26,7 @@ def import_matplotlib():
     return matplotlib
 
 
-def drawable(text):
+def escape_text(text):
     """`text` as matplotlib can draw it: bytes that are not UTF-8 escaped, and no "$", which would begin a formula."""
     return text.encode(**TEXT).decode("utf-8").replace("$", r"\$")
 
@@ -37,12 +37,12 @@ def write_png(figure, path, **options):
     options: what `savefig` takes besides.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, any_letters():
+    with atomic_write(path) as temporary, ignore_missing_glyphs():
         figure.savefig(temporary, format="png", **options)
 
 
 @contextlib.contextmanager
-def any_letters():
+def ignore_missing_glyphs():
     """For a while matplotlib is silent about letters of a name that its font does not have; boxes stand there."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")

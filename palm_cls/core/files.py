@@ -6,17 +6,17 @@ import os
 import shutil
 from pathlib import Path
 
-from palm_cls.core.console import notice
+from palm_cls.core.console import log
 from palm_cls.core.errors import InputError, RunError
 
-SEAL = b"palm_cls sha256:"  # then the digest of everything before the seal, which ends the file
-SEAL_SIZE = len(SEAL) + hashlib.sha256().digest_size
+CHECKSUM_MARK = b"palm_cls sha256:"  # then the digest of everything before the seal, which ends the file
+TRAILER_SIZE = len(CHECKSUM_MARK) + hashlib.sha256().digest_size
 # How text is written. Names of files need not be UTF-8: bytes that are not become \udcXX, which JSON reads back.
 TEXT = {"encoding": "utf-8", "errors": "backslashreplace"}
 TIMEOUT = 30  # seconds without an answer, after which a download is given up
 
 
-def refuse_existing(paths):
+def check_absent(paths):
     """Raise InputError if one of the files is there: what exists is never overwritten."""
     for path in paths:
         if os.path.lexists(path):
@@ -31,7 +31,7 @@ def require_directory(path, expected):
 
 
 @contextlib.contextmanager
-def replacing(path):
+def atomic_write(path):
     """Give a temporary name beside `path`, and rename what was written there to `path` at the end.
 
     Whoever reads `path` sees the old content or the new, never a part: if the block raises, the temporary file is
@@ -53,7 +53,7 @@ def replacing(path):
 
 
 @contextlib.contextmanager
-def new_directory(path):
+def atomic_directory(path):
     """Give a temporary directory beside `path`, and rename it to `path`, which must be new, at the end.
 
     If the block raises, nothing is left of it.
@@ -84,7 +84,7 @@ def _flush_to_disk(path):
         os.fsync(file.fileno())
 
 
-def append_whole(file, content):
+def append_or_rollback(file, content):
     """Write bytes to the end of an unbuffered file, all or nothing.
 
     Where the disk is full, what there was room for is taken back, and the OSError names the file.
@@ -99,7 +99,7 @@ def append_whole(file, content):
         raise
 
 
-def fetch(url, md5, path, most=100_000_000):
+def download_file(url, md5, path, max_bytes=100_000_000):
     """Write what is at `url`, at most so many bytes with that MD5 checksum, to `path`, whole or not at all.
 
     md5: hexadecimal digits. Raises RunError where there is no network, no answer, or another file. (paddle's own
@@ -108,7 +108,7 @@ def fetch(url, md5, path, most=100_000_000):
     import http.client  # with urllib they take as long to import as all else here
     import urllib.request
 
-    notice(f"Fetching {url} ...")
+    log(f"Fetching {url} ...")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             content = answer.read(most)
@@ -121,7 +121,7 @@ def fetch(url, md5, path, most=100_000_000):
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
         raise RunError(f"{url}: what came ({len(content)} bytes) has another checksum than {path.name}; not kept")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
@@ -136,9 +136,9 @@ def file_digest(path, without=0, algorithm="sha256"):
     return digest.hexdigest()
 
 
-def read_seal(path):
+def read_trailer(path):
     """The sha256 in the seal at the end of a file, as hexadecimal digits, or None where there is no seal."""
     with open(path, "rb") as file:
-        file.seek(max(0, os.path.getsize(path) - SEAL_SIZE))
+        file.seek(max(0, os.path.getsize(path) - TRAILER_SIZE))
         seal = file.read()
-    return seal[len(SEAL) :].hex() if len(seal) == SEAL_SIZE and seal.startswith(SEAL) else None
+    return seal[len(CHECKSUM_MARK) :].hex() if len(seal) == TRAILER_SIZE and seal.startswith(CHECKSUM_MARK) else None

@@ -16,8 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from palm_cls.core.console import notice_once
-from palm_cls.core.errors import excerpt
+from palm_cls.core.console import log_once
+from palm_cls.core.errors import shorten
 from palm_cls.data.palm import OWN_FILE
 
 try:
@@ -72,10 +72,10 @@ class ImageCache:
     def tell(self, images):
         """Say, once, where the cache is and how large it gets with so many images."""
         if self.path is None:
-            notice_once(f"{self.directory}: no cache of resized images can be written; every epoch decodes them.")
+            log_once(f"{self.directory}: no cache of resized images can be written; every epoch decodes them.")
         else:
             megabytes = images * int(np.prod(self.shape)) / 1e6
-            notice_once(f"Resized images are kept in {self.path}, {megabytes:.0f} MB in all (not with --no-cache).")
+            log_once(f"Resized images are kept in {self.path}, {megabytes:.0f} MB in all (not with --no-cache).")
 
     def image(self, path, make):
         """The resized image of the file at `path`, uint8 [side, side, 3]: from here, else by `make(path)` and kept."""
@@ -150,7 +150,7 @@ class ImageCache:
 
     def _stop_writing(self, reason):
         self.writable = False
-        notice_once(f"{self.path}: {excerpt(reason)}; images that are not in this cache are decoded again.")
+        log_once(f"{self.path}: {shorten(reason)}; images that are not in this cache are decoded again.")
 
     def _close(self):
         if self.db is not None:

@@ -183,7 +183,7 @@ def _split(name, directory, rows, by_letter):
 
 def _inspect_all(paths):
     """{path: Photo}, read and decoded on all cores (OpenCV lets other threads run meanwhile)."""
-    with environment.own_threads() as pool:  # Ctrl-C need not wait for all of them
+    with environment.thread_pool() as pool:  # Ctrl-C need not wait for all of them
         return dict(zip(paths, tqdm(pool.map(_inspect, paths), "images", len(paths), leave=False, disable=None)))
 
 

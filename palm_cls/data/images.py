@@ -10,7 +10,7 @@ from palm_cls.core import environment
 from palm_cls.core.errors import InputError, is_out_of_memory
 from palm_cls.data import libjpeg
 
-environment.keep_freed_memory()  # a decoded photograph takes 13 MB, and the next one takes the same
+environment.tune_malloc()  # a decoded photograph takes 13 MB, and the next one takes the same
 
 MOST_SCANS = 1000  # of one JPEG; progressive ones have about 10, and a few bytes for each cost a pass over all pixels
 IMAGE_SIZE = 224  # pixels, height and width that the lesson's networks take
@@ -141,7 +141,7 @@ def _imdecode(content, flags=cv2.IMREAD_COLOR):
     except cv2.error as error:  # told by the header, before a pixel is decoded
         if is_out_of_memory(error):  # which says nothing about the image
             raise MemoryError(str(error)) from error
-        raise DecodeError(f"it has more than {environment.MOST_PIXELS:,} pixels") from None
+        raise DecodeError(f"it has more than {environment.MAX_PIXELS:,} pixels") from None
     if img is None:
         raise DecodeError
     return img

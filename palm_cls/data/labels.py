@@ -17,9 +17,9 @@ from collections import namedtuple
 from pathlib import Path
 from xml.etree import ElementTree
 
-from palm_cls.core.console import notice_once
-from palm_cls.core.errors import InputError, excerpt, not_importable
-from palm_cls.core.files import replacing
+from palm_cls.core.console import log_once
+from palm_cls.core.errors import InputError, missing_package_error, shorten
+from palm_cls.core.files import atomic_write
 
 CLASSES = ["no pathological myopia", "pathological myopia"]  # labels 0 and 1
 LABEL_OF_LETTER = {"H": 0, "N": 0, "P": 1}  # high myopia and normal: not pathological; P: pathological
@@ -142,7 +142,7 @@ def _find_columns(where, header):
         shown = ", ".join(" ".join(cell.split()) for cell in header if cell)
         raise InputError(
             f"{where}: no column {' and no column '.join(missing)}; the first row should hold "
-            f"{', '.join(REQUIRED)} (and may hold ID, Fovea_X, Fovea_Y), it holds: {excerpt(shown)}"
+            f"{', '.join(REQUIRED)} (and may hold ID, Fovea_X, Fovea_Y), it holds: {shorten(shown)}"
         )
     return column
 
@@ -170,7 +170,7 @@ def _label_row(where, number, cells, column, position):
 
 
 def _shown(cell):
-    return excerpt(repr(cell))
+    return shorten(repr(cell))
 
 
 def visible(text):
@@ -227,7 +227,7 @@ def _xlsx_rows(path, content):
     try:
         import openpyxl
     except ImportError as error:
-        raise not_importable("openpyxl", error, "python -m pip install openpyxl") from error
+        raise missing_package_error("openpyxl", error, "python -m pip install openpyxl") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl tells of styles and extensions that it leaves out
@@ -236,7 +236,7 @@ def _xlsx_rows(path, content):
     except InputError:
         raise
     except Exception as error:  # whatever a file that is no workbook makes of zipfile, the XML parser and openpyxl
-        raise InputError(f"{path}: not an Excel workbook (.xlsx) that can be read ({excerpt(error)})") from error
+        raise InputError(f"{path}: not an Excel workbook (.xlsx) that can be read ({shorten(error)})") from error
 
 
 def _plain_xlsx(content):
@@ -314,12 +314,12 @@ def _sheet_of_labels(path, book):
     chosen = (tables or sheets)[0]
     if len(sheets) > 1:
         others = _titles(sheet for sheet in sheets if sheet is not chosen)
-        notice_once(f"{path}: the labels are those of sheet {_titles([chosen])}; not read: {others}.")
+        log_once(f"{path}: the labels are those of sheet {_titles([chosen])}; not read: {others}.")
     return f"{path}, sheet {_titles([chosen])}", [*chosen[1], *chosen[2]]
 
 
 def _titles(sheets):
-    return excerpt(", ".join(repr(title) for title, *_ in sheets))
+    return shorten(", ".join(repr(title) for title, *_ in sheets))
 
 
 def _rows(sheet, budget):
@@ -345,7 +345,7 @@ def _cell_text(value):
 
 def write_csv(labels, path):
     """Write a list of LabelRow as the lesson's CSV (UTF-8, `ID,imgName,Label,Fovea_X,Fovea_Y`), whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(csv_text(labels).encode("utf-8"))
 
 

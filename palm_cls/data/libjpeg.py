@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 
-from palm_cls.core.errors import RunError, excerpt
+from palm_cls.core.errors import RunError, shorten
 
 COUNTS = "/proc/thread-self/io"
 END = b"\0\n"  # of an answer
@@ -113,10 +113,10 @@ class _Checker:
         lines = []
         while (line := self.process.stdout.readline()) != END:
             if not line:
-                said = excerpt(lines[-1].decode(errors="replace").strip()) if lines else "no word"
+                said = shorten(lines[-1].decode(errors="replace").strip()) if lines else "no word"
                 raise RunError(f"the process that checks JPEGs has ended ({said}); start again")
             lines.append(line)
-        return excerpt(b" ".join(lines).decode(errors="replace").strip())
+        return shorten(b" ".join(lines).decode(errors="replace").strip())
 
     def _stop(self):
         process, self.process = self.process, None

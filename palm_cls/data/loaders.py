@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from palm_cls.core import environment
-from palm_cls.core.console import notice, notice_once
-from palm_cls.core.errors import InputError, excerpt
+from palm_cls.core.console import log, log_once
+from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import require_directory
 from palm_cls.data import augment
 from palm_cls.data.cache import ImageCache
@@ -73,10 +73,10 @@ def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=Fa
     rows = labelled_images(datadir, csvfile)
     for path, row in rows.items():
         if not os.path.isfile(path):
-            raise InputError(f"{excerpt(path)}: no such image; it is listed in {csvfile}, row {row.row}")
+            raise InputError(f"{shorten(path)}: no such image; it is listed in {csvfile}, row {row.row}")
     difference = workbook_difference(csvfile)
     if difference:
-        notice_once(f"{csvfile} {difference}")
+        log_once(f"{csvfile} {difference}")
     samples = [(path, row.label) for path, row in rows.items()]
     return _reader(datadir, samples, batch_size, mode, skip_bad, cache)
 
@@ -226,12 +226,12 @@ class Reader(BatchReader):
         with self._decoding(IMAGE_SIZE) as (pool, read):
             errors = list(pool.map(lambda sample: _error_of(sample[0], read), self.samples))
         for error in filter(None, errors):
-            notice(f"Skipped: {error}.")
+            log(f"Skipped: {error}.")
         good = [sample for sample, error in zip(self.samples, errors) if not error]
         if not good:
             raise InputError(f"{self.directory}: none of its {self.images} images can be decoded")
         if len(good) < self.images:
-            notice(f"{self.images - len(good)} of {self.images} training images are skipped.")
+            log(f"{self.images - len(good)} of {self.images} training images are skipped.")
         self.samples = good
 
     @contextlib.contextmanager
@@ -243,7 +243,7 @@ class Reader(BatchReader):
                 cache = stack.enter_context(ImageCache(self.directory, side))
                 cache.tell(self.images)
                 read = functools.partial(cache.image, make=read)
-            yield stack.enter_context(environment.own_threads()), read
+            yield stack.enter_context(environment.thread_pool()), read
 
     @property
     def fingerprint(self):

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from palm_cls.core.errors import InputError
-from palm_cls.core.files import fetch, require_directory
+from palm_cls.core.files import download_file, require_directory
 from palm_cls.data import palm
 
 SIDE = 28  # pixels, height and width
@@ -161,4 +161,4 @@ def _fetch(digits, names):
     source = getattr(datasets, KINDS[digits.kind].source)
     for name in names:
         which = ("TRAIN" if name.startswith("train") else "TEST") + ("_IMAGE" if name.endswith(IMAGES) else "_LABEL")
-        fetch(getattr(source, f"{which}_URL"), getattr(source, f"{which}_MD5"), digits.root / f"{name}.gz")
+        download_file(getattr(source, f"{which}_URL"), getattr(source, f"{which}_MD5"), digits.root / f"{name}.gz")

@@ -18,8 +18,8 @@ from collections import defaultdict, namedtuple
 from dataclasses import dataclass
 from pathlib import Path
 
-from palm_cls.core.console import command_line, notice, notice_once
-from palm_cls.core.errors import InputError, excerpt
+from palm_cls.core.console import command_line, log, log_once
+from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import require_directory
 from palm_cls.data.labels import name_key, read_labels
 
@@ -77,7 +77,7 @@ def image_names(directory):
     if not names:
         raise InputError(f"{directory}: no images in it; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
     if len(names) < len(entries):
-        notice_once(f"{directory}: {len(entries) - len(names)} of {len(entries)} entries are no images, passed over.")
+        log_once(f"{directory}: {len(entries) - len(names)} of {len(entries)} entries are no images, passed over.")
     return names
 
 
@@ -96,7 +96,7 @@ def labelled_images(directory, table):
         other = path if path in labels else path_of.setdefault(os.path.abspath(path).casefold(), path)
         if other in labels and (other == path or _is_same_file(other, path)):
             raise InputError(
-                f"{table}, row {row.row}: {excerpt(repr(row.name))} is the image of row {labels[other].row} already; "
+                f"{table}, row {row.row}: {shorten(repr(row.name))} is the image of row {labels[other].row} already; "
                 "keep one of the rows"
             )
         labels[path] = row
@@ -117,7 +117,7 @@ def _image_of(directory, row, table, images_of):
     if len(found) > 1:
         names = ", ".join(sorted(image.name for image in found))
         raise InputError(
-            f"{table}, row {row.row}: {excerpt(repr(row.name))} may be any of {names}; write the whole name"
+            f"{table}, row {row.row}: {shorten(repr(row.name))} may be any of {names}; write the whole name"
         )
     return found[0] if found else directory / row.name
 
@@ -149,7 +149,7 @@ def _difference(table, workbook):
     if not differing:
         return ""
     return (
-        f"has other labels for {len(differing)} images (first: {excerpt(differing[0])}) than {beside}.\n"
+        f"has other labels for {len(differing)} images (first: {shorten(differing[0])}) than {beside}.\n"
         f"If the workbook is right: {command_line('python', 'tools/xlsx2csv.py', workbook, table)}"
     )
 
@@ -287,7 +287,7 @@ def unpack_command(archives, target=None):
 
 def _announced(dataset):
     if dataset.is_demo:
-        notice_once(f"This is the demo set ({dataset.root}), drawn by this program: it tells nothing about eyes.")
+        log_once(f"This is the demo set ({dataset.root}), drawn by this program: it tells nothing about eyes.")
     return dataset
 
 
@@ -307,7 +307,7 @@ def demo_set():
     """The demo set in data/demo, drawn at the first call: 200 training and 100 validation images, course's layout."""
     dataset = Dataset(PROJECT / "data" / "demo", LAYOUTS[0])
     if not dataset.is_demo:
-        notice("No images found: drawing a demo set, once.")
+        log("No images found: drawing a demo set, once.")
         _draw_demo_set(dataset.root)
     try:
         dataset.require_all()

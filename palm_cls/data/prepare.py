@@ -12,10 +12,10 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from palm_cls.core.console import notice
-from palm_cls.core.errors import InputError, excerpt
-from palm_cls.core.files import replacing, require_directory
-from palm_cls.core.formats import ACTIONS, HEAD, SPLIT_ZIP, ZIP, detect_format
+from palm_cls.core.console import log
+from palm_cls.core.errors import InputError, shorten
+from palm_cls.core.files import atomic_write, require_directory
+from palm_cls.core.formats import ACTIONS, HEAD_SIZE, SPLIT_ZIP, ZIP, detect_format
 from palm_cls.data import palm
 from palm_cls.data.labels import xlsx_to_csv
 
@@ -59,7 +59,7 @@ def _unpack_zip(file, archive, target, limit, follow):
 
 def _check_format(file, archive):
     """Raise InputError for a file that is another format than zip, or a part of a zip."""
-    found = detect_format(file.read(HEAD))
+    found = detect_format(file.read(HEAD_SIZE))
     file.seek(max(0, file.seek(0, os.SEEK_END) - ENDING))
     _, end_record, fields = file.read().rpartition(b"PK\x05\x06")
     if end_record and fields[:2] not in (b"\0\0", b"\xff\xff"):  # number of this part; in zip64 it lies elsewhere
@@ -72,7 +72,7 @@ def _check_format(file, archive):
 
 
 def _damaged(archive, error):
-    return InputError(f"{archive}: damaged, no zip file, or a part of one ({excerpt(error)}); copy the whole again")
+    return InputError(f"{archive}: damaged, no zip file, or a part of one ({shorten(error)}); copy the whole again")
 
 
 def _unpack_members(opened, archive, target, limit, follow):
@@ -136,7 +136,7 @@ def _refuse_unsafe(member, archive):
         or len(name.encode()) > NAME_LIMIT
         or re.search(r"[\0-\x1f\x7f]", member.orig_filename)
     ):
-        raise InputError(f"{archive}: its member {excerpt(repr(name))} has no usable name; nothing of it was unpacked")
+        raise InputError(f"{archive}: its member {shorten(repr(name))} has no usable name; nothing of it was unpacked")
     outside = PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts
     if outside:
         raise InputError(f"{archive}: its member {name!r} would land outside the target; nothing of it was unpacked")
@@ -198,7 +198,7 @@ def _is_there(path, member):
 
 def _extract(opened, member, path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, opened.open(member) as source, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, opened.open(member) as source, temporary.open("wb") as file:
         shutil.copyfileobj(source, file, CHUNK)  # zipfile checks the checksum at the end
 
 
@@ -234,7 +234,7 @@ def _find_archives(archives, target, explicit):
     if not archives and explicit and target.is_dir() and any(target.iterdir()):
         places = (target,)  # what it holds may be somebody's own, and unpacking would replace files
         if palm.archives_in(palm.AISTUDIO_DATA) and not palm.archives_in(target):
-            notice(
+            log(
                 f"{target}: not empty, so the archives in {palm.AISTUDIO_DATA} were not unpacked into it; "
                 f"to unpack them there: {palm.unpack_command(palm.AISTUDIO_DATA, target)}"
             )
@@ -242,10 +242,10 @@ def _find_archives(archives, target, explicit):
         found = palm.archives_in(place)
         if found:
             if place == palm.AISTUDIO_DATA:
-                notice(f"{target}: unpacking the archives in {place} into it.")
+                log(f"{target}: unpacking the archives in {place} into it.")
             missing = [name for name in palm.ARCHIVES if place / name not in found]
             if missing:
-                notice(f"{place}: {' and '.join(missing)} not there.")
+                log(f"{place}: {' and '.join(missing)} not there.")
             return found
     if not archives and palm.recognise(target):
         return []
@@ -259,12 +259,12 @@ def _convert(workbook):
     """Convert a table to labels.csv beside it; 1 if that wrote a file. A labels.csv that says something else stays."""
     table = workbook.with_name("labels.csv")
     if not table.exists() and not os.access(table.parent, os.W_OK):
-        notice(f"{table.parent}: cannot be written; the labels are read from {workbook.name}.")
+        log(f"{table.parent}: cannot be written; the labels are read from {workbook.name}.")
         return 0
     if not table.exists():
         xlsx_to_csv(workbook, table)
         return 1
     difference = palm.workbook_difference(table)
     if difference:
-        notice(f"{table} {difference}")
+        log(f"{table} {difference}")
     return 0

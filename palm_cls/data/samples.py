@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from palm_cls.core.errors import InputError
-from palm_cls.core.figures import drawable, import_matplotlib, write_png
+from palm_cls.core.figures import escape_text, import_matplotlib, write_png
 from palm_cls.data.images import read_image
 from palm_cls.data.labels import LABEL_OF_LETTER
 from palm_cls.data.loaders import train_reader
@@ -49,7 +49,7 @@ def lesson_figure(dataset):
         img = read_image(path)
         shapes[path.name] = img.shape
         axis.imshow(img[:, :, ::-1])  # BGR -> RGB
-        axis.set_title(f"{title}\n{drawable(path.name)}, shape {img.shape}", fontsize=14)
+        axis.set_title(f"{title}\n{escape_text(path.name)}, shape {img.shape}", fontsize=14)
         axis.axis("off")
     if dataset.is_demo:
         figure.text(0.5, 0.14, dataset.remark, ha="center", fontsize=12)
@@ -62,7 +62,7 @@ def variants_figure(dataset, augmentation):
     reader = train_reader(dataset)
     reader.augmentation = augmentation
     name = lesson_examples(dataset)[1].name
-    titles = [drawable(name), *(f"epoch {epoch}" for epoch in range(11))]
+    titles = [escape_text(name), *(f"epoch {epoch}" for epoch in range(11))]
     pictures = [reader.photo(name), *reader.variants(name, range(11))]
     figure, axes = plt.subplots(3, 4, figsize=(11, 9), layout="constrained")
     for axis, title, img in zip(axes.flat, titles, pictures):

@@ -14,8 +14,8 @@ from html import escape
 from pathlib import Path
 
 from palm_cls.checkpoints.weights import is_export
-from palm_cls.core.console import CAVEAT, DEMO_WARNING, notice
-from palm_cls.core.errors import InputError, RunError, excerpt, not_importable
+from palm_cls.core.console import DEMO_WARNING, DISCLAIMER, log
+from palm_cls.core.errors import InputError, RunError, missing_package_error, shorten
 from palm_cls.core.html import img_tag, thumbnail
 from palm_cls.data.images import read_image, transform_img
 from palm_cls.data.labels import CLASSES
@@ -30,7 +30,7 @@ SIDE = 480  # pixels, the longer side of a photograph on the page
 STALE = 600  # seconds after which nobody waits for an uploaded file any more
 
 CHINESE = {
-    CAVEAT: "这是教学用的模型，不是医疗器械。",
+    DISCLAIMER: "这是教学用的模型，不是医疗器械。",
     DEMO_WARNING: "它的权重由演示集（绘制的图像）训练而来，其预测不说明任何关于真实眼睛的问题。",
     CLASSES[0]: "非病理性近视",
     CLASSES[1]: "病理性近视",
@@ -59,9 +59,9 @@ def serve_page(weights, name=None, threshold=0.5, host=None, port=None):
     try:
         gradio = _import_gradio(folder)
         model, about = trained_network(weights, name)
-        notice(CAVEAT)
+        log(DISCLAIMER)
         if about.get("demo"):
-            notice(DEMO_WARNING)
+            log(DEMO_WARNING)
         page = _blocks(gradio, model, {"model": name, **about}, threshold)
         try:
             _launch(gradio, page, host, port)
@@ -87,7 +87,7 @@ def _import_gradio(folder):
         import gradio
         from gradio import route_utils
     except Exception as error:  # also a package that it needs and that does not fit
-        raise not_importable("gradio", error, install) from error
+        raise missing_package_error("gradio", error, install) from error
     if not [6, 31] <= [int(number) for number in gradio.__version__.split(".")[:2]] < [7]:
         raise InputError(f"gradio {gradio.__version__} is another one than this page is made for: {install}")
     route_utils.GradioUploadFile = _own_upload(route_utils.GradioUploadFile)
@@ -160,7 +160,7 @@ def _blocks(gradio, model, about, threshold):
 
 
 def _head(about):
-    model, lines = escape(about["model"]), [CAVEAT, *([DEMO_WARNING] if about.get("demo") else [])]
+    model, lines = escape(about["model"]), [DISCLAIMER, *([DEMO_WARNING] if about.get("demo") else [])]
     return f"""<h1>What {model} sees in a fundus photograph</h1>
 <p>{model} 如何看眼底照片</p>
 <div class=palm-plain>{"".join(f"<p>{_words(line)}</p>" for line in lines)}</div>
@@ -171,7 +171,7 @@ def _head(about):
 
 def _both(text):
     """A text and its Chinese, where there is one: a list of one or two str."""
-    text = excerpt(text)
+    text = shorten(text)
     return [text, *([CHINESE[text]] if text in CHINESE else [])]
 
 
@@ -203,7 +203,7 @@ def _card(model, prediction, threshold, classes):
         photo = None if prediction.error else read_image(prediction.path)
     except InputError as error:
         prediction = prediction._replace(error=str(error))
-    name = f"<h2>{escape(excerpt(prediction.path.name))}</h2>"
+    name = f"<h2>{escape(shorten(prediction.path.name))}</h2>"
     if prediction.error:
         error = prediction.error.removeprefix(f"{prediction.path}: ")  # the path is the server's own affair
         return f"<article class='palm-card bad'>{name}<p>Not predicted 未能预测: {escape(error)}</p></article>\n"

@@ -25,8 +25,8 @@ from palm_cls.checkpoints.run_dir import versions
 from palm_cls.checkpoints.run_files import write_json
 from palm_cls.checkpoints.weights import weights_file
 from palm_cls.core.device import paddle
-from palm_cls.core.errors import InputError, RunError, excerpt
-from palm_cls.core.files import file_digest, new_directory, refuse_existing, replacing
+from palm_cls.core.errors import InputError, RunError, shorten
+from palm_cls.core.files import atomic_directory, atomic_write, check_absent, file_digest
 from palm_cls.data.images import resize, scale, scale_grey, scale_table
 from palm_cls.data.synthetic import draw_fundus
 from palm_cls.deploy.exported_model import ABOUT, IS_PADDLE_2, ONNX, PROGRAM, run_onnx
@@ -57,7 +57,7 @@ def export_network(weights, form, name=None, output=None):
     target = Path(output or weights.with_suffix(form.suffix))
     if (target.suffix == ONNX) != (form.suffix == ONNX):
         raise InputError(f"{target}: the name of an ONNX file ends in {ONNX}, and no other; give another --output")
-    refuse_existing([target])
+    check_absent([target])
     if form.suffix == ONNX:
         _require_converter()
     name, model, about = known_network(weights, name)
@@ -77,7 +77,7 @@ def export_network(weights, form, name=None, output=None):
     except (OSError, RunError):
         raise
     except Exception as error:  # of kinds that the libraries choose
-        raise RunError(f"{target}: not written: this network could not be exported ({excerpt(error)})") from error
+        raise RunError(f"{target}: not written: this network could not be exported ({shorten(error)})") from error
     return Export(target, about, off)
 
 
@@ -190,7 +190,7 @@ def _require_converter():
         import onnxruntime  # noqa: F401
         import paddle2onnx
     except Exception as error:  # paddle2onnx 2 raises ValueError under paddle 2
-        lacking = excerpt(error)
+        lacking = shorten(error)
     else:
         if paddle2onnx.__version__.startswith("1.") == IS_PADDLE_2:
             return
@@ -199,6 +199,8 @@ def _require_converter():
 
 
 FORMS = {
-    "paddle": Form(".paddle", new_directory, _write_paddle, lambda path: load_predictor(find_program(path / PROGRAM))),
-    "onnx": Form(ONNX, replacing, _write_onnx, lambda path: run_onnx(path)[0]),
+    "paddle": Form(
+        ".paddle", atomic_directory, _write_paddle, lambda path: load_predictor(find_program(path / PROGRAM))
+    ),
+    "onnx": Form(ONNX, atomic_write, _write_onnx, lambda path: run_onnx(path)[0]),
 }

@@ -17,8 +17,8 @@ import numpy as np
 from palm_cls.checkpoints.run_files import read_json
 from palm_cls.checkpoints.weights import EXPORT_ABOUT as ABOUT
 from palm_cls.checkpoints.weights import ONNX
-from palm_cls.core.device import paddle, threads
-from palm_cls.core.errors import InputError, excerpt
+from palm_cls.core.device import num_threads, paddle
+from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import file_digest
 from palm_cls.data.images import INPUT
 from palm_cls.eval.engine import find_program, load_predictor
@@ -39,9 +39,9 @@ def exported_network(path, name=None):
     if "input" not in about:
         raise InputError(f"{path}: does not tell which images it takes; expected what tools/export.py writes")
     if about["input"] != INPUT:
-        raise InputError(f"{path}: takes images as {excerpt(about['input'])}; here they are made as {INPUT}")
+        raise InputError(f"{path}: takes images as {shorten(about['input'])}; here they are made as {INPUT}")
     if name not in (None, about.get("model")):
-        raise InputError(f"{path}: exported from {excerpt(about.get('model'))}, not from {name}")
+        raise InputError(f"{path}: exported from {shorten(about.get('model'))}, not from {name}")
     _try(path, logits_of)
     return logits_of, about
 
@@ -53,7 +53,7 @@ def _read_onnx(path):
     try:
         logits_of, metadata = run_onnx(path)
     except Exception as error:  # onnxruntime has a dozen of its own
-        raise InputError(f"{path}: onnxruntime cannot run it ({excerpt(error)})") from error
+        raise InputError(f"{path}: onnxruntime cannot run it ({shorten(error)})") from error
     return logits_of, {key: _parsed(value) for key, value in metadata.items()}
 
 
@@ -69,7 +69,7 @@ def require_onnxruntime():
     try:
         import onnxruntime
     except ImportError as error:
-        raise InputError(f"onnxruntime is needed ({excerpt(error)}): python -m pip install onnxruntime") from error
+        raise InputError(f"onnxruntime is needed ({shorten(error)}): python -m pip install onnxruntime") from error
     return onnxruntime
 
 
@@ -77,7 +77,7 @@ def run_onnx(path):
     """An ONNX file in onnxruntime: a function imgs -> logits, as that of `exported_network`, and its metadata."""
     onnxruntime = require_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads()
+    options.intra_op_num_threads = num_threads()
     options.log_severity_level = 4  # fatal errors: others are raised, too
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     (images,) = session.get_inputs()
@@ -95,7 +95,7 @@ def _read_paddle(directory):
     try:
         return load_predictor(program), about
     except Exception as error:  # of kinds that C++ chooses
-        raise InputError(f"{directory}: Paddle Inference cannot run it ({excerpt(error)})") from error
+        raise InputError(f"{directory}: Paddle Inference cannot run it ({shorten(error)})") from error
 
 
 def _verify(*files, sealed):
@@ -111,6 +111,6 @@ def _try(path, logits_of):
         try:
             shape = logits_of(np.zeros((count, 3, size, size), "float32")).shape
         except Exception as error:
-            raise InputError(f"{path}: cannot be run on photographs ({excerpt(error)})") from error
+            raise InputError(f"{path}: cannot be run on photographs ({shorten(error)})") from error
         if shape not in ((count, 1), (count, 2)):
-            raise InputError(f"{path}: gives {excerpt(shape)} for {count} images; expected a logit or two for each")
+            raise InputError(f"{path}: gives {shorten(shape)} for {count} images; expected a logit or two for each")

@@ -15,9 +15,9 @@ import numpy as np
 from palm_cls.checkpoints.run_dir import describe
 from palm_cls.checkpoints.weights import is_export, load, weights_file
 from palm_cls.core import environment
-from palm_cls.core.console import CAVEAT, DEMO_WARNING
-from palm_cls.core.errors import InputError, excerpt
-from palm_cls.core.files import TEXT, append_whole, refuse_existing, replacing
+from palm_cls.core.console import DEMO_WARNING, DISCLAIMER
+from palm_cls.core.errors import InputError, shorten
+from palm_cls.core.files import TEXT, append_or_rollback, atomic_write, check_absent
 from palm_cls.data.images import read_image, transform_img
 from palm_cls.data.loaders import ArrayReader, Reader
 from palm_cls.data.palm import image_names, is_image
@@ -104,14 +104,14 @@ def known_network(weights, name=None):
     about = describe(weights)
     told = about.get("model")
     if told is not None and told not in list(RECIPES):  # it may be no text, either
-        raise InputError(f"{weights}: weights of {excerpt(told)!r}, which is none of {', '.join(RECIPES)}")
+        raise InputError(f"{weights}: weights of {shorten(told)!r}, which is none of {', '.join(RECIPES)}")
     if told is None and name is None:
         raise InputError(f"{weights} does not tell its network; give --model ({', '.join(RECIPES)})")
     if name not in (None, told or name):
         raise InputError(f"{weights}: weights of {told}, not of {name}")
     name, expected = name or told, input_of(name or told)
     if about.get("input", expected) != expected:
-        raise InputError(f"{weights}: takes images as {excerpt(about['input'])}; here they are made as {expected}")
+        raise InputError(f"{weights}: takes images as {shorten(about['input'])}; here they are made as {expected}")
     model = build_model(name)
     load(weights, model)
     return name, model, about
@@ -161,7 +161,7 @@ def probabilities(logits):
 def _decoded(paths, batch_size):
     """Batches of (path, float32 [3, 224, 224] or None, None or error), decoded ahead by threads."""
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
-    with environment.own_threads() as pool:
+    with environment.thread_pool() as pool:
         yield from begun_ahead(_begin(batch, pool) for batch in batches)
 
 
@@ -186,7 +186,7 @@ def write_overlay(model, prediction, target):
     photo = read_image(prediction.path)  # anew: kept from the first time, those of three batches take 400 MB
     heat = grad_cam(model, transform_img(photo), label=prediction.label)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_bytes(cv2.imencode(".jpg", overlay(photo, heat))[1])
 
 
@@ -231,7 +231,7 @@ def note_about(about):
 
     about: what is known about the weights, see `palm_cls.checkpoints.run_dir.describe`.
     """
-    return f"{CAVEAT} {DEMO_WARNING}" if about.get("demo") else CAVEAT
+    return f"{DISCLAIMER} {DEMO_WARNING}" if about.get("demo") else DISCLAIMER
 
 
 def csv_row(values):
@@ -250,7 +250,7 @@ def json_row(name, prediction, note):
 
 
 @contextlib.contextmanager
-def row_writer(output=None, note=CAVEAT):
+def row_writer(output=None, note=DISCLAIMER):
     """A function (name, Prediction) that writes a row at once: CSV or, for `output` *.jsonl, JSON lines.
 
     Without `output` it prints CSV. The file must be new; whoever follows it reads whole rows only. note: what every row
@@ -262,7 +262,7 @@ def row_writer(output=None, note=CAVEAT):
         return
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    refuse_existing([output])
+    check_absent([output])
     with open(output, "xb", buffering=0) as file:
         if output.suffix.lower() == ".jsonl":
             yield lambda name, prediction: _append(file, json_row(name, prediction, note))
@@ -272,4 +272,4 @@ def row_writer(output=None, note=CAVEAT):
 
 
 def _append(file, row):
-    append_whole(file, row.encode(**TEXT))
+    append_or_rollback(file, row.encode(**TEXT))

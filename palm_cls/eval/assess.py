@@ -13,9 +13,9 @@ import numpy as np
 from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.run_files import EVALUATION, read_settings, write_json, write_table
 from palm_cls.checkpoints.weights import load, weights_file
-from palm_cls.core.console import CAVEAT, DEMO_WARNING, notice
+from palm_cls.core.console import DEMO_WARNING, DISCLAIMER, log
 from palm_cls.core.device import choose_device
-from palm_cls.core.errors import InputError, excerpt
+from palm_cls.core.errors import InputError, shorten
 from palm_cls.data.loaders import valid_reader_of
 from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import Predictions, compute_metrics, predict_all
@@ -102,9 +102,9 @@ def assess(weights, name=None, data=None, batch_size=10, device=None, **options)
     loader, dataset = valid_reader_of(recipe, data, batch_size, options.cache, options.download, options.ten_crop)
     own_images = settings.get("valid_sha256") in (None, loader.fingerprint)
     if not own_images:
-        notice(f"{weights.parent}: its run has other validation images than {loader.directory}")
+        log(f"{weights.parent}: its run has other validation images than {loader.directory}")
     if metadata.get("demo") and not loader.about["demo"]:
-        notice(DEMO_WARNING)
+        log(DEMO_WARNING)
     model = build_model(name)
     load(weights, model)
     print("start evaluation .......")
@@ -150,7 +150,7 @@ def class_names(metadata, num_logits):
 
 def disclaimer_for(name):
     """Return the medical disclaimer; "" for a recipe on digits or garments."""
-    return "" if name in RECIPES and RECIPES[name].data != "palm" else CAVEAT
+    return "" if name in RECIPES and RECIPES[name].data != "palm" else DISCLAIMER
 
 
 def check_threshold(name, threshold):
@@ -260,7 +260,7 @@ def check_threshold_source(json_file, result):
     content = json.loads(Path(json_file).read_text(encoding="utf-8"))
     if content.get("model") not in (None, result.model):
         raise InputError(
-            f"{json_file}: a threshold of {excerpt(content['model'])} does not apply to {result.model}; "
+            f"{json_file}: a threshold of {shorten(content['model'])} does not apply to {result.model}; "
             f"give an evaluation of {result.model}"
         )
     theirs = [(image.get("imgName"), image["Label"]) for image in content["images"]]

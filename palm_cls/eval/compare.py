@@ -23,7 +23,7 @@ from palm_cls.checkpoints.run_files import (
     read_settings,
     seed_directory,
 )
-from palm_cls.core.console import aligned
+from palm_cls.core.console import format_table
 from palm_cls.core.errors import InputError
 from palm_cls.data.palm import DEMO_REMARK
 from palm_cls.eval.auc import paired_auc_difference
@@ -101,7 +101,7 @@ def find_runs(paths):
 
 def comparison_table(runs):
     """Format the validation results of each Run, last and best epoch, with remarks."""
-    lines = aligned([HEADER, *(_row(run) for run in runs)], left=2)
+    lines = format_table([HEADER, *(_row(run) for run in runs)], left=2)
     for group in dict.fromkeys(run.group for run in runs if run.is_seed):
         finished = [run.log for run in runs if run.group == group and len(run.log) == run.planned]
         if finished:

@@ -8,7 +8,7 @@ Imports neither paddle nor cv2.
 from pathlib import Path
 
 from palm_cls.core.errors import InputError
-from palm_cls.core.figures import drawable, import_matplotlib, write_png
+from palm_cls.core.figures import escape_text, import_matplotlib, write_png
 from palm_cls.eval.compare import demo_remark
 
 # Okabe and Ito's colours (jfly.uni-koeln.de/color), which colour-blind people can distinguish; without yellow, too pale
@@ -109,7 +109,7 @@ def _add_legend(figure, runs, groups):
 
 def _shorten(name):
     """Return the name of a run for the legend: the end of a long one."""
-    name = drawable(name if len(name) <= NAME_LENGTH else "..." + name[-NAME_LENGTH + 3 :])
+    name = escape_text(name if len(name) <= NAME_LENGTH else "..." + name[-NAME_LENGTH + 3 :])
     return f"./{name}" if name.startswith("_") else name  # matplotlib leaves names with a leading "_" out of the legend
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from palm_cls.core import environment
-from palm_cls.core.console import notice_once
-from palm_cls.core.device import paddle, threads
-from palm_cls.core.errors import excerpt
+from palm_cls.core.console import log_once
+from palm_cls.core.device import num_threads, paddle
+from palm_cls.core.errors import shorten
 from palm_cls.models.layers import evaluating
 
 MIN_IMAGES = 100  # from which converting takes less time than it saves; a constant, so that runs are repeatable
@@ -88,7 +88,7 @@ def _has_engine():
 
 
 def _has_onednn():
-    return platform.machine() in ("x86_64", "AMD64") and not environment.is_stock()
+    return platform.machine() in ("x86_64", "AMD64") and not environment.use_paddle_defaults()
 
 
 def to_inference_engine(model, imgs):
@@ -105,10 +105,10 @@ def to_inference_engine(model, imgs):
         engine = _convert(model, imgs.shape[1:])
         result, expected = engine(imgs[:2]), predict(model, imgs[:2])
     except Exception as error:  # anything, from a user's network that does not convert to a full disk
-        notice_once(f"Predicting with this network's own layers: it could not be converted ({excerpt(error)}).")
+        log_once(f"Predicting with this network's own layers: it could not be converted ({shorten(error)}).")
         return None
     if not max_relative_error(result, expected) <= TOLERANCE:
-        notice_once("Predicting with this network's own layers: converted, it gives other logits.")
+        log_once("Predicting with this network's own layers: converted, it gives other logits.")
         return None
     return engine
 
@@ -160,7 +160,7 @@ def load_predictor(program):
     config.disable_glog_info()
     if _has_onednn():
         config.enable_mkldnn()
-    config.set_cpu_math_library_num_threads(threads())
+    config.set_cpu_math_library_num_threads(num_threads())
     inference = paddle.inference.create_predictor(config)
     (input_name,), (output_name,) = inference.get_input_names(), inference.get_output_names()
 
@@ -169,7 +169,7 @@ def load_predictor(program):
         try:
             inference.run()
         finally:  # it leaves paddle's own layers with one thread: slower, and rounding in another order
-            paddle.base.core.set_num_threads(threads())
+            paddle.base.core.set_num_threads(num_threads())
         return inference.get_output_handle(output_name).copy_to_cpu()
 
     return predict_logits

@@ -1,6 +1,6 @@
 """Metrics as text for people."""
 
-from palm_cls.core.console import aligned
+from palm_cls.core.console import format_table
 
 LABEL_WIDTH, CELL_WIDTH = 18, 9
 
@@ -22,7 +22,9 @@ def format_metrics(metrics):
         else:
             nested = isinstance(value, dict) and "value" not in value
             items = {f"{name} {key}": item for key, item in value.items()} if nested else {name: value}
-            lines += aligned([(label, _format_value(item)) for label, item in items.items()], min_width=LABEL_WIDTH)
+            lines += format_table(
+                [(label, _format_value(item)) for label, item in items.items()], min_width=LABEL_WIDTH
+            )
     return "\n".join(lines)
 
 
@@ -30,7 +32,7 @@ def _format_table(rows):
     """Format a list of lists, or of dictionaries, whose keys become the heading."""
     heading = [list(rows[0])] if isinstance(rows[0], dict) else []
     rows = [list(row.values()) if isinstance(row, dict) else row for row in rows]
-    return aligned([[_format_value(cell) for cell in row] for row in heading + rows], left=0, min_width=CELL_WIDTH)
+    return format_table([[_format_value(cell) for cell in row] for row in heading + rows], left=0, min_width=CELL_WIDTH)
 
 
 def _format_value(value):

@@ -8,7 +8,7 @@ import textwrap
 
 import numpy as np
 
-from palm_cls.core.figures import drawable, import_matplotlib
+from palm_cls.core.figures import escape_text, import_matplotlib
 from palm_cls.eval.metrics import reliability_bins
 
 # A report replaces these colours by those of the page, light or dark; PNG files keep them.
@@ -154,7 +154,7 @@ def _counts(metrics):
 
 def _shorten(name, lines):
     """Wrap the name of a class so that it fits beside an axis."""
-    return "\n".join(textwrap.wrap(drawable(name), NAME_WIDTH, max_lines=lines, placeholder=" ..."))
+    return "\n".join(textwrap.wrap(escape_text(name), NAME_WIDTH, max_lines=lines, placeholder=" ..."))
 
 
 def _threshold(metrics):

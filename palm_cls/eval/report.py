@@ -23,8 +23,8 @@ from palm_cls.checkpoints.run_files import (
 )
 from palm_cls.checkpoints.weights import load, weights_file
 from palm_cls.core.device import choose_device
-from palm_cls.core.errors import InputError, not_importable
-from palm_cls.core.files import TEXT, replacing, require_directory
+from palm_cls.core.errors import InputError, missing_package_error
+from palm_cls.core.files import TEXT, atomic_write, require_directory
 from palm_cls.core.html import img_tag, thumbnail
 from palm_cls.data.loaders import readers_of
 from palm_cls.data.palm import DEMO_REMARK
@@ -136,7 +136,7 @@ def write_report(directory, model, train_loader, valid_loader, threshold=0.5):
     logits = result.predictions.logits.shape[1]
     classes = class_names(settings, logits) or class_names(valid_loader.about, logits) or list(range(max(2, logits)))
     page = _render(ReportContext(directory, settings, log, train_loader, valid_loader, model, result, classes))
-    with replacing(directory / REPORT) as temporary:
+    with atomic_write(directory / REPORT) as temporary:
         temporary.write_text(page, **TEXT)
     return directory / REPORT
 
@@ -188,7 +188,7 @@ def _template():
     try:
         import jinja2
     except ImportError as error:
-        raise not_importable("jinja2", error, "python -m pip install jinja2") from error
+        raise missing_package_error("jinja2", error, "python -m pip install jinja2") from error
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
         autoescape=True,

@@ -29,7 +29,7 @@ def _svg(figure, name, text):
     buffer = io.StringIO()
     no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     options = {"svg.fonttype": "none", "svg.hashsalt": name}
-    with figures.import_matplotlib().rc_context(options), figures.any_letters():
+    with figures.import_matplotlib().rc_context(options), figures.ignore_missing_glyphs():
         figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     drawing = buffer.getvalue()
     drawing = drawing[drawing.index("<svg") :]

@@ -2,7 +2,7 @@
 
 from collections import namedtuple
 
-from palm_cls.core.console import aligned
+from palm_cls.core.console import format_table
 from palm_cls.core.device import paddle
 from palm_cls.models.layers import evaluating
 
@@ -50,4 +50,4 @@ def format_summary(model):
     """
     heads = ("layer", "output shape", "weight shape", "bias shape")
     rows = [heads, *([row.name, *("" if s is None else str(s) for s in row[1:])] for row in layer_table(model))]
-    return "\n".join([*aligned(rows), f"parameters: {parameter_count(model):,}"])
+    return "\n".join([*format_table(rows), f"parameters: {parameter_count(model):,}"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from palm_cls.checkpoints import run_dir
 from palm_cls.core import environment
-from palm_cls.core.console import notice
+from palm_cls.core.console import log
 from palm_cls.core.errors import InputError
 from palm_cls.core.files import require_directory
 from palm_cls.training.callbacks import Callback
@@ -42,7 +42,7 @@ class Checkpointing(Callback):
         trainer.state = run_dir.restore(self.output, *parts) or trainer.state
         epochs = max(trainer.config.epochs, trainer.state.epoch)
         run_dir.write_settings(self.output, {**self.settings, "epochs": epochs})
-        notice(_position(self.output, trainer))
+        log(_position(self.output, trainer))
 
     def on_step_end(self, trainer):
         save_every = trainer.config.save_every
@@ -97,8 +97,8 @@ def read_run(output):
 
 def check_world_size(output, processes):
     """Raise InputError unless a run that began with so many processes has as many now."""
-    if processes != environment.processes():
+    if processes != environment.world_size():
         raise InputError(
-            f"{output}: begun with {processes} process{'es' if processes > 1 else ''}, not {environment.processes()}; "
+            f"{output}: begun with {processes} process{'es' if processes > 1 else ''}, not {environment.world_size()}; "
             "a run goes on only as it began. To start several: python -m paddle.distributed.launch --nproc_per_node N"
         )

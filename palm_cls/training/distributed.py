@@ -25,7 +25,7 @@ import numpy as np
 from palm_cls.checkpoints import run_dir
 from palm_cls.core import environment
 from palm_cls.core.device import paddle
-from palm_cls.core.errors import InputError, RunError, excerpt
+from palm_cls.core.errors import InputError, RunError, shorten
 from palm_cls.eval.evaluate import Predictions, predict_all
 from palm_cls.training.callbacks import Callback, StepResult
 
@@ -52,7 +52,7 @@ class ProcessGroup(Callback):
     """
 
     def __init__(self, model, train_loader, valid_loader, resumed=None):
-        self.rank, self.processes = environment.rank(), environment.processes()
+        self.rank, self.processes = environment.rank(), environment.world_size()
         self.model, self.train_loader, self.valid_loader, self.resumed = model, train_loader, valid_loader, resumed
         self.stack = contextlib.ExitStack()
         self._check_loaders()
@@ -206,20 +206,20 @@ def peer_failures():
     try:
         yield
     except Exception as error:  # gloo, NCCL and the store raise several types
-        raise RunError(_failure_message(excerpt(error))) from None
+        raise RunError(_failure_message(shorten(error))) from None
 
 
 def _failure_message(reason):
     place = os.environ.get("PADDLE_LOG_DIR")
     logs = f"What it printed is in {place}{os.sep}workerlog.*{_place()}. " if place else ""
     return (
-        f"another of the {environment.processes()} processes has ended, or does not answer ({reason})\n"
+        f"another of the {environment.world_size()} processes has ended, or does not answer ({reason})\n"
         f"{logs}Checkpoints stay as they are: --resume goes on from the last."
     )
 
 
 def _place():
-    return " of its machine" if environment.processes() > environment.processes_here() else ""
+    return " of its machine" if environment.world_size() > environment.local_world_size() else ""
 
 
 @ctypes.CFUNCTYPE(None)

@@ -11,8 +11,8 @@ from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.pretrained import load_pretrained
 from palm_cls.checkpoints.weights import load
 from palm_cls.core import environment
-from palm_cls.core.console import notice
-from palm_cls.core.device import choose_device, paddle, set_seed, threads
+from palm_cls.core.console import log
+from palm_cls.core.device import choose_device, num_threads, paddle, set_seed
 from palm_cls.core.errors import InputError
 from palm_cls.data.loaders import as_loader, readers_of
 from palm_cls.recipes import CHANGEABLE, build_model, find_recipe
@@ -139,10 +139,10 @@ def _train(model, loaders, config, output, resume, *, settings, visualdl):
     """Call the lesson's loop with the callbacks that this run needs, and return its history."""
     train_loader, valid_loader = loaders
     before = read_run(output) if resume else {}
-    settings = {**train_loader.about, **(settings or {}), **config.as_settings(), "processes": environment.processes()}
+    settings = {**train_loader.about, **(settings or {}), **config.as_settings(), "processes": environment.world_size()}
     with contextlib.ExitStack() as stack:
         callbacks, group, interrupt = [ProgressBar()], None, None
-        if environment.processes() > 1:
+        if environment.world_size() > 1:
             from palm_cls.training.distributed import ProcessGroup  # which one process never needs
 
             group = ProcessGroup(model, train_loader, valid_loader, resumed=output if resume else None)
@@ -202,8 +202,8 @@ def train_recipe(name, output=None, resume=False, **options):
         "train_sha256": train_loader.fingerprint,
         "valid_sha256": valid_loader.fingerprint,
         "device": device,
-        "threads": threads(),
-        "stock": environment.is_stock(),
+        "threads": num_threads(),
+        "stock": environment.use_paddle_defaults(),
     }
     if resume:
         _check_resumable(output, {**config.as_settings(), **settings}, train_loader, valid_loader)
@@ -262,7 +262,7 @@ def _write_report(output, name, train_loader, valid_loader, epochs):
             return Path(output, REPORT)
         return write_report(output, build_model(name), train_loader, valid_loader)
     except (InputError, OSError, ImportError) as error:
-        notice(f"The run in {output} is finished, but its report could not be written: {error}")
+        log(f"The run in {output} is finished, but its report could not be written: {error}")
         return None
 
 
@@ -290,7 +290,7 @@ def resume_recipe(output, **changes):
     check_unchanged(output, {"name": name, **taken}, changes, (*immutable(name), "name"))
     learning_rate = changes.get("learning_rate", taken["learning_rate"])
     if learning_rate != taken["learning_rate"]:
-        notice(f"{output}: the learning rate was {taken['learning_rate']}, and is {learning_rate} from here on.")
+        log(f"{output}: the learning rate was {taken['learning_rate']}, and is {learning_rate} from here on.")
     return train_recipe(**{"name": name, **taken, **changes}, output=output, resume=True)
 
 
@@ -343,4 +343,4 @@ def _check_resumable(output, settings, train_loader, valid_loader):
     now = {**run_dir.versions(), **{name: settings[name] for name in MACHINE}}
     changed = [f"{name} {was.get(name)}, now {value}" for name, value in now.items() if was.get(name) != value]
     if changed:
-        notice(f"{output}: begun with {'; '.join(changed)}: the last bits of its numbers may differ from here on.")
+        log(f"{output}: begun with {'; '.join(changed)}: the last bits of its numbers may differ from here on.")

@@ -7,7 +7,7 @@ import stat
 import threading
 
 from palm_cls.core import environment
-from palm_cls.core.console import notice
+from palm_cls.core.console import log
 from palm_cls.training.callbacks import Callback
 
 
@@ -52,8 +52,8 @@ class Interrupt(Callback):
             raise KeyboardInterrupt
         if not self.requested:
             self.requested = number
-            more = "; once more stops at once" if number == signal.SIGINT and environment.processes() == 1 else ""
-            notice(f"Interrupted: finishing the step or the validation, and saving{more}.")
+            more = "; once more stops at once" if number == signal.SIGINT and environment.world_size() == 1 else ""
+            log(f"Interrupted: finishing the step or the validation, and saving{more}.")
 
     def is_due(self):
         """Return whether to stop: a signal has come, to this process or another of the group."""
@@ -61,7 +61,7 @@ class Interrupt(Callback):
 
     def deliver(self):
         """End the process as the signal asks; in a group, raise KeyboardInterrupt in every process."""
-        if self.requested in (None, signal.SIGINT) or environment.processes() > 1:
+        if self.requested in (None, signal.SIGINT) or environment.world_size() > 1:
             raise KeyboardInterrupt
         if callable(handler := self.previous[self.requested]):
             handler(self.requested, None)
@@ -72,7 +72,7 @@ def _is_handled(number):
     handler = signal.getsignal(number)
     if number == signal.SIGINT:
         return handler is signal.default_int_handler
-    return handler not in (signal.SIG_IGN, None) or environment.processes() > 1
+    return handler not in (signal.SIG_IGN, None) or environment.world_size() > 1
 
 
 def _leave_terminal():

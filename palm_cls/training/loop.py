@@ -79,7 +79,7 @@ def train(model, train_loader, valid_loader, config=None, callbacks=()):
 
             trainer.result.loss.backward()
             optimizer.step()
-            optimizer.clear_grad(set_to_zero=environment.is_stock())  # no zeros to write, and none to add to
+            optimizer.clear_grad(set_to_zero=environment.use_paddle_defaults())  # no zeros to write, and none to add to
             state.end_step(trainer.result.num_samples, trainer.result.num_correct, trainer.result.value)
             trainer.notify("on_step_end")
             if trainer.should_stop:

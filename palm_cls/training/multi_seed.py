@@ -90,7 +90,7 @@ def train_seeds(name, seeds, output=None, **options):
 
 
 def _require_one_process():
-    if environment.processes() > 1:
+    if environment.world_size() > 1:
         raise InputError("--seeds is for one process; several train with one --seed")
 
 

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from palm_cls.checkpoints.run_files import LOGGED
 from palm_cls.core import environment
-from palm_cls.core.console import notice
-from palm_cls.core.errors import InputError, excerpt, not_importable
-from palm_cls.core.files import append_whole
+from palm_cls.core.console import log
+from palm_cls.core.errors import InputError, missing_package_error, shorten
+from palm_cls.core.files import append_or_rollback
 from palm_cls.eval.auc import auc
 from palm_cls.training.callbacks import Callback
 
@@ -54,7 +54,7 @@ def scalars_wanted(asked, directories=()):
     except InputError as error:
         if asked:
             raise InputError(f"{error}, or leave --visualdl out") from error
-        notice(f"{with_scalars[0]}: without further scalars for VisualDL: {error}")
+        log(f"{with_scalars[0]}: without further scalars for VisualDL: {error}")
         return False
     return True
 
@@ -70,7 +70,7 @@ def visualdl_messages():
             from visualdl.component.base_component import meta_data, scalar
             from visualdl.proto.record_pb2 import Record
     except Exception as error:  # also a protobuf too old for it, a home directory that it cannot write to, ...
-        raise not_importable("visualdl", error, "python -m pip install visualdl") from error
+        raise missing_package_error("visualdl", error, "python -m pip install visualdl") from error
     return scalar, meta_data, Record
 
 
@@ -167,15 +167,15 @@ class Scalars:
 
     def _append(self, messages):
         contents = [message.SerializeToString() for message in messages]
-        append_whole(self.file, b"".join(len(content).to_bytes(SIZE, "little") + content for content in contents))
+        append_or_rollback(self.file, b"".join(len(content).to_bytes(SIZE, "little") + content for content in contents))
 
     @contextlib.contextmanager
     def _log_errors(self):
         try:
             yield
         except Exception as error:
-            why = getattr(error, "strerror", None) or excerpt(error)
-            notice(f"{self.path}: {why}: the run goes on, without further scalars for VisualDL.")
+            why = getattr(error, "strerror", None) or shorten(error)
+            log(f"{self.path}: {why}: the run goes on, without further scalars for VisualDL.")
             self.close()
 
 

@@ -16,7 +16,7 @@ import paddle
 
 
 def test_all_cores_are_used_unless_the_user_said_otherwise():
-    code = "import palm_cls.core.device as r; print(r.threads(), r.environment.available_cores())"
+    code = "import palm_cls.core.device as r; print(r.num_threads(), r.environment.available_cores())"
     threads, cores = fresh_python(code, OMP_NUM_THREADS=None).stdout.split()
     assert threads == cores
     assert fresh_python(code, OMP_NUM_THREADS="1").stdout.split()[0] == "1"
@@ -25,7 +25,7 @@ def test_all_cores_are_used_unless_the_user_said_otherwise():
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
 def test_affinity_is_respected():
     code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
-    code += "import palm_cls.core.device as r; print(r.threads())"
+    code += "import palm_cls.core.device as r; print(r.num_threads())"
     assert fresh_python(code, OMP_NUM_THREADS=None).stdout.strip() == "1"
 
 
@@ -40,7 +40,7 @@ def test_a_handler_of_sigterm_is_still_there_after_paddle_was_imported():
 
 
 def test_who_trains_alone_against_the_environment_is_told():
-    code = "import palm_cls.core.device as r; r.paddle.set_device('cpu'); print(r.environment.processes())"
+    code = "import palm_cls.core.device as r; r.paddle.set_device('cpu'); print(r.environment.world_size())"
     done = fresh_python(code, PADDLE_TRAINER_ID="", PADDLE_TRAINERS_NUM="4")
     assert done.stdout == "1\n"
     told = "PADDLE_TRAINERS_NUM=4 PADDLE_TRAINER_ID= is set, but not by paddle.distributed.launch, and is ignored"
@@ -93,7 +93,7 @@ def gpu_that(monkeypatch):
     def pretend(fail):
         monkeypatch.setattr(device, "_gpus", lambda: 1)
         monkeypatch.setattr(paddle, "set_device", lambda name: fail() if name.startswith("gpu") else set_device(name))
-        console.notice_once.cache_clear()
+        console.log_once.cache_clear()
 
     yield pretend
     set_device("cpu")
@@ -145,17 +145,17 @@ def test_a_gpu_that_works_is_taken_and_the_trial_draws_no_random_number(gpu_that
 
 def test_of_processes_that_train_together_none_falls_back_alone(gpu_that, monkeypatch):
     gpu_that(raising(RuntimeError(CUDNN)))
-    monkeypatch.setattr(environment, "processes", lambda: 2)
+    monkeypatch.setattr(environment, "world_size", lambda: 2)
     with pytest.raises(InputError, match="does not work: Cannot load cudnn"):
         device.choose_device()
 
 
 def test_what_it_runs_on_is_told_once_in_one_line(capsys):
-    console.notice_once.cache_clear()
+    console.log_once.cache_clear()
     chosen = device.choose_device()
     device.choose_device()
     build = "GPU build" if paddle.is_compiled_with_cuda() else "CPU build"
-    threads = f"{device.threads()} thread"
+    threads = f"{device.num_threads()} thread"
     told = capsys.readouterr().err
     assert told.startswith(f"Running on {chosen}: PaddlePaddle {paddle.__version__} ({build}), {threads}")
     assert told.count("\n") == 1
@@ -175,7 +175,7 @@ def test_a_notebook_that_imported_paddle_first_is_told_in_one_line():
 
 
 def test_stock_leaves_paddle_as_it_comes():
-    code = "import palm_cls.core.device as r; r.choose_device('cpu'); print(r.threads(), r.KEEPS_MEMORY)"
+    code = "import palm_cls.core.device as r; r.choose_device('cpu'); print(r.num_threads(), r.MALLOC_TUNED)"
     done = fresh_python(code, OMP_NUM_THREADS=None, PALM_STOCK="1")
     assert done.stdout.split() == ["1", "False"]
     assert "1 thread, speed settings as they come." in done.stderr

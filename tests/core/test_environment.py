@@ -37,12 +37,12 @@ def test_no_path_where_the_processor_is_not_told():
 def test_stock_asks_for_nothing(monkeypatch):
     monkeypatch.setenv("PALM_STOCK", "1")
     assert environment.paddle_environment() == {}
-    assert not environment.keep_freed_memory()
+    assert not environment.tune_malloc()
     monkeypatch.setenv("PALM_STOCK", "0")
     assert environment.paddle_environment()["OMP_NUM_THREADS"] == str(environment.available_cores())
 
 
-@pytest.mark.skipif(not environment.keep_freed_memory(), reason="needs the C library glibc")
+@pytest.mark.skipif(not environment.tune_malloc(), reason="needs the C library glibc")
 def test_freed_memory_is_not_fetched_from_the_kernel_again():
     resource = pytest.importorskip("resource")
 
@@ -91,13 +91,13 @@ def trainer(monkeypatch):
 )
 def test_variables_of_a_launcher_that_is_not_there(trainer, rank, number, endpoint, stray):
     trainer(rank, number, endpoint)
-    assert (environment.processes(), environment.rank(), environment.processes_here()) == (1, 0, 1)
-    assert list(environment.drop_stray_trainer()) == stray
+    assert (environment.world_size(), environment.rank(), environment.local_world_size()) == (1, 0, 1)
+    assert list(environment.drop_stray_launch_variables()) == stray
     assert not {"PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"} & set(os.environ)  # which paddle reads, too
 
 
 def test_variables_of_the_launcher(trainer):
     trainer("2", "4", "10.0.0.1:80")
-    assert (environment.processes(), environment.rank()) == (4, 2)
-    assert environment.drop_stray_trainer() == {}
+    assert (environment.world_size(), environment.rank()) == (4, 2)
+    assert environment.drop_stray_launch_variables() == {}
     assert os.environ["PADDLE_TRAINER_ID"] == "2"

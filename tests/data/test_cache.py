@@ -24,7 +24,7 @@ FILE = ".palm_cls-224.cache"
 def images(tmp_path, monkeypatch):
     """A directory of twelve pictures; the user's cache directory is empty; nothing has been told yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    console.notice_once.cache_clear()
+    console.log_once.cache_clear()
     directory = tmp_path / "眼底"
     directory.mkdir()
     for k in range(12):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_cls.core.console import notice_once
+from palm_cls.core.console import log_once
 from palm_cls.core.errors import InputError
 from palm_cls.data.labels import COLUMNS, name_key, read_labels, visible, xlsx_to_csv
 
@@ -170,7 +170,7 @@ def test_formulas_count_by_the_values_that_excel_stored(tmp_path):
     ],
 )
 def test_one_sheet_is_read_and_the_others_are_named(tmp_path, capsys, sheets, read, told):
-    notice_once.cache_clear()
+    log_once.cache_clear()
     book = openpyxl.Workbook()
     book.remove(book.active)
     for title, rows in sheets.items():

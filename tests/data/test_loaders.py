@@ -10,7 +10,7 @@ import numpy as np
 import openpyxl
 import pytest
 
-from palm_cls.core.console import notice_once
+from palm_cls.core.console import log_once
 from palm_cls.core.errors import InputError
 from palm_cls.data.loaders import data_loader, valid_data_loader
 
@@ -136,7 +136,7 @@ def test_a_name_without_suffix_that_two_images_have(images, tmp_path):
 
 
 def test_a_corrected_workbook_beside_the_table_is_told(images, tmp_path, capsys):
-    notice_once.cache_clear()
+    log_once.cache_clear()
     book = openpyxl.Workbook()
     for row in (["imgName", "Label"], ["P3.png", 1], ["N1.png", 0]):
         book.active.append(row)

@@ -26,12 +26,12 @@ from palm_cls import recipes
 from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.run_dir import describe
 from palm_cls.checkpoints.weights import load, save
-from palm_cls.core.console import CAVEAT
+from palm_cls.core.console import DISCLAIMER
 from palm_cls.core.device import set_seed
 from palm_cls.core.errors import InputError, RunError
 from palm_cls.data import mnist
 from palm_cls.data.loaders import ArrayReader, readers_of
-from palm_cls.data.mnist import Digits, fetch, find_digits, read_idx_images, read_idx_labels
+from palm_cls.data.mnist import Digits, download_file, find_digits, read_idx_images, read_idx_labels
 from palm_cls.deploy.predict import trained_network
 from palm_cls.eval.assess import assess
 from palm_cls.eval.compare import compare_predictions, find_runs
@@ -193,7 +193,7 @@ def test_what_cannot_be_fetched(source, tmp_path, monkeypatch):
         ((source / f"{FILES[1]}.gz").as_uri(), r"has another checksum than file\.gz; not kept"),
     ):
         with pytest.raises(RunError, match=told):
-            fetch(url, "0" * 32, tmp_path / "new" / "file.gz")
+            download_file(url, "0" * 32, tmp_path / "new" / "file.gz")
     assert not list(tmp_path.rglob("*"))
 
 
@@ -467,7 +467,7 @@ def test_its_report(small, tmp_path):
     assert sorted(file.stem for file in (run / "figures").iterdir()) == ["accuracy", "confusion", "loss"]
     assert all(f"{number:05d}: {name}" in page for number, name in ((0, "Sandal"), (1, "T-shirt/top"), (2, "Dress")))
     assert page.count("The same with the heat map of the answer") == 8
-    assert CAVEAT not in page
+    assert DISCLAIMER not in page
     before = json.loads((run / "evaluation.json").read_text())
     assert [row["name"] for row in before["measures"]["classes"]] == GARMENTS
     assert (before["caveat"], before["data"]) == ("", str(small))

@@ -7,7 +7,7 @@ import openpyxl
 import pytest
 from helpers.files import archives, tree
 
-from palm_cls.core.console import notice_once
+from palm_cls.core.console import log_once
 from palm_cls.core.errors import InputError
 from palm_cls.data import palm
 from palm_cls.data.labels import read_labels
@@ -26,7 +26,7 @@ def table(path, labels):
 
 
 def test_other_entries_are_passed_over_and_told_once(tmp_path, capsys):
-    notice_once.cache_clear()
+    log_once.cache_clear()
     for name in ("b.PNG", "a.jpg", "c.JPEG", ".DS_Store", ".hidden.jpg", "Thumbs.db"):
         (tmp_path / name).touch()
     (tmp_path / ".ipynb_checkpoints").mkdir()

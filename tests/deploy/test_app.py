@@ -24,7 +24,7 @@ from helpers.browser import CHROMIUM, browsing
 
 from palm_cls.checkpoints.weights import save
 from palm_cls.core import device
-from palm_cls.core.console import CAVEAT, DEMO_WARNING
+from palm_cls.core.console import DEMO_WARNING, DISCLAIMER
 from palm_cls.core.errors import InputError
 from palm_cls.core.html import thumbnail
 from palm_cls.data.images import read_image, transform_img
@@ -217,7 +217,7 @@ def test_the_page_in_a_browser(weights, model, photos, tmp_path):
         for width in (390, 1280):  # of a phone and of a desktop
             tab.open(address, width)
             tab.wait("document.querySelector('input[type=file]') && document.querySelector('input[type=range]')")
-            assert CAVEAT in tab.run("document.body.innerText")
+            assert DISCLAIMER in tab.run("document.body.innerText")
             assert DEMO_WARNING in tab.run("document.body.innerText")
 
             tab.upload("input[type=file]", [*photos, bad])
@@ -251,7 +251,7 @@ def test_the_page_in_a_browser(weights, model, photos, tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     assert process.stdout.read() == ""
-    assert (place / "stderr.txt").read_text().splitlines()[1:] == [CAVEAT, DEMO_WARNING, "app.py: interrupted"]
+    assert (place / "stderr.txt").read_text().splitlines()[1:] == [DISCLAIMER, DEMO_WARNING, "app.py: interrupted"]
     assert list(place.glob("palm_cls-*")) == []
 
 

@@ -18,7 +18,7 @@ from helpers.processes import assert_lines, assert_refused
 
 from palm_cls.checkpoints.weights import load, save
 from palm_cls.core import device
-from palm_cls.core.console import CAVEAT, DEMO_WARNING
+from palm_cls.core.console import DEMO_WARNING, DISCLAIMER
 from palm_cls.core.errors import InputError, RunError
 from palm_cls.deploy import export
 from palm_cls.deploy.export import CONVERTER, export_network
@@ -80,7 +80,7 @@ def test_for_paddle_it_is_a_directory_that_tells_about_itself(exported):
         "0 to 255 become -1 to 1; float32 [N, 3, 224, 224]."
     )
     assert about["output"].startswith("A logit, float32 [N, 1]: 1 / (1 + exp(-logit)) is the probability of class 1")
-    assert about["note"] == f"{CAVEAT} {DEMO_WARNING}"
+    assert about["note"] == f"{DISCLAIMER} {DEMO_WARNING}"
     assert about["versions"]["paddle"] == paddle.__version__
 
 
@@ -161,7 +161,7 @@ def test_the_tools(tool, weights, form, small_demo, tmp_path):
         rf"    python .*predict\.py --weights {re.escape(str(target))} PHOTOS",
     ]
     assert_lines(done.stdout, patterns)
-    assert done.stderr.splitlines()[1:] == [f"{CAVEAT} {DEMO_WARNING}"]
+    assert done.stderr.splitlines()[1:] == [f"{DISCLAIMER} {DEMO_WARNING}"]
     done = tool("predict", "--weights", target, small_demo / "PALM-Validation400")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
@@ -169,7 +169,7 @@ def test_the_tools(tool, weights, form, small_demo, tmp_path):
     assert len(rows) == len(expected)
     for row, (path, probability, label, _) in zip(rows, expected):
         assert float(row.pop("probability")) == pytest.approx(probability, abs=5e-5)
-        assert row == {"imgName": path.name, "label": str(label), "error": "", "note": f"{CAVEAT} {DEMO_WARNING}"}
+        assert row == {"imgName": path.name, "label": str(label), "error": "", "note": f"{DISCLAIMER} {DEMO_WARNING}"}
 
 
 @pytest.mark.slow
@@ -360,4 +360,4 @@ def test_the_example_of_the_readme(weights, exported, small_demo, tmp_path):
     (expected,) = predictions(model, [photo])
     probability, note = done.stdout.splitlines()
     assert float(probability.split()[-1]) == pytest.approx(expected.probability, abs=5e-5)
-    assert note == f"{CAVEAT} {DEMO_WARNING}"
+    assert note == f"{DISCLAIMER} {DEMO_WARNING}"

@@ -40,7 +40,7 @@ from palm_cls.training.experiment import train, train_recipe
 
 import paddle
 
-CAVEAT = "This is a teaching model, not a medical device."
+DISCLAIMER = "This is a teaching model, not a medical device."
 DEMO_LINE = "Its weights were trained on the demo set (drawn images): its predictions tell nothing about eyes."
 DEMO_WEIGHTS = {
     "model": "lenet-relu",
@@ -318,10 +318,10 @@ def test_the_note_is_one_line_that_pandas_reads_without_options(tmp_path):
             write_row(*row)
     table = pd.read_csv(tmp_path / "a.csv")
     assert list(table.columns) == ["imgName", "probability", "label", "error", "note"]
-    assert table["note"].tolist() == [CAVEAT] * len(ROWS)
+    assert table["note"].tolist() == [DISCLAIMER] * len(ROWS)
     for about in ({}, {"demo": False}):  # weights of before do not tell
-        assert predict.note_about(about) == CAVEAT
-    assert predict.note_about({"demo": True}) == f"{CAVEAT} {DEMO_LINE}"
+        assert predict.note_about(about) == DISCLAIMER
+    assert predict.note_about({"demo": True}) == f"{DISCLAIMER} {DEMO_LINE}"
 
 
 def read_rows(path):
@@ -370,7 +370,7 @@ def test_the_tool_predicts_prints_and_draws(tool, weights, photos, tmp_path):
     assert done.returncode == 1
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["imgName"] for row in rows] == [*(f"{name}.jpg" for name in "abcdefg"), "gone.jpg"]
-    assert {row["note"] for row in rows} == {f"{CAVEAT} {DEMO_LINE}"}
+    assert {row["note"] for row in rows} == {f"{DISCLAIMER} {DEMO_LINE}"}
     for row in rows:
         if row["error"]:
             assert (row["probability"], row["label"]) == ("", "")
@@ -383,7 +383,7 @@ def test_the_tool_predicts_prints_and_draws(tool, weights, photos, tmp_path):
     assert drawn.shape == photo.shape
     assert np.abs(drawn.astype(int) - photo).max() > 50
     lines = done.stderr.splitlines()
-    assert CAVEAT in lines
+    assert DISCLAIMER in lines
     assert DEMO_LINE in lines
     assert lines[-1] == "predict.py: 3 of 8 images could not be predicted; their rows tell why"
     assert "%" not in done.stderr  # no bar but on a terminal
@@ -398,10 +398,10 @@ def test_the_tool_writes_files_and_overwrites_none(tool, weights, photos, tmp_pa
     done = tool(*predict, "--output", output, "--threshold", 0.999, "--batch-size", 1)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert "demo" not in done.stderr  # for all it knows, real images
-    assert CAVEAT in done.stderr
+    assert DISCLAIMER in done.stderr
     rows = read_rows(output)
     assert [sorted(row) for row in rows] == [["imgName", "label", "note", "probability"]] * 2
-    assert [row["note"] for row in rows] == [CAVEAT] * 2
+    assert [row["note"] for row in rows] == [DISCLAIMER] * 2
     assert [row["label"] for row in rows] == [0, 0]
     before = output.read_bytes()
     assert_refused(tool(*predict, "--output", output), "out.jsonl: already there, and not overwritten")

@@ -17,7 +17,7 @@ needs_engine = pytest.mark.skipif(not engine._has_engine(), reason="the engine i
 
 @pytest.fixture(autouse=True)
 def nothing_told_yet():
-    console.notice_once.cache_clear()
+    console.log_once.cache_clear()
     device.set_seed(0)
 
 
@@ -102,7 +102,7 @@ def test_training_after_an_evaluation_gives_the_same_bits_and_has_the_same_threa
             logits_of(imgs)
         assert math_threads() == threads
 
-    assert max(threads.values()) == device.threads()  # MKL takes no more than there are cores
+    assert max(threads.values()) == device.num_threads()  # MKL takes no more than there are cores
     assert weights_after_training(network, imgs, evaluate) == weights_after_training(network, imgs, lambda model: None)
 
 

@@ -17,7 +17,7 @@ from helpers.runs import made_up_run
 
 from palm_cls.checkpoints.run_files import read_settings
 from palm_cls.checkpoints.weights import save
-from palm_cls.core.console import CAVEAT
+from palm_cls.core.console import DISCLAIMER
 from palm_cls.core.device import set_seed
 from palm_cls.core.errors import InputError
 from palm_cls.data.loaders import Reader, dataset_readers
@@ -74,7 +74,7 @@ def test_every_run_ends_with_its_report(trained):
     assert "2 epochs of training, counted from 0; epoch" in page.text
     assert "an optimistic choice" in page.text
     assert "; tools/report.py writes it again." in page.text
-    assert CAVEAT in page.text
+    assert DISCLAIMER in page.text
     assert "Demo set: drawn images, tells nothing about eyes." in page.text
     assert sorted(file.stem for file in (run / "figures").iterdir()) == BINARY
     assert all(min(cv2.imread(str(file)).shape[:2]) > 300 for file in (run / "figures").iterdir())

@@ -249,7 +249,7 @@ def test_each_process_has_random_numbers_of_its_own(monkeypatch, second_of_three
 
 
 def test_what_several_processes_cannot_do(second_of_three, tmp_path, capsys):
-    console.notice("heard")
+    console.log("heard")
     assert capsys.readouterr().err == ""
     with pytest.raises(InputError, match="the launcher's --devices tells the GPUs"):
         device.choose_device("gpu:1")

@@ -49,7 +49,7 @@ def run(output, resume=False, epochs=EPOCHS, save_every=3, seed=0, **options):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     directory = tmp_path_factory.mktemp("uninterrupted") / "run"
-    console.notice_once.cache_clear()
+    console.log_once.cache_clear()
     with contextlib.redirect_stderr(io.StringIO()) as told:
         run(directory)
     assert "evaluated by its own layers" not in told.getvalue()

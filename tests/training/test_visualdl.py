@@ -206,13 +206,13 @@ def test_a_full_disk_costs_the_scalars_only(
 ):
     calls = iter(range(1, 100))
 
-    def filling_up(file, content, append=scalars.append_whole):
+    def filling_up(file, content, append=scalars.append_or_rollback):
         if next(calls) >= failing_call:
             raise OSError(28, "No space left on device")
         append(file, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scalars, "append_whole", filling_up)
+        patch.setattr(scalars, "append_or_rollback", filling_up)
         run(tmp_path / "run", small_demo, visualdl=True)
     file = tmp_path / "run" / FOLDER / FILE
     told = f"{file}: No space left on device: the run goes on, without further scalars for VisualDL.\n"

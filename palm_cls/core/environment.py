@@ -28,7 +28,7 @@ def use_paddle_defaults():
     return os.environ.get("PALM_STOCK", "") not in ("", "0")
 
 
-def processes():
+def world_size():
     """Number of processes that paddle's launcher has started to train together; else 1."""
     return int(os.environ["PADDLE_TRAINERS_NUM"]) if _is_launched() else 1
 
@@ -59,7 +59,7 @@ def drop_stray_launch_variables():
 def local_world_size():
     """Number of those on this machine."""
     here = os.environ.get("PADDLE_LOCAL_SIZE", "")
-    return max(1, int(here)) if processes() > 1 and _is_number(here) else 1
+    return max(1, int(here)) if world_size() > 1 and _is_number(here) else 1
 
 
 def available_cores():

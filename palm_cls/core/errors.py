@@ -19,13 +19,13 @@ class RunError(RuntimeError):
     """
 
 
-SHOWN = 300  # characters of a file's own words that a message repeats
+MAX_LENGTH = 300  # characters of a file's own words that a message repeats
 
 
 def shorten(text):
     """`text`, which a file may have chosen, as part of a message: one line, not long, without control characters."""
-    text = "".join(letter if letter.isprintable() else " " for letter in str(text)[: SHOWN + 1])
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+    text = "".join(letter if letter.isprintable() else " " for letter in str(text)[: MAX_LENGTH + 1])
+    return text if len(text) <= MAX_LENGTH else text[:MAX_LENGTH] + "..."
 
 
 # How the libraries put it that memory is short; what else is short reads the same (threads, address space).

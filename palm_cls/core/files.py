@@ -13,7 +13,7 @@ CHECKSUM_MARK = b"palm_cls sha256:"  # then the digest of everything before the 
 TRAILER_SIZE = len(CHECKSUM_MARK) + hashlib.sha256().digest_size
 # How text is written. Names of files need not be UTF-8: bytes that are not become \udcXX, which JSON reads back.
 TEXT = {"encoding": "utf-8", "errors": "backslashreplace"}
-TIMEOUT = 30  # seconds without an answer, after which a download is given up
+DOWNLOAD_TIMEOUT = 30  # seconds without an answer, after which a download is given up
 
 
 def check_absent(paths):
@@ -110,8 +110,8 @@ def download_file(url, md5, path, max_bytes=100_000_000):
 
     log(f"Fetching {url} ...")
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-            content = answer.read(most)
+        with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as answer:
+            content = answer.read(max_bytes)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise RunError(

@@ -2,7 +2,7 @@
 
 import re
 
-HEAD = 512  # bytes at the beginning of a file that `detect_format` looks at
+HEAD_SIZE = 512  # bytes at the beginning of a file that `detect_format` looks at
 EMPTY = "an empty file"
 ZIP = "a zip archive"
 SPLIT_ZIP = "a part of a split zip archive"
@@ -42,5 +42,5 @@ _PATTERNS = tuple((re.compile(pattern, re.DOTALL), name) for pattern, name in _F
 
 
 def detect_format(head):
-    """The format of a file that begins with `head` (its first HEAD bytes), in words, or None if it is none of these."""
+    """Name the format of a file by its first HEAD_SIZE bytes `head` (bytes), in words; None if it is none of these."""
     return next((name for pattern, name in _PATTERNS if pattern.match(head)), None)

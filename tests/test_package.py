@@ -91,6 +91,11 @@ def test_an_unknown_name():
         palm_cls.LetNet  # noqa: B018
 
 
+def test_a_name_of_the_version_before():
+    assert palm_cls.format_measures is palm_cls.format_metrics
+    assert "format_measures" not in NAMES
+
+
 def test_no_module_takes_the_place_of_a_public_name():
     assert not {path.stem for path in (PROJECT / "palm_cls").glob("*.py")} & set(NAMES)
 

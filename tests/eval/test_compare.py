@@ -132,19 +132,19 @@ def test_the_numbers_come_from_the_right_columns(two, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "difference"),
     [
         ([("a", 1, 1), ("b", 1, 1), ("c", 0, 1)], "1 images are in {first} only (d is one)"),
         ([(name, int(name in "ab"), 1) for name in "abcdef"], "2 images are in {second} only (e is one)"),
         ([("a", 1, 1), ("b", 0, 1), ("c", 0, 1), ("d", 0, 1)], "1 images have another label in {second} (b is one)"),
     ],
 )
-def test_other_images_or_labels_are_not_tested(two, rows, told):
+def test_other_images_or_labels_are_not_tested(two, rows, difference):
     first, second = two
     write_predictions(second.path, rows)
     files = {"first": first.path / "predictions.csv", "second": second.path / "predictions.csv"}
     assert compare_predictions(first, second) == (
-        f"The predictions of the two runs are not tested against each other: {told.format(**files)}."
+        f"The predictions of the two runs are not tested against each other: {difference.format(**files)}."
     )
 
 

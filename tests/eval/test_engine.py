@@ -132,15 +132,15 @@ class Moody(paddle.nn.Layer):
 
 
 @needs_engine
-@pytest.mark.parametrize(("fails", "told"), [(True, "could not be converted ("), (False, "it gives other logits")])
-def test_a_network_that_does_not_convert_is_evaluated_all_the_same(fails, told, capfd):
+@pytest.mark.parametrize(("fails", "reason"), [(True, "could not be converted ("), (False, "it gives other logits")])
+def test_a_network_that_does_not_convert_is_evaluated_all_the_same(fails, reason, capfd):
     model = Moody(fails)
     imgs = random_images(3, (1, 2, 2))
     with predictor(model, MIN_IMAGES) as logits_of:
         found = logits_of(imgs)
     np.testing.assert_array_equal(found, predict(model, imgs))
     message = capfd.readouterr().err
-    assert told in message
+    assert reason in message
     assert message.count("\n") == 1
 
 

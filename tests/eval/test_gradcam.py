@@ -147,12 +147,12 @@ def test_a_network_may_name_the_layer():
 
 
 @pytest.mark.parametrize(
-    ("layer", "told"),
+    ("layer", "message"),
     [("fc", "this layer gives no feature maps"), ("conv9", "no layer 'conv9'; it has conv1, norm, conv2")],
 )
-def test_other_layers_are_refused(layer, told):
+def test_other_layers_are_refused(layer, message):
     model, img = bent()
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         grad_cam(model, img.astype("float32"), layer)
 
 

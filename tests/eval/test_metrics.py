@@ -314,7 +314,7 @@ def test_a_paired_difference_is_delongs():
     width = 2 * 1.96 * delong_error(*(of_first - of_second for of_first, of_second in pairs))
     assert found["high"] - found["low"] == pytest.approx(width, rel=0.1)
     unpaired = [delong_error(*placements(labels, scores)) for scores in (first, second)]
-    assert width < 0.8 * 2 * 1.96 * math.hypot(*unpaired)  # so the test tells paired from unpaired
+    assert width < 0.8 * 2 * 1.96 * math.hypot(*unpaired)  # so the test distinguishes paired from unpaired
 
 
 @settings(max_examples=20, deadline=None)

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import warnings
 from html.parser import HTMLParser
 from pathlib import Path
@@ -213,7 +214,7 @@ def test_ten_classes(made_up):
 
 
 def test_more_classes_than_the_readers_have_names(made_up):
-    """The lesson's reader names two; a network of one's own with three is told by their numbers."""
+    """The lesson's reader names two; a network of one's own with three shows their numbers."""
     set_seed(0)
     page = made_up(LeNet(num_classes=3, activation="relu"), [0, 1, 2, 2] * 2 + [0, 1])
     assert "class precision recall f1 images 0 " in page.text
@@ -302,9 +303,15 @@ def test_a_report_that_fails_costs_no_run(tmp_path, small_demo, monkeypatch, cap
     trained = train_recipe("tiny", data=small_demo, output=tmp_path / "run", device="cpu")
     assert trained.report is None
     assert len(trained.history) == 1
-    told = capsys.readouterr().err
-    assert f"The run in {tmp_path / 'run'} is finished, but its report could not be written" in told
+    message = capsys.readouterr().err
+    assert f"The run in {tmp_path / 'run'} is finished, but its report could not be written" in message
     assert not list((tmp_path / "run").glob(".*.tmp"))
+
+
+def test_without_jinja2_it_names_the_command_that_installs_it(made_up, network, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(InputError, match="^jinja2 is not installed: python -m pip install jinja2$"):
+        made_up(network, [0, 1] * 5)
 
 
 def test_each_run_of_several_seeds_has_its_own(tmp_path, small_demo):

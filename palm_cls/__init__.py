@@ -33,8 +33,8 @@ Training
 
 How good it is
     evaluation           the lesson's: loss and accuracy
-    assess               all measures, with intervals
-    format_measures      measures as lines for people
+    assess               all metrics, with intervals
+    format_metrics       metrics as lines for people
     write_report         everything about a run: report.html and its figures
 
 Prediction
@@ -81,7 +81,7 @@ _HOME = {
     "resume_recipe": "training.experiment",
     "evaluation": "eval.evaluate",
     "assess": "eval.assess",
-    "format_measures": "eval.metrics",
+    "format_metrics": "eval.metrics_text",
     "write_report": "eval.report",
     "trained_network": "deploy.predict",
     "find_images": "deploy.predict",
@@ -96,10 +96,13 @@ _HOME = {
     "RunError": "core.errors",
 }
 
+_RENAMED = {"format_measures": "format_metrics"}  # names of the version before: importable for one more release
+
 
 def __getattr__(name):
     from importlib import import_module
 
+    name = _RENAMED.get(name, name)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

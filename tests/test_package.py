@@ -91,6 +91,11 @@ def test_an_unknown_name():
         palm_cls.LetNet  # noqa: B018
 
 
+def test_a_name_of_the_version_before():
+    assert palm_cls.format_measures is palm_cls.format_metrics
+    assert "format_measures" not in NAMES
+
+
 def test_no_module_takes_the_place_of_a_public_name():
     assert not {path.stem for path in (PROJECT / "palm_cls").glob("*.py")} & set(NAMES)
 
@@ -98,7 +103,7 @@ def test_no_module_takes_the_place_of_a_public_name():
 def test_names_in_docstrings_and_comments_are_there():
     texts = [path.read_text(encoding="utf-8") for path in (PROJECT / "palm_cls").rglob("*.py")]
     named = {name for text in texts for name in re.findall(r"`palm_cls\.([\w.]+)`", text)}
-    assert {"load", "data.cache", "eval.report"} <= named
+    assert {"load", "data.augment", "eval.report"} <= named
     for name in named:
         pkgutil.resolve_name(f"palm_cls.{name}")
 

@@ -305,9 +305,9 @@ def lesson_predicting(name, images):
 
 def our_predicting(name, images):
     """As for a validation of many images: the network is converted at the first batch."""
-    from palm_cls.eval.engine import logits_function
+    from palm_cls.eval.engine import predictor
 
-    with logits_function(with_fixed_weights(our_model(name)), images=1000) as predict:
+    with predictor(with_fixed_weights(our_model(name)), num_samples=1000) as predict:
         return predictions(predict, int(images))
 
 

@@ -25,17 +25,20 @@ def log_once(text):
     log(text)
 
 
-def format_table(rows):
-    """Align the columns of a table.
+def format_table(rows, left=None, min_width=0):
+    """Lay out rows of cells as lines of text with aligned columns.
 
     Args:
-        rows: lists of cells (str), the heading among them, all of the same length.
+        rows: Lists of str, all equally long.
+        left: Number of columns, from the first, that are aligned to the left, by default all; others to the right.
+        min_width: Of every column.
 
     Returns:
-        A list of lines (str), columns left-aligned and two spaces apart.
+        A list of str.
     """
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    widths = [max(min_width, *map(len, column)) for column in zip(*rows)]
+    justify = [str.ljust if left is None or index < left else str.rjust for index in range(len(widths))]
+    return ["  ".join(just(cell, width) for just, cell, width in zip(justify, row, widths)).rstrip() for row in rows]
 
 
 def command_line(*words):

@@ -22,23 +22,28 @@ from pathlib import Path
 import numpy as np
 
 from palm_cls.checkpoints.run_dir import versions
-from palm_cls.checkpoints.run_files import write_json
 from palm_cls.checkpoints.weights import resolve_weights
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError, RunError, shorten
-from palm_cls.core.files import atomic_directory, atomic_write, check_absent, file_digest
+from palm_cls.core.files import (
+    atomic_directory,
+    atomic_write,
+    check_absent,
+    file_digest,
+    write_json,
+)
 from palm_cls.data.array_loader import normalize_gray
 from palm_cls.data.images import normalize, pixel_lut, resize
 from palm_cls.data.synthetic import draw_fundus
 from palm_cls.deploy.exported_model import ABOUT, IS_PADDLE_2, ONNX, PROGRAM, run_onnx
 from palm_cls.deploy.predict import input_of, known_network, note_about
-from palm_cls.eval.engine import TOLERANCE, deviation, find_program, predict, run_program, save_program
+from palm_cls.eval.engine import TOLERANCE, find_program, load_predictor, max_relative_error, predict, save_program
 
 OPSET = 13  # of ONNX, from 2020: every runtime of today has it, and it has all that the recipes need
 CONVERTER = '"paddle2onnx<2" "onnx<1.18"' if IS_PADDLE_2 else '"paddle2onnx>=2"'  # for this paddle and its NumPy
 TRIED = "NHPP"  # the kinds of pictures that an exported network is tried on, see `palm_cls.data.synthetic.draw_fundus`
 
-# path: Path; about: dict; deviation: of its logits from the network's, see `palm_cls.eval.engine.deviation`
+# path: Path; about: dict; deviation: of its logits from the network's, see `palm_cls.eval.engine.max_relative_error`
 Export = namedtuple("Export", ("path", "about", "deviation"))
 # suffix: str; whole: the context that makes it appear whole; write: function (model, shape of an image, about, path);
 # run: function of the path that gives the function imgs -> logits
@@ -72,7 +77,7 @@ def export_network(weights, form, name=None, output=None):
             form.write(model, imgs.shape[1:], about, temporary)
             logits_of = form.run(temporary)
             found = np.concatenate([logits_of(imgs), logits_of(imgs[:1])])
-            off = deviation(found, np.concatenate([expected, expected[:1]]))
+            off = max_relative_error(found, np.concatenate([expected, expected[:1]]))
             if not off <= TOLERANCE:
                 raise RunError(f"{target}: not written: its logits are off by {off:.1e} of the largest")
     except (OSError, RunError):
@@ -200,6 +205,8 @@ def _require_converter():
 
 
 FORMS = {
-    "paddle": Form(".paddle", atomic_directory, _write_paddle, lambda path: run_program(find_program(path / PROGRAM))),
+    "paddle": Form(
+        ".paddle", atomic_directory, _write_paddle, lambda path: load_predictor(find_program(path / PROGRAM))
+    ),
     "onnx": Form(ONNX, atomic_write, _write_onnx, lambda path: run_onnx(path)[0]),
 }

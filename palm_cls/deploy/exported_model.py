@@ -14,14 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
+from palm_cls.checkpoints.file_checks import (
+    EXPORT_METADATA as ABOUT,
+)
+from palm_cls.checkpoints.file_checks import (
+    ONNX,
+)
 from palm_cls.checkpoints.run_files import read_json
-from palm_cls.checkpoints.weights import EXPORT_METADATA as ABOUT
-from palm_cls.checkpoints.weights import ONNX
 from palm_cls.core.device import num_threads, paddle
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import file_digest
 from palm_cls.data.images import INPUT_SPEC
-from palm_cls.eval.engine import find_program, run_program
+from palm_cls.eval.engine import find_program, load_predictor
 
 PROGRAM = "inference"  # without suffix
 IS_PADDLE_2 = paddle.__version__.startswith("2.")
@@ -30,7 +34,7 @@ IS_PADDLE_2 = paddle.__version__.startswith("2.")
 def exported_network(path, name=None):
     """An exported network for photographs, and what it tells of itself: (function imgs -> logits, about).
 
-    The function is as `palm_cls.eval.engine.logits_function` gives it, on the CPU; about: see `palm_cls.deploy.export`;
+    The function is as `palm_cls.eval.engine.predictor` gives it, on the CPU; about: see `palm_cls.deploy.export`;
     name: the recipe that it must be of. Raises InputError for what is no export or is damaged, takes other images than
     `transform_img` makes, or cannot be run here.
     """
@@ -93,7 +97,7 @@ def _read_paddle(directory):
         raise InputError(f"{program}: of PaddlePaddle 3, which PaddlePaddle {paddle.__version__} cannot run")
     _verify(program, program.with_suffix(".pdiparams"), sealed=about.get("files"))
     try:
-        return run_program(program), about
+        return load_predictor(program), about
     except Exception as error:  # of kinds that C++ chooses
         raise InputError(f"{directory}: Paddle Inference cannot run it ({shorten(error)})") from error
 

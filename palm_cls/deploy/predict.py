@@ -26,7 +26,7 @@ from palm_cls.data.palm import image_names, is_image
 from palm_cls.data.prefetch import prefetch
 from palm_cls.deploy.exported_model import exported_network
 from palm_cls.eval import metrics
-from palm_cls.eval.engine import logits_function
+from palm_cls.eval.engine import predictor
 from palm_cls.eval.gradcam import grad_cam, overlay
 from palm_cls.recipes import RECIPES, build_model, find_recipe
 
@@ -134,7 +134,7 @@ def predictions(model, paths, batch_size=10, threshold=0.5):
     probability is above `threshold`. An image that cannot be read, or for which the network gives no finite number,
     gets an error instead, in words. Threads decode ahead; the network is in evaluation mode meanwhile.
     """
-    with logits_function(model, len(paths)) as logits_of:
+    with predictor(model, len(paths)) as logits_of:
         for batch in _decoded(paths, batch_size):
             imgs = [img for _, img, error in batch if error is None]
             answers = iter(probabilities(logits_of(np.stack(imgs))) if imgs else [])
@@ -145,7 +145,7 @@ def predictions(model, paths, batch_size=10, threshold=0.5):
 def _prediction(path, probability, threshold):
     if not np.isfinite(probability):
         return Prediction(path, None, None, "the network gives no finite number for this image")
-    return Prediction(path, probability, int(probability > threshold), None)
+    return Prediction(path, probability, int(metrics.is_positive(probability, threshold)), None)
 
 
 def probabilities(logits):
@@ -157,7 +157,7 @@ def probabilities(logits):
     if logits.shape[1] > 2:
         raise InputError(f"a network with {logits.shape[1]} logits; predictions are for two classes")
     differences = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
-    return metrics.probabilities_of(np.where(np.isfinite(differences), differences, np.nan)).tolist()
+    return metrics.positive_probabilities(np.where(np.isfinite(differences), differences, np.nan)).tolist()
 
 
 def _decoded(paths, batch_size):

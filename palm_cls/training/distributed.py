@@ -171,8 +171,8 @@ class ProcessGroup(Callback):
 
     def predict_all(self):
         """Return the Predictions for all validation images; each process computes its shard."""
-        _, labels, logits = predict_all(self.model, self.valid_loader)
-        return Predictions(self.valid_loader.order, self.all_gather(labels), self.all_gather(logits))
+        shard = predict_all(self.model, self.valid_loader)
+        return Predictions(self.valid_loader.order, self.all_gather(shard.labels), self.all_gather(shard.logits))
 
     def all_gather(self, rows):
         """Gather the rows of all validation images, in their order, from those of each shard."""

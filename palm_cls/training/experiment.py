@@ -262,10 +262,10 @@ def _cosine(step, steps):
 
 def _write_report(output, name, train_loader, valid_loader, epochs):
     """Return the path of the run's report; None, and a notice, if it cannot be written: the run itself is safe."""
-    from palm_cls.eval.report import REPORT, tells, write_report  # a second later than the first step
+    from palm_cls.eval.report import REPORT, is_current, write_report  # a second later than the first step
 
     try:
-        if tells(output, epochs):  # of a run that was finished already
+        if is_current(output, epochs):  # of a run that was finished already
             return Path(output, REPORT)
         return write_report(output, build_model(name), train_loader, valid_loader)
     except (InputError, OSError, ImportError) as error:

@@ -25,7 +25,7 @@ from palm_cls.core import environment
 from palm_cls.core.console import log
 from palm_cls.core.errors import InputError, missing_package_error, shorten
 from palm_cls.core.files import append_or_rollback
-from palm_cls.eval import metrics
+from palm_cls.eval.auc import auc
 from palm_cls.training.callbacks import Callback
 
 FOLDER = "visualdl"  # in the run's directory; if it is there, a resumed run writes scalars, too
@@ -199,7 +199,7 @@ def _auc(predictions):
     """Return the exact AUC of Predictions, or None if they have none."""
     if predictions is None or predictions.logits.shape[1] > 1:
         return None
-    return metrics.auc(predictions.labels, predictions.logits)
+    return auc(predictions.labels, predictions.logits)
 
 
 def _now():

@@ -443,8 +443,8 @@ def test_evaluating_garments(small, tmp_path, capsys):
     set_seed(0)
     save(tmp_path / "a", build_model("lenet-fashion"), metadata={"model": "lenet-fashion"})
     found = assess(tmp_path / "a", data=small, device="cpu")
-    assert [row["name"] for row in found.measures["classes"]] == GARMENTS
-    with pytest.raises(InputError, match="a threshold parts two classes; lenet-fashion has ten"):
+    assert [row["name"] for row in found.metrics["classes"]] == GARMENTS
+    with pytest.raises(InputError, match="a threshold separates two classes; lenet-fashion has ten"):
         assess(tmp_path / "a", data=small, threshold=0.3)
     with pytest.raises(InputError, match="weights of another network"):
         assess(tmp_path / "a", "lenet-mnist", data=small, device="cpu")
@@ -476,7 +476,7 @@ def test_its_report(small, tmp_path):
     written.unlink()
     assert report_run(run, device="cpu") == written
     assert json.loads((run / "evaluation.json").read_text()) == before
-    with pytest.raises(InputError, match="a threshold parts two classes"):
+    with pytest.raises(InputError, match="a threshold separates two classes"):
         report_run(run, threshold=0.3)
 
 

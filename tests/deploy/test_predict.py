@@ -283,7 +283,7 @@ def test_weights_that_are_not_finite_make_errors_not_labels(weights, photos, val
 def test_a_threshold_of_the_evaluation_parts_the_same_images():
     logits = np.random.RandomState(0).randn(50, 1).astype("float32")
     labels, found = np.arange(50) % 2, np.array(probabilities(logits))
-    threshold = metrics.threshold_for_sensitivity(labels, metrics.probabilities_of(logits[:, 0]), 0.8)
+    threshold = metrics.threshold_for_sensitivity(labels, metrics.positive_probabilities(logits[:, 0]), 0.8)
     assert (found > threshold)[labels == 1].sum() == 20
     assert probabilities(np.zeros((1, 1), "float32")) == [0.5]
 

@@ -94,8 +94,8 @@ def test_they_are_those_of_the_log_and_of_the_printed_lines(visualdl, small_demo
     assert found["step/learning_rate"] == [(number, float(np.float32(0.002))) for number in (0, 10, 20, 30)]
     for name in LOG_COLUMNS:
         assert found[f"epoch/{name}"] == float32(row[name] for row in read_log(tmp_path / "run")), name
-    _, labels, logits = predict_all(trained.model, valid_loader_of(recognise(small_demo), cache=False))
-    assert found["epoch/valid_auc"][1][1] == np.float32(roc_auc_score(labels.ravel(), logits.ravel()))
+    valid = predict_all(trained.model, valid_loader_of(recognise(small_demo), cache=False))
+    assert found["epoch/valid_auc"][1][1] == np.float32(roc_auc_score(valid.labels.ravel(), valid.logits.ravel()))
 
 
 def test_the_run_has_the_same_bits_with_them_and_without(uninterrupted, small_demo, tmp_path):

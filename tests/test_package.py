@@ -91,6 +91,12 @@ def test_an_unknown_name():
         palm_cls.LetNet  # noqa: B018
 
 
+def test_names_of_the_version_before_are_there_for_one_more_release():
+    from palm_cls import predictions, trained_network
+
+    assert (trained_network, predictions) == (palm_cls.load_model, palm_cls.predict_images)
+
+
 def test_no_module_takes_the_place_of_a_public_name():
     assert not {path.stem for path in (PROJECT / "palm_cls").glob("*.py")} & set(NAMES)
 

@@ -120,7 +120,7 @@ def forget(directory):
 
 def lesson_reading(directory):
     """Milliseconds an image; the bytes of an epoch are summed up apart, for that takes time itself."""
-    from _lesson_way import lesson_reader
+    from _lesson_baseline import lesson_reader
 
     samples = lesson_samples(directory)
     numbers = reading_figures(lesson_reader(samples), len(samples))
@@ -234,7 +234,7 @@ def some_batch(images):
 
 def lesson_training(name, directory=None):
     """One epoch, from `directory` or from memory: the lesson decodes in all of them."""
-    from _lesson_way import lesson_reader, lesson_train
+    from _lesson_baseline import lesson_reader, lesson_train
 
     reader = Timed(lesson_reader(lesson_samples(directory)) if directory else batches_in_memory())
     lesson_train(lesson_model(name), reader, batches_in_memory(1), epochs=1)
@@ -252,7 +252,7 @@ def our_training(name, directory=None):
 
 def lesson_training_later(name):
     """The second epoch, after an evaluation."""
-    from _lesson_way import lesson_train
+    from _lesson_baseline import lesson_train
 
     reader = Timed(batches_in_memory())
     lesson_train(lesson_model(name), reader, batches_in_memory(EVALUATED), epochs=2)
@@ -268,7 +268,7 @@ def our_training_later(name):
 
 
 def torch_training(name):
-    from _lesson_way import torch_network, torch_train
+    from _lesson_baseline import torch_network, torch_train
 
     reader = Timed(batches_in_memory())
     torch_train(torch_network(name), reader)
@@ -277,7 +277,7 @@ def torch_training(name):
 
 def lesson_model(name):
     """Paddle as it comes, but on the CPU, as the others."""
-    from _lesson_way import lesson_network
+    from _lesson_baseline import lesson_network
 
     import paddle
 
@@ -338,7 +338,7 @@ def predictions(predict, images):
 def lesson_whole():
     """From the images to AlexNet after five epochs, its last validation included."""
     started = perf_counter()
-    from _lesson_way import lesson_reader, lesson_train
+    from _lesson_baseline import lesson_reader, lesson_train
 
     train_loader = lesson_reader(lesson_samples("train"), BATCH, "train")
     valid_loader = lesson_reader(lesson_samples("valid"), BATCH, "valid")

@@ -10,7 +10,7 @@ sys.path.insert(
     0, os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 )  # the clone's palm_cls, before any installed one
 
-from _errors import told_of  # noqa: E402  only now can they be found
+from _errors import explain_error  # noqa: E402  only now can they be found
 
 from palm_cls.core import environment
 from palm_cls.core.console import command_line
@@ -51,7 +51,7 @@ def run(main):
         status = 1
     except (Exception, KeyboardInterrupt) as error:
         prog = os.path.basename(sys.argv[0])
-        told = told_of(error, "--resume" if prog == "train.py" else "run this again")
+        told = explain_error(error, "--resume" if prog == "train.py" else "run this again")
         if told is None:
             raise
         text, status = told
@@ -75,7 +75,7 @@ def add_data_option(parser, download=False, first=""):
 
 
 def add_runtime_options(parser, cache=True):
-    """The options of every tool that runs a network: --device; --threads and --stock, see `settle_runtime`.
+    """The options of every tool that runs a network: --device; --threads and --stock, see `configure_runtime`.
 
     cache: whether the tool keeps resized images on disk, and so takes --no-cache.
     """
@@ -92,7 +92,7 @@ def add_runtime_options(parser, cache=True):
         add("--no-cache", dest="cache", action="store_false", help="decode the images every epoch, keep none on disk")
 
 
-def settle_runtime(options):
+def configure_runtime(options):
     """Take --threads and --stock out of {option: value} and settle them, before paddle is imported."""
     threads, stock = options.pop("threads", None), options.pop("stock", False)
     if stock:

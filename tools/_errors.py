@@ -1,4 +1,4 @@
-"""What the user is told of an error: `told_of`. Faults of this project are not explained, and keep their traceback."""
+"""Explain errors to the user: `explain_error`. Faults of this project keep their traceback."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from palm_cls.core.errors import InputError, RunError, error_reason, is_out_of_m
 
 DISK_FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
 GPU_ERROR = re.compile(r"(CUDA|CUDNN|CUBLAS|NCCL) ?error|(CUDNN|CUBLAS)_STATUS", re.IGNORECASE)  # in paddle's words
-OURS = {"__main__", "_bench_jobs", "_cli", "_errors", "_lesson_way", "palm_cls"}
+OURS = {"__main__", "_bench_jobs", "_cli", "_errors", "_lesson_baseline", "palm_cls"}
 REQUIREMENTS = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "requirements.txt")
 
 # What pip installs for a module that has another name.
@@ -38,7 +38,7 @@ LIBRARIES = (
 )
 
 
-def told_of(error, again="run this again"):
+def explain_error(error, again="run this again"):
     """(message, exit status) for what a user can cause or mend; None for a fault of this project.
 
     again: what goes on where this stopped.

@@ -3,7 +3,7 @@
 python tools/app.py --weights output/alexnet
 """
 
-from _cli import Parser, add_runtime_options, fraction, path, port, run, settle_runtime
+from _cli import Parser, add_runtime_options, configure_runtime, fraction, path, port, run
 
 from palm_cls.recipes import RECIPES
 
@@ -22,7 +22,7 @@ def parse_args():
 
 def main():
     args = parse_args()
-    settle_runtime(vars(args))
+    configure_runtime(vars(args))
 
     from palm_cls.core.device import choose_device
     from palm_cls.deploy import app

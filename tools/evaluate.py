@@ -5,7 +5,17 @@ python tools/evaluate.py --weights output/alexnet
 
 import os
 
-from _cli import Parser, add_data_option, add_runtime_options, fraction, path, positive_int, run, settle_runtime, share
+from _cli import (
+    Parser,
+    add_data_option,
+    add_runtime_options,
+    configure_runtime,
+    fraction,
+    path,
+    positive_int,
+    run,
+    share,
+)
 
 from palm_cls.recipes import RECIPES
 
@@ -34,7 +44,7 @@ def parse_args():
 
 def main():
     args = parse_args()
-    settle_runtime(vars(args))
+    configure_runtime(vars(args))
 
     from palm_cls.data.palm import DEMO_REMARK
     from palm_cls.eval.assess import assess, caveat_of, refuse_threshold_from, threshold_from, write_assessment

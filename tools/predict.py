@@ -6,7 +6,7 @@ python tools/predict.py --weights output/alexnet photos
 import argparse
 import sys
 
-from _cli import Parser, add_runtime_options, fraction, path, positive_int, run, settle_runtime
+from _cli import Parser, add_runtime_options, configure_runtime, fraction, path, positive_int, run
 
 from palm_cls.recipes import RECIPES
 
@@ -35,7 +35,7 @@ def output(text):
 
 def main():
     args = parse_args()
-    settle_runtime(vars(args))
+    configure_runtime(vars(args))
 
     from palm_cls.core.console import DEMO_WARNING, DISCLAIMER, log
     from palm_cls.core.device import choose_device
@@ -49,14 +49,14 @@ def main():
     overlays = predict.overlay_paths(args.cam, images) if args.cam else []
     check_absent([*([args.output] if args.output else []), *overlays])
     choose_device(args.device)
-    model, about = predict.trained_network(args.weights, args.model)
+    model, about = predict.load_model(args.weights, args.model)
     log(DISCLAIMER)
     if about.get("demo"):
         log(DEMO_WARNING)
-    found = predict.predictions(model, images, args.batch_size, args.threshold)
+    found = predict.predict_images(model, images, args.batch_size, args.threshold)
     if args.cam:
-        found = predict.with_overlays(model, found, overlays)
-    errors = write(found, images, args.output, predict.note_about(about))
+        found = predict.write_overlays(model, found, overlays)
+    errors = write(found, images, args.output, predict.prediction_note(about))
     if errors:
         raise RunError(f"{errors} of {len(images)} images could not be predicted; their rows tell why")
     return 0
@@ -77,13 +77,13 @@ def write(found, images, output, note):
     """Write the rows as they come, each with the note; returns how many of them are errors."""
     from tqdm import tqdm
 
-    from palm_cls.deploy.predict import row_writer, shown_names
+    from palm_cls.deploy.predict import display_names, row_writer
 
     rows_show = output is None and sys.stdout.isatty()  # and a bar would be in their way
     with row_writer(output, note) as write_row:
         bar = tqdm(found, "predicted", len(images), unit="image", leave=False, disable=rows_show or None)
         errors = 0
-        for name, prediction in zip(shown_names(images), bar):
+        for name, prediction in zip(display_names(images), bar):
             write_row(name, prediction)
             errors += prediction.error is not None
     return errors

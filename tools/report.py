@@ -3,7 +3,7 @@
 python tools/report.py output/alexnet
 """
 
-from _cli import Parser, add_runtime_options, fraction, path, run, settle_runtime
+from _cli import Parser, add_runtime_options, configure_runtime, fraction, path, run
 
 
 def parse_args():
@@ -24,7 +24,7 @@ def parse_args():
 
 def main():
     args = parse_args()
-    settle_runtime(vars(args))
+    configure_runtime(vars(args))
 
     from palm_cls.eval.report import report_run
 

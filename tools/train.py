@@ -10,6 +10,7 @@ from _cli import (
     Parser,
     add_data_option,
     add_runtime_options,
+    configure_runtime,
     fraction,
     path,
     positive_float,
@@ -17,7 +18,6 @@ from _cli import (
     run,
     seed,
     seeds,
-    settle_runtime,
     tool_command,
 )
 
@@ -87,7 +87,7 @@ def parse_args():
 
 def main():
     parser, options = parse_args()
-    settle_runtime(options)
+    configure_runtime(options)
     if shows(options):
         return 0
 

@@ -19,7 +19,7 @@ from palm_cls.core.errors import InputError, RunError, missing_package_error, sh
 from palm_cls.core.html import img_tag, thumbnail
 from palm_cls.data.images import read_image, transform_img
 from palm_cls.data.labels import CLASSES
-from palm_cls.deploy.predict import predictions, trained_network
+from palm_cls.deploy.predict import load_model, predict_images
 from palm_cls.eval.assess import class_names
 from palm_cls.eval.gradcam import grad_cam, overlay
 
@@ -47,7 +47,7 @@ MOVE_THRESHOLD = """(threshold) => {
 def serve_page(weights, name=None, threshold=0.5, host=None, port=None):
     """Serve the page until interrupted, as `tools/app.py` does; prints its address.
 
-    weights, name: as for `trained_network`, but not exported; threshold: of the probability, where the page begins;
+    weights, name: as for `load_model`, but not exported; threshold: of the probability, where the page begins;
     host, port: to listen on, by default this machine alone (127.0.0.1) and the first free port from 7860, or what
     Gradio's GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say. What is sent to the page lies in a directory that nobody
     else may read, each file until it is predicted, and the directory goes with the page. Raises InputError where Gradio
@@ -58,7 +58,7 @@ def serve_page(weights, name=None, threshold=0.5, host=None, port=None):
     folder = tempfile.mkdtemp(prefix="palm_cls-")  # of mode 700
     try:
         gradio = _import_gradio(folder)
-        model, about = trained_network(weights, name)
+        model, about = load_model(weights, name)
         log(DISCLAIMER)
         if about.get("demo"):
             log(DEMO_WARNING)
@@ -129,7 +129,7 @@ def _launch(gradio, page, host, port):
 
 
 def _blocks(gradio, model, about, threshold):
-    """The page as Gradio has it. gradio: the module; model, about: of `trained_network`."""
+    """The page as Gradio has it. gradio: the module; model, about: of `load_model`."""
     classes = class_names(about, 1) or CLASSES
 
     def answer(files, threshold):
@@ -186,7 +186,7 @@ def cards(model, paths, threshold, classes=CLASSES):
 
     paths: of the files, of which no more than MOST_FILES are looked at; classes: the names of the labels.
     """
-    found = predictions(model, paths[:MOST_FILES], threshold=threshold)
+    found = predict_images(model, paths[:MOST_FILES], threshold=threshold)
     shown = "".join(_card(model, prediction, threshold, classes) for prediction in found)
     left = len(paths) - MOST_FILES
     more = f"""<p class=palm-plain>Not looked at: {left}. Give at most {MOST_FILES} at a time.

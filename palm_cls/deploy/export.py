@@ -29,8 +29,8 @@ from palm_cls.core.errors import InputError, RunError, shorten
 from palm_cls.core.files import atomic_directory, atomic_write, check_absent, file_digest
 from palm_cls.data.images import resize, scale, scale_grey, scale_table
 from palm_cls.data.synthetic import draw_fundus
-from palm_cls.deploy.exported_model import ABOUT, IS_PADDLE_2, ONNX, PROGRAM, run_onnx
-from palm_cls.deploy.predict import input_of, known_network, note_about
+from palm_cls.deploy.exported_model import ABOUT, IS_PADDLE_2, ONNX, PROGRAM, load_onnx
+from palm_cls.deploy.predict import input_spec, load_recipe_model, prediction_note
 from palm_cls.eval.engine import TOLERANCE, deviation, find_program, predict, run_program, save_program
 
 OPSET = 13  # of ONNX, from 2020: every runtime of today has it, and it has all that the recipes need
@@ -47,7 +47,7 @@ Form = namedtuple("Form", ("suffix", "whole", "write", "run"))
 def export_network(weights, form, name=None, output=None):
     """Write a trained network in a form for other programs, and return an Export.
 
-    weights, name: as for `palm_cls.trained_network`, of any recipe; form: "paddle", for Paddle Inference, or "onnx",
+    weights, name: as for `palm_cls.load_model`, of any recipe; form: "paddle", for Paddle Inference, or "onnx",
     which needs further packages; output: a new directory, or for ONNX a new file, by default beside the weights with
     their name. It appears there when it has run on four images in its own runtime, together and one alone. Raises
     RunError, and leaves nothing behind, where its logits are not the network's; InputError for what is missing, does
@@ -60,7 +60,7 @@ def export_network(weights, form, name=None, output=None):
     check_absent([target])
     if form.suffix == ONNX:
         _require_converter()
-    name, model, about = known_network(weights, name)
+    name, model, about = load_recipe_model(weights, name)
     model.eval()
     imgs = _images_for(name)
     expected = predict(model, imgs)
@@ -83,7 +83,7 @@ def export_network(weights, form, name=None, output=None):
 
 def _images_for(name):
     """Four images as the network of a recipe takes them, float32 [4, C, H, W]: drawn photographs, or else noise."""
-    made, rng = input_of(name), np.random.default_rng(0)
+    made, rng = input_spec(name), np.random.default_rng(0)
     table = scale_table(made["range"])
     if made["channels"] == "grey":
         return scale_grey(rng.integers(0, 256, (len(TRIED), made["size"], made["size"]), "uint8"), table)
@@ -92,12 +92,12 @@ def _images_for(name):
 
 def _manual(name, about, logits):
     """What an export tells beside what the weights tell. logits: their number for an image."""
-    made = input_of(name)
+    made = input_spec(name)
     low, high, size = *made["range"], made["size"]
     image, channels, note = f"Grey of 8 bits, 0 for the background, {size} x {size} pixels", 1, {}
     if made["channels"] == "BGR":
         image = f"Blue, green, red of 8 bits, as cv2.imread decodes; stretched to {size} x {size} pixels by cv2.resize"
-        channels, note = 3, {"note": note_about(about)}
+        channels, note = 3, {"note": prediction_note(about)}
     output = f"Logits, float32 [N, {logits}]: their softmax gives the probabilities of the classes."
     if logits == 1:
         output = "A logit, float32 [N, 1]: 1 / (1 + exp(-logit)) is the probability of class 1; label 1 is above 0.5."
@@ -200,5 +200,5 @@ def _require_converter():
 
 FORMS = {
     "paddle": Form(".paddle", atomic_directory, _write_paddle, lambda path: run_program(find_program(path / PROGRAM))),
-    "onnx": Form(ONNX, atomic_write, _write_onnx, lambda path: run_onnx(path)[0]),
+    "onnx": Form(ONNX, atomic_write, _write_onnx, lambda path: load_onnx(path)[0]),
 }

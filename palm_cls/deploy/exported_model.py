@@ -1,4 +1,4 @@
-"""Exported networks, as `palm_cls.deploy.export` writes them, run without the network's own code: `exported_network`.
+"""Exported networks, as `palm_cls.deploy.export` writes them, run without the network's own code.
 
     best.onnx                   ONNX, with what is known of the network in its metadata
     best.paddle/                for Paddle Inference:
@@ -27,7 +27,7 @@ PROGRAM = "inference"  # without suffix
 IS_PADDLE_2 = paddle.__version__.startswith("2.")
 
 
-def exported_network(path, name=None):
+def load_exported_model(path, name=None):
     """An exported network for photographs, and what it tells of itself: (function imgs -> logits, about).
 
     The function is as `palm_cls.eval.engine.logits_function` gives it, on the CPU; about: see `palm_cls.deploy.export`;
@@ -51,7 +51,7 @@ def _read_onnx(path):
         raise InputError(f"{path}: no such file")
     require_onnxruntime()
     try:
-        logits_of, metadata = run_onnx(path)
+        logits_of, metadata = load_onnx(path)
     except Exception as error:  # onnxruntime has a dozen of its own
         raise InputError(f"{path}: onnxruntime cannot run it ({shorten(error)})") from error
     return logits_of, {key: _parsed(value) for key, value in metadata.items()}
@@ -73,8 +73,8 @@ def require_onnxruntime():
     return onnxruntime
 
 
-def run_onnx(path):
-    """An ONNX file in onnxruntime: a function imgs -> logits, as that of `exported_network`, and its metadata."""
+def load_onnx(path):
+    """An ONNX file in onnxruntime: a function imgs -> logits, as that of `load_exported_model`, and its metadata."""
     onnxruntime = require_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads()

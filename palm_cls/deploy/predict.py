@@ -1,4 +1,4 @@
-"""Trained weights on images of one's own: `predictions`, and the files that `tools/predict.py` writes."""
+"""Trained weights on images of one's own: `predict_images`, and the files that `tools/predict.py` writes."""
 
 import contextlib
 import csv
@@ -22,7 +22,7 @@ from palm_cls.data.images import read_image, transform_img
 from palm_cls.data.loaders import ArrayReader, Reader
 from palm_cls.data.palm import image_names, is_image
 from palm_cls.data.prefetch import begun_ahead
-from palm_cls.deploy.exported_model import exported_network
+from palm_cls.deploy.exported_model import load_exported_model
 from palm_cls.eval import metrics
 from palm_cls.eval.engine import logits_function
 from palm_cls.eval.gradcam import grad_cam, overlay
@@ -80,7 +80,7 @@ def _is_photo(path):
     return is_image(path) and not path.name.lower().endswith(OVERLAY)
 
 
-def trained_network(weights, name=None):
+def load_model(weights, name=None):
     """A network with trained weights, and what is known about them: (model, about), see `run_dir.describe`.
 
     weights: as `palm_cls.load` takes them, or what `palm_cls.export_network` wrote, of which the model is a function;
@@ -88,8 +88,8 @@ def trained_network(weights, name=None):
     for weights that are fed with other images than `transform_img` makes, such as those of MNIST.
     """
     if is_export(weights):
-        return exported_network(weights, name)
-    name, model, about = known_network(weights, name)
+        return load_exported_model(weights, name)
+    name, model, about = load_recipe_model(weights, name)
     if find_recipe(name).data != "palm":  # these weights may tell nothing, as those of PaddlePaddle 1.6
         raise InputError(
             f"{weights}: {name} takes grey images of 28 x 28 pixels, and this predicts fundus photographs; "
@@ -98,8 +98,8 @@ def trained_network(weights, name=None):
     return model, about
 
 
-def known_network(weights, name=None):
-    """As `trained_network`, for the weights of any recipe, and not for exported ones: (name, model, about)."""
+def load_recipe_model(weights, name=None):
+    """As `load_model`, for the weights of any recipe, and not for exported ones: (name, model, about)."""
     weights = weights_file(weights)
     about = describe(weights)
     told = about.get("model")
@@ -109,7 +109,7 @@ def known_network(weights, name=None):
         raise InputError(f"{weights} does not tell its network; give --model ({', '.join(RECIPES)})")
     if name not in (None, told or name):
         raise InputError(f"{weights}: weights of {told}, not of {name}")
-    name, expected = name or told, input_of(name or told)
+    name, expected = name or told, input_spec(name or told)
     if about.get("input", expected) != expected:
         raise InputError(f"{weights}: takes images as {shorten(about['input'])}; here they are made as {expected}")
     model = build_model(name)
@@ -117,17 +117,17 @@ def known_network(weights, name=None):
     return name, model, about
 
 
-def input_of(name):
+def input_spec(name):
     """The images that the network of a recipe takes, as `palm_cls.data.images.INPUT`."""
     recipe = find_recipe(name)
     reader = Reader if recipe.data == "palm" else ArrayReader
     return {**reader.takes, "range": list(recipe.pixel_range)}
 
 
-def predictions(model, paths, batch_size=10, threshold=0.5):
+def predict_images(model, paths, batch_size=10, threshold=0.5):
     """Predict images: a generator of one Prediction for each path, in their order.
 
-    model: as `trained_network` gives it; paths: of image files, as `find_images` lists them; batch_size: images at a
+    model: as `load_model` gives it; paths: of image files, as `find_images` lists them; batch_size: images at a
     time. A Prediction has path, probability (of pathological myopia, 0..1), label and error. The label is 1 where the
     probability is above `threshold`. An image that cannot be read, or for which the network gives no finite number,
     gets an error instead, in words. Threads decode ahead; the network is in evaluation mode meanwhile.
@@ -190,7 +190,7 @@ def write_overlay(model, prediction, target):
         temporary.write_bytes(cv2.imencode(".jpg", overlay(photo, heat))[1])
 
 
-def with_overlays(model, found, targets):
+def write_overlays(model, found, targets):
     """The Predictions `found`, each when its overlay is written to the next of `targets`.
 
     An image that is gone or damaged by then gets its error.
@@ -220,13 +220,13 @@ def overlay_paths(folder, images):
     raise InputError("two images differ by no name that an overlay could have; predict them one after the other")
 
 
-def shown_names(images):
+def display_names(images):
     """What `imgName` says: the names of the images, as in tables of labels; the paths as given, where names repeat."""
     names = [image.name for image in images]
     return names if len(set(names)) == len(names) else [str(image) for image in images]
 
 
-def note_about(about):
+def prediction_note(about):
     """The line that goes with every row, wherever it is copied to: what the predictions are not.
 
     about: what is known about the weights, see `palm_cls.checkpoints.run_dir.describe`.

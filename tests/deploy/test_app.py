@@ -30,7 +30,7 @@ from palm_cls.core.html import thumbnail
 from palm_cls.data.images import read_image, transform_img
 from palm_cls.data.labels import CLASSES
 from palm_cls.deploy import app
-from palm_cls.deploy.predict import predictions
+from palm_cls.deploy.predict import predict_images
 from palm_cls.eval.gradcam import grad_cam, overlay
 from palm_cls.recipes import build_model
 
@@ -60,7 +60,7 @@ def pictures(card):
 
 
 def test_a_card_shows_a_photograph_its_probability_and_the_heat_maps_of_both_answers(model, photos):
-    expected = [row.probability for row in predictions(model, photos)]
+    expected = [row.probability for row in predict_images(model, photos)]
     threshold = sorted(expected)[1]
     cards = list(CARD.finditer(app.cards(model, photos, threshold)))
     assert [float(re.search("data-probability=(.+)", card[0])[1]) for card in cards] == expected  # to the bit
@@ -212,7 +212,7 @@ def test_the_page_in_a_browser(weights, model, photos, tmp_path):
     bad, huge = tmp_path / "damaged.jpg", tmp_path / "huge.jpg"
     bad.write_bytes(photos[0].read_bytes()[:-100])
     huge.write_bytes(b"\xff\xd8\xff" + bytes(app.MOST_MEGABYTES * 1_000_000 + 1_000_000))
-    expected = [f"{row.probability:.4f}" for row in predictions(model, photos)]
+    expected = [f"{row.probability:.4f}" for row in predict_images(model, photos)]
     with served(weights, place, "--threshold", "0") as (process, address), browsing(tmp_path / "profile") as tab:
         for width in (390, 1280):  # of a phone and of a desktop
             tab.open(address, width)

@@ -23,7 +23,7 @@ from palm_cls.core.errors import InputError, RunError
 from palm_cls.deploy import export
 from palm_cls.deploy.export import CONVERTER, export_network
 from palm_cls.deploy.exported_model import IS_PADDLE_2
-from palm_cls.deploy.predict import find_images, predictions, trained_network
+from palm_cls.deploy.predict import find_images, load_model, predict_images
 from palm_cls.eval.engine import TOLERANCE
 from palm_cls.recipes import RECIPES, build_model, find_recipe
 
@@ -127,7 +127,7 @@ def test_every_recipe_can_be_exported(name, form, tmp_path):
         assert written.about["output"].startswith("Logits, float32 [N, 10]: their softmax")
         assert "note" not in written.about
         with pytest.raises(InputError, match="takes images as .*'grey'.*; here they are made as .*'BGR'"):
-            trained_network(written.path)
+            load_model(written.path)
 
 
 # It predicts as the network does
@@ -136,12 +136,12 @@ def test_every_recipe_can_be_exported(name, form, tmp_path):
 @pytest.mark.parametrize("form", FORMS)
 def test_its_predictions_are_those_of_the_weights(weights, exported, form, small_demo, tmp_path):
     photos = [*sorted(small_demo.glob("PALM-Validation400/*.jpg")), tmp_path / "gone.jpg"]
-    model, _ = trained_network(weights)
-    network, about = trained_network(exported(form), "palm")
+    model, _ = load_model(weights)
+    network, about = load_model(exported(form), "palm")
     assert {name: about[name] for name in ABOUT} == ABOUT
-    expected = list(predictions(model, photos))
+    expected = list(predict_images(model, photos))
     for batch_size in (1, 4):
-        found = list(predictions(network, photos, batch_size))
+        found = list(predict_images(network, photos, batch_size))
         assert [(row.path, row.error) for row in found] == [(row.path, row.error) for row in expected]
         chances = [[row.probability for row in rows[:-1]] for rows in (found, expected)]
         np.testing.assert_allclose(*chances, rtol=0, atol=5e-5)
@@ -165,7 +165,7 @@ def test_the_tools(tool, weights, form, small_demo, tmp_path):
     done = tool("predict", "--weights", target, small_demo / "PALM-Validation400")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
-    expected = list(predictions(trained_network(weights)[0], find_images([small_demo / "PALM-Validation400"])))
+    expected = list(predict_images(load_model(weights)[0], find_images([small_demo / "PALM-Validation400"])))
     assert len(rows) == len(expected)
     for row, (path, probability, label, _) in zip(rows, expected):
         assert float(row.pop("probability")) == pytest.approx(probability, abs=5e-5)
@@ -209,7 +209,7 @@ def test_what_cannot_be_converted_is_told(weights, form, tmp_path, monkeypatch):
                 raise TypeError("not this one")
             return x.mean(axis=[1, 2, 3]).unsqueeze(1)
 
-    monkeypatch.setattr(export, "known_network", lambda *_: ("palm", Strange(), ABOUT))
+    monkeypatch.setattr(export, "load_recipe_model", lambda *_: ("palm", Strange(), ABOUT))
     with pytest.raises(RunError, match=rf"new\.{form}: not written: this network could not be exported \(\w"):
         export_network(weights, form, output=tmp_path / f"new.{form}")
     assert not list(tmp_path.iterdir())
@@ -269,10 +269,10 @@ def test_a_damaged_export_is_refused(exported, file, tmp_path):
     content = (tmp_path / "a" / file).read_bytes()
     (tmp_path / "a" / file).write_bytes(content[:-1] + b"!")
     with pytest.raises(InputError, match=rf"{file}: missing or damaged: its checksum is not that in about\.json"):
-        trained_network(tmp_path / "a")
+        load_model(tmp_path / "a")
     (tmp_path / "a" / file).unlink()
     with pytest.raises(InputError, match=rf"a: .*missing; expected|{file}: missing or damaged"):
-        trained_network(tmp_path / "a")
+        load_model(tmp_path / "a")
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_what_it_tells_may_be_wrong(exported, about, told, tmp_path):
     before = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(about if isinstance(about, str) else json.dumps({**before, **about}), encoding="utf-8")
     with pytest.raises(InputError, match=told):
-        trained_network(tmp_path / "a", "palm")
+        load_model(tmp_path / "a", "palm")
 
 
 @pytest.mark.skipif(not IS_PADDLE_2, reason="PaddlePaddle 3 runs the exports of 2, too")
@@ -299,7 +299,7 @@ def test_paddle_2_does_not_try_what_paddle_3_wrote(exported, tmp_path):
     shutil.copytree(exported("paddle"), tmp_path / "a")
     (tmp_path / "a" / PROGRAM).rename(tmp_path / "a" / "inference.json")
     with pytest.raises(InputError, match=r"inference\.json: of PaddlePaddle 3, which PaddlePaddle 2\.\S+ cannot run"):
-        trained_network(tmp_path / "a")
+        load_model(tmp_path / "a")
 
 
 def strangers(operation, domain, shape, **told):
@@ -332,7 +332,7 @@ def test_other_onnx_files_are_refused(content, told, tmp_path, capfd):
     if content():
         file.write_bytes(content())
     with pytest.raises(InputError, match=rf"theirs\.onnx: {told}"):
-        trained_network(file)
+        load_model(file)
     assert capfd.readouterr().err == ""
 
 
@@ -340,7 +340,7 @@ def test_other_onnx_files_are_refused(content, told, tmp_path, capfd):
 def test_an_onnx_file_without_onnxruntime(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"onnxruntime is needed \(.*\): python -m pip install onnxruntime"):
-        trained_network(exported("onnx"))
+        load_model(exported("onnx"))
 
 
 # The README
@@ -356,8 +356,8 @@ def test_the_example_of_the_readme(weights, exported, small_demo, tmp_path):
     code = f"{example}\nimport sys; assert not {{'paddle', 'palm_cls'}} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    model, _ = trained_network(weights)
-    (expected,) = predictions(model, [photo])
+    model, _ = load_model(weights)
+    (expected,) = predict_images(model, [photo])
     probability, note = done.stdout.splitlines()
     assert float(probability.split()[-1]) == pytest.approx(expected.probability, abs=5e-5)
     assert note == f"{DISCLAIMER} {DEMO_WARNING}"

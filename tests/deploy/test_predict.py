@@ -24,13 +24,13 @@ from palm_cls.data.palm import recognise
 from palm_cls.deploy import predict
 from palm_cls.deploy.predict import (
     Prediction,
+    display_names,
     find_images,
+    load_model,
     overlay_paths,
-    predictions,
+    predict_images,
     probabilities,
     row_writer,
-    shown_names,
-    trained_network,
 )
 from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import evaluate
@@ -130,8 +130,8 @@ def test_files_of_before_are_described_by_their_run(run, tmp_path):
     with pytest.raises(
         InputError, match=r"best\.pdparams does not tell its network; give --model \(lenet, lenet-relu, "
     ):
-        trained_network(tmp_path)
-    found, about = trained_network(tmp_path, "lenet-relu")
+        load_model(tmp_path)
+    found, about = load_model(tmp_path, "lenet-relu")
     assert about == {}
     np.testing.assert_array_equal(found.fc2.weight.numpy(), model.fc2.weight.numpy())
 
@@ -149,7 +149,7 @@ def test_files_of_before_are_described_by_their_run(run, tmp_path):
 def test_weights_that_would_be_fed_wrongly_are_refused(tmp_path, about, name, told):
     save(tmp_path / "a", LeNet(num_classes=1, in_channels=1, image_size=28), about=about)
     with pytest.raises(InputError, match=rf"a\.pdparams: .*{told}"):
-        trained_network(tmp_path / "a", name)
+        load_model(tmp_path / "a", name)
 
 
 @pytest.mark.parametrize("damage", [b"[]", b'{"model": ', b"[" * 50000, b'{"a": \xff}'])
@@ -159,7 +159,7 @@ def test_what_weights_tell_may_be_damaged(tmp_path, damage):
     assert describe(tmp_path / "a.pdparams") == {"model": "lenet"}
     (tmp_path / "a.pdparams").write_bytes(content.replace(b'{"model": "lenet"}', damage))
     with pytest.raises(InputError, match=r"a\.pdparams: damaged"):
-        trained_network(tmp_path / "a")
+        load_model(tmp_path / "a")
     (tmp_path / "a.pdparams").write_bytes(content.replace(b'"lenet"}', b'"alexn"}'))
     with pytest.raises(InputError, match=r"a\.pdparams: damaged: its content does not match its checksum"):
         load(tmp_path / "a", LeNet(1, 1, 28))
@@ -213,8 +213,8 @@ def test_no_two_overlays_have_one_name(tmp_path):
 
 
 def test_rows_carry_the_names_of_the_tables_or_paths_where_those_repeat(tmp_path):
-    assert shown_names([tmp_path / "l" / "a.jpg", tmp_path / "b.jpg"]) == ["a.jpg", "b.jpg"]
-    assert shown_names([tmp_path / "l" / "a.jpg", tmp_path / "a.jpg"]) == [
+    assert display_names([tmp_path / "l" / "a.jpg", tmp_path / "b.jpg"]) == ["a.jpg", "b.jpg"]
+    assert display_names([tmp_path / "l" / "a.jpg", tmp_path / "a.jpg"]) == [
         str(tmp_path / "l" / "a.jpg"),
         str(tmp_path / "a.jpg"),
     ]
@@ -224,11 +224,11 @@ def test_rows_carry_the_names_of_the_tables_or_paths_where_those_repeat(tmp_path
 
 
 def test_predictions_are_those_of_the_evaluation(weights, small_demo):
-    model, _ = trained_network(weights)
+    model, _ = load_model(weights)
     model.train()
     dataset = recognise(small_demo)
     loader = valid_reader(dataset, cache=False)
-    found = list(predictions(model, [path for path, _ in loader.samples], batch_size=4))
+    found = list(predict_images(model, [path for path, _ in loader.samples], batch_size=4))
     assert model.training
     assert len({row.probability for row in found}) == 10
     hits = [row.label == label for row, (_, label) in zip(found, loader.samples)]
@@ -241,14 +241,14 @@ def test_predictions_are_those_of_the_evaluation(weights, small_demo):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 10])
 def test_what_cannot_be_read_gets_an_error_and_the_rest_its_prediction(weights, photos, batch_size):
-    model, _ = trained_network(weights)
+    model, _ = load_model(weights)
     (photos / "folder.jpg").mkdir()
     whole = (photos / "a.jpg").read_bytes()
     (photos / "half.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
     (photos / "deep.jpg").write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint16))[1])
     names = ("a", "b", "c", "gone", "d", "e", "half", "deep", "folder")
     paths = [photos / f"{name}.jpg" for name in names] + [photos / "notes.txt"]
-    found = list(predictions(model, paths, batch_size))
+    found = list(predict_images(model, paths, batch_size))
     assert [row.path for row in found] == paths
     errors = {row.path.name: row.error for row in found if row.error}
     assert list(errors) == ["c.jpg", "gone.jpg", "e.jpg", "half.jpg", "deep.jpg", "folder.jpg", "notes.txt"]
@@ -260,22 +260,22 @@ def test_what_cannot_be_read_gets_an_error_and_the_rest_its_prediction(weights, 
     assert "directory" in errors["folder.jpg"] or "denied" in errors["folder.jpg"]  # Linux, Windows
     for row in found:
         if row.error is None:
-            (alone,) = predictions(model, [row.path])
+            (alone,) = predict_images(model, [row.path])
             assert (row.probability, row.label) == (pytest.approx(alone.probability, abs=1e-5), alone.label)
 
 
 def test_the_label_is_1_above_the_threshold_not_at_it(weights, photos):
-    model, _ = trained_network(weights)
-    (row,) = predictions(model, [photos / "a.jpg"])
+    model, _ = load_model(weights)
+    (row,) = predict_images(model, [photos / "a.jpg"])
     for threshold, label in ((row.probability, 0), (np.nextafter(row.probability, 0), 1), (0.0, 1), (1.0, 0)):
-        assert next(predictions(model, [photos / "a.jpg"], threshold=threshold)).label == label
+        assert next(predict_images(model, [photos / "a.jpg"], threshold=threshold)).label == label
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_make_errors_not_labels(weights, photos, value):
-    model, _ = trained_network(weights)
+    model, _ = load_model(weights)
     model.fc2.bias.set_value(np.array([value], "float32"))
-    (row,) = predictions(model, [photos / "a.jpg"])
+    (row,) = predict_images(model, [photos / "a.jpg"])
     assert row[1:] == (None, None, "the network gives no finite number for this image")
 
 
@@ -320,8 +320,8 @@ def test_the_note_is_one_line_that_pandas_reads_without_options(tmp_path):
     assert list(table.columns) == ["imgName", "probability", "label", "error", "note"]
     assert table["note"].tolist() == [DISCLAIMER] * len(ROWS)
     for about in ({}, {"demo": False}):  # weights of before do not tell
-        assert predict.note_about(about) == DISCLAIMER
-    assert predict.note_about({"demo": True}) == f"{DISCLAIMER} {DEMO_LINE}"
+        assert predict.prediction_note(about) == DISCLAIMER
+    assert predict.prediction_note({"demo": True}) == f"{DISCLAIMER} {DEMO_LINE}"
 
 
 def read_rows(path):
@@ -391,7 +391,7 @@ def test_the_tool_predicts_prints_and_draws(tool, weights, photos, tmp_path):
 
 @pytest.mark.slow
 def test_the_tool_writes_files_and_overwrites_none(tool, weights, photos, tmp_path):
-    model, about = trained_network(weights)
+    model, about = load_model(weights)
     save(tmp_path / "real", model, about={**about, "demo": False})
     predict = ("predict", "--weights", tmp_path / "real", photos / "a.jpg", photos / "b.jpg")
     output = tmp_path / "out.jsonl"

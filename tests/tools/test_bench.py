@@ -19,11 +19,11 @@ TRAIN_IMAGES = "PALM-Training400/PALM-Training400"
 
 
 @pytest.fixture
-def way(monkeypatch):
+def baseline(monkeypatch):
     monkeypatch.syspath_prepend(PROJECT / "tools")
-    import _lesson_way
+    import _lesson_baseline
 
-    return _lesson_way
+    return _lesson_baseline
 
 
 @pytest.fixture
@@ -98,19 +98,19 @@ def number(sample):
 
 
 @pytest.mark.parametrize("name", ["lenet", "alexnet"])
-def test_the_networks_are_ours(way, name):
+def test_the_networks_are_ours(baseline, name):
     ours = build_model(name)
     ours.eval()
     ((imgs, _),) = batches_of(1)
     expected = predict(ours, imgs)
     weights = [parameter.numpy() for parameter in ours.parameters()]
-    stock = way.lesson_network(name)
+    stock = baseline.lesson_network(name)
     stock.eval()
     give_weights(stock, weights)
     np.testing.assert_allclose(predict(stock, imgs), expected, rtol=1e-4, atol=1e-5)
 
     torch = pytest.importorskip("torch")
-    model = way.torch_network(name)
+    model = baseline.torch_network(name)
     model.eval()
     after_dropout = [index + 1 for index, layer in enumerate(model) if isinstance(layer, torch.nn.Dropout)]
     with torch.no_grad():
@@ -122,12 +122,12 @@ def test_the_networks_are_ours(way, name):
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_loop_is_ours(way, capsys):
-    ours, lesson = build_model("lenet"), way.lesson_network("lenet")
+def test_the_loop_is_ours(baseline, capsys):
+    ours, lesson = build_model("lenet"), baseline.lesson_network("lenet")
     give_weights(lesson, [parameter.numpy() for parameter in ours.parameters()])
     batches = batches_of(2)
     history = train(ours, lambda: iter(batches), lambda: iter(batches), epochs=1)
-    accuracy, loss = way.lesson_train(lesson, lambda: iter(batches), lambda: iter(batches), epochs=1)
+    accuracy, loss = baseline.lesson_train(lesson, lambda: iter(batches), lambda: iter(batches), epochs=1)
     assert accuracy == history[-1]["valid_accuracy"]
     assert loss == pytest.approx(history[-1]["valid_loss"], abs=1e-5)
     for one, other in zip(ours.parameters(), lesson.parameters()):
@@ -136,11 +136,11 @@ def test_the_loop_is_ours(way, capsys):
     assert [text.count("[validation] accuracy/loss: ") for text in printed] == [1, 1]
 
 
-def test_the_loop_in_torch_trains(way):
+def test_the_loop_in_torch_trains(baseline):
     torch = pytest.importorskip("torch")
-    model = way.torch_network("lenet")
+    model = baseline.torch_network("lenet")
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    way.torch_train(model, lambda: iter(batches_of(1)))
+    baseline.torch_train(model, lambda: iter(batches_of(1)))
     assert all(not torch.equal(one, other) for one, other in zip(before, model.parameters()))
 
 

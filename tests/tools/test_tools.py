@@ -301,13 +301,13 @@ def test_show_images_without_a_screen(tool, small_demo, tmp_path, backend):
 
 
 @pytest.fixture(scope="module")
-def told_of():
+def explain_error():
     """(message, exit status) as the tools give it for an exception; None for a fault of this project."""
     sys.path.insert(0, str(PROJECT / "tools"))
     import _errors
 
     sys.path.remove(str(PROJECT / "tools"))
-    return _errors.told_of
+    return _errors.explain_error
 
 
 CUDNN = "(PreconditionNotMet) Cannot load cudnn shared library. Cannot invoke method x.\n  [Hint: x] (at a:1)"
@@ -332,8 +332,8 @@ CUDNN = "(PreconditionNotMet) Cannot load cudnn shared library. Cannot invoke me
         (ImportError("libphi.so: failed to map segment from shared object"), "libphi.so"),
     ],
 )
-def test_a_lack_of_memory_is_a_failed_run(told_of, error, told):
-    text, status = told_of(error)
+def test_a_lack_of_memory_is_a_failed_run(explain_error, error, told):
+    text, status = explain_error(error)
     assert (status, text.count("\n")) == (1, 1)
     assert text.startswith("out of memory: ")
     assert told in text
@@ -356,24 +356,24 @@ def test_a_lack_of_memory_is_a_failed_run(told_of, error, told):
         (RuntimeError("libnccl.so.2: cannot open shared object file: No such file"), "libnccl.so.2 cannot be loaded"),
     ],
 )
-def test_a_library_or_a_gpu_that_fails_is_named(told_of, error, told):
-    text, status = told_of(error)
+def test_a_library_or_a_gpu_that_fails_is_named(explain_error, error, told):
+    text, status = explain_error(error)
     assert status == 1
     assert text.startswith(told)
     assert text.endswith("\nInstall what is missing, or use --device cpu.")
 
 
-def test_a_full_disk_is_named_and_how_to_go_on(told_of):
+def test_a_full_disk_is_named_and_how_to_go_on(explain_error):
     error = OSError(errno.ENOSPC, "No space left on device", "output/lenet/log.csv")
     told = "output/lenet/log.csv: No space left on device; make room, then --resume"
-    assert told_of(error, "--resume") == (told, 1)
+    assert explain_error(error, "--resume") == (told, 1)
 
 
 @pytest.mark.parametrize(
     "error", [RuntimeError("shape mismatch on GPU"), ValueError("x"), KeyError("palm"), TypeError()]
 )
-def test_our_own_faults_keep_their_traceback(told_of, error):
-    assert told_of(error) is None
+def test_our_own_faults_keep_their_traceback(explain_error, error):
+    assert explain_error(error) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit of Linux")
@@ -386,12 +386,12 @@ def test_training_without_memory_ends_in_a_line(small_demo, tmp_path):
     assert done.stderr.splitlines()[-2].startswith("train.py: out of memory: ")
 
 
-def test_a_file_in_the_place_of_a_directory_is_called_one(told_of, tmp_path):
+def test_a_file_in_the_place_of_a_directory_is_called_one(explain_error, tmp_path):
     (tmp_path / "file").touch()
     for make in ((tmp_path / "file").mkdir, (tmp_path / "file" / "below").mkdir):
         with pytest.raises(OSError, match="file") as raised:
             make(exist_ok=True)
-        text, status = told_of(raised.value)
+        text, status = explain_error(raised.value)
         assert "file: a file, where a directory is expected" in text or "below: a file, where" in text
         assert status == 1
 
@@ -415,13 +415,13 @@ MODULE = "ModuleNotFoundError(\"No module named '{0}'\", name='{0}')"
         ("paddle", "ImportError('something else')", "python -m pip check"),
     ],
 )
-def test_a_package_that_is_missing_or_does_not_fit_is_named(told_of, tmp_path, monkeypatch, module, error, told):
+def test_a_package_that_is_missing_or_does_not_fit_is_named(explain_error, tmp_path, monkeypatch, module, error, told):
     (tmp_path / f"{module}.py").write_text(f"raise {error}")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises((ImportError, TypeError, ValueError)) as raised:  # noqa: PT011  its text is looked at below
         importlib.import_module(module)
-    text, status = told_of(raised.value)
+    text, status = explain_error(raised.value)
     assert status == 2
     assert told in text
     assert text.count("\n") <= 1

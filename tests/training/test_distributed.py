@@ -228,10 +228,10 @@ def test_the_cores_of_a_machine_are_divided(monkeypatch, second_of_three):
         assert environment.available_cores() == 1
     for given, settled in (("1", None), ("3", "3")):  # 1 is what the launcher's own import of paddle sets
         monkeypatch.setenv("OMP_NUM_THREADS", given)
-        _cli.settle_runtime({})
+        _cli.configure_runtime({})
         assert os.environ.get("OMP_NUM_THREADS") == settled
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    _cli.settle_runtime({"threads": 1})
+    _cli.configure_runtime({"threads": 1})
     assert os.environ["OMP_NUM_THREADS"] == "1"
 
 

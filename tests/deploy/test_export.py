@@ -47,7 +47,7 @@ ABOUT = {
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """The file of untrained weights of the recipe palm, which tells what that of a run would tell."""
+    """The file of untrained weights of the recipe palm, with the metadata that those of a run have."""
     device.set_seed(0)
     folder = tmp_path_factory.mktemp("run")
     save(folder / "best", build_model("palm"), about=ABOUT)
@@ -70,7 +70,7 @@ def exported(weights, tmp_path_factory):
 # What is written
 
 
-def test_for_paddle_it_is_a_directory_that_tells_about_itself(exported):
+def test_for_paddle_it_is_a_directory_with_metadata(exported):
     about = json.loads((exported("paddle") / "about.json").read_text(encoding="utf-8"))
     assert {name: about[name] for name in ABOUT} == ABOUT
     assert sorted(about["files"]) == sorted([PROGRAM, WEIGHTS])
@@ -85,21 +85,21 @@ def test_for_paddle_it_is_a_directory_that_tells_about_itself(exported):
 
 
 @needs_onnx
-def test_an_onnx_file_tells_the_same_and_names_its_ends(exported):
+def test_an_onnx_file_has_the_same_metadata_and_names_its_ends(exported):
     import onnx
 
     network = onnx.load(exported("onnx"))
     onnx.checker.check_model(network, full_check=True)
-    told = {entry.key: entry.value for entry in network.metadata_props}
+    properties = {entry.key: entry.value for entry in network.metadata_props}
     expected = json.loads((exported("paddle") / "about.json").read_text(encoding="utf-8"))
-    assert {name: value for name, value in told.items() if expected[name] == value}.keys() == {
+    assert {name: value for name, value in properties.items() if expected[name] == value}.keys() == {
         "model",
         "preprocessing",
         "output",
         "note",
     }
     for name in ("input", "classes", "demo", "versions"):
-        assert json.loads(told[name]) == expected[name]
+        assert json.loads(properties[name]) == expected[name]
     ends = [
         (end.name, [dim.dim_param or dim.dim_value for dim in end.type.tensor_type.shape.dim])
         for end in (*network.graph.input, *network.graph.output)
@@ -120,13 +120,13 @@ def test_every_recipe_can_be_exported(name, form, tmp_path):
     save(tmp_path / "a", model)
     written = export_network(tmp_path / "a", form, name)
     assert written.path == tmp_path / f"a.{form}"
-    assert 0 <= written.deviation < TOLERANCE
+    assert 0 <= written.max_relative_error < TOLERANCE
     if find_recipe(name).data != "palm":
         low = find_recipe(name).pixel_range[0]
-        assert written.about["preprocessing"].endswith(f"; 0 to 255 become {low:g} to 1; float32 [N, 1, 28, 28].")
-        assert written.about["output"].startswith("Logits, float32 [N, 10]: their softmax")
-        assert "note" not in written.about
-        with pytest.raises(InputError, match="takes images as .*'grey'.*; here they are made as .*'BGR'"):
+        assert written.metadata["preprocessing"].endswith(f"; 0 to 255 become {low:g} to 1; float32 [N, 1, 28, 28].")
+        assert written.metadata["output"].startswith("Logits, float32 [N, 10]: their softmax")
+        assert "note" not in written.metadata
+        with pytest.raises(InputError, match="takes images as .*'grey'.*; this program prepares them as .*'BGR'"):
             load_model(written.path)
 
 
@@ -167,9 +167,14 @@ def test_the_tools(tool, weights, form, small_demo, tmp_path):
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     expected = list(predict_images(load_model(weights)[0], find_images([small_demo / "PALM-Validation400"])))
     assert len(rows) == len(expected)
-    for row, (path, probability, label, _) in zip(rows, expected):
-        assert float(row.pop("probability")) == pytest.approx(probability, abs=5e-5)
-        assert row == {"imgName": path.name, "label": str(label), "error": "", "note": f"{DISCLAIMER} {DEMO_WARNING}"}
+    for row, prediction in zip(rows, expected):
+        assert float(row.pop("probability")) == pytest.approx(prediction.probability, abs=5e-5)
+        assert row == {
+            "imgName": prediction.path.name,
+            "label": str(prediction.label),
+            "error": "",
+            "note": f"{DISCLAIMER} {DEMO_WARNING}",
+        }
 
 
 @pytest.mark.slow
@@ -202,7 +207,7 @@ def test_what_gives_other_logits_is_not_kept(weights, form, wrong, tmp_path, mon
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_cannot_be_converted_is_told(weights, form, tmp_path, monkeypatch):
+def test_what_cannot_be_converted_is_named(weights, form, tmp_path, monkeypatch):
     class Strange(paddle.nn.Layer):
         def forward(self, x):
             if not paddle.in_dynamic_mode():
@@ -276,21 +281,21 @@ def test_a_damaged_export_is_refused(exported, file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("about", "told"),
+    ("about", "message"),
     [
         ("[" * 100000, r"about\.json: damaged"),
         ("{}", r"about\.json: not that of an exported network"),
         ({"files": ["inference.json"]}, "missing or damaged"),
-        ({"input": None}, "takes images as None; here they are made as"),
+        ({"input": None}, "takes images as None; this program prepares them as"),
         ({"model": "lenet"}, "exported from lenet, not from palm"),
     ],
 )
-def test_what_it_tells_may_be_wrong(exported, about, told, tmp_path):
+def test_wrong_metadata_are_refused(exported, about, message, tmp_path):
     shutil.copytree(exported("paddle"), tmp_path / "a")
     file = tmp_path / "a" / "about.json"
     before = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(about if isinstance(about, str) else json.dumps({**before, **about}), encoding="utf-8")
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         load_model(tmp_path / "a", "palm")
 
 
@@ -302,36 +307,39 @@ def test_paddle_2_does_not_try_what_paddle_3_wrote(exported, tmp_path):
         load_model(tmp_path / "a")
 
 
-def strangers(operation, domain, shape, **told):
-    """An ONNX model (bytes) of one operation on images of a shape, which tells what it is told to."""
+def strangers(operation, domain, shape, **metadata):
+    """An ONNX model (bytes) of one operation on images of a shape, with these metadata."""
     from onnx import TensorProto, helper
 
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
     node = helper.make_node(operation, ["x"], ["y"], domain=domain)
     opsets = [helper.make_opsetid(name, 13) for name in {"", domain}]
     model = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:]), opset_imports=opsets, ir_version=7)
-    helper.set_model_props(model, {name: json.dumps(value) for name, value in told.items()})
+    helper.set_model_props(model, {name: json.dumps(value) for name, value in metadata.items()})
     return model.SerializeToString()
 
 
 @needs_onnx
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (lambda: None, "no such file"),
         (lambda: b"garbage", "onnxruntime cannot run it"),
-        (lambda: strangers("Relu", "", ["N", 3, 224, 224]), "does not tell which images it takes; expected what tools"),
+        (
+            lambda: strangers("Relu", "", ["N", 3, 224, 224]),
+            "does not state which images it takes; expected what",
+        ),
         (lambda: strangers("Relu", "mine", ["N", 3, 224, 224], **ABOUT), "onnxruntime cannot run it .*mine"),
         (lambda: strangers("Relu", "", ["N", 3, 224, 224], **ABOUT), r"gives \(1, 3, 224, 224\) for 1 images"),
         (lambda: strangers("Relu", "", ["N", 1, 28, 28], **ABOUT), "cannot be run on photographs"),
-        (lambda: strangers("Relu", "", ["N", 1, 28, 28], input={"size": 28}), "takes images as {'size': 28}; here"),
+        (lambda: strangers("Relu", "", ["N", 1, 28, 28], input={"size": 28}), "takes images as {'size': 28}; this"),
     ],
 )
-def test_other_onnx_files_are_refused(content, told, tmp_path, capfd):
+def test_other_onnx_files_are_refused(content, message, tmp_path, capfd):
     file = tmp_path / "theirs.onnx"
     if content():
         file.write_bytes(content())
-    with pytest.raises(InputError, match=rf"theirs\.onnx: {told}"):
+    with pytest.raises(InputError, match=rf"theirs\.onnx: {message}"):
         load_model(file)
     assert capfd.readouterr().err == ""
 

@@ -1,4 +1,4 @@
-"""What weights tell about themselves, predictions from Python, and the tool as a user runs it."""
+"""The metadata of weights, predictions from Python, and the tool as a user runs it."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import astuple
 
 import cv2
 import numpy as np
@@ -21,17 +22,9 @@ from palm_cls.checkpoints.weights import load, save
 from palm_cls.core.errors import InputError
 from palm_cls.data.loaders import data_loader, valid_reader
 from palm_cls.data.palm import recognise
-from palm_cls.deploy import predict
-from palm_cls.deploy.predict import (
-    Prediction,
-    display_names,
-    find_images,
-    load_model,
-    overlay_paths,
-    predict_images,
-    probabilities,
-    row_writer,
-)
+from palm_cls.deploy import prediction_files
+from palm_cls.deploy.predict import Prediction, find_images, load_model, predict_images, probabilities
+from palm_cls.deploy.prediction_files import display_names, overlay_paths, row_writer
 from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import evaluate
 from palm_cls.models.lenet import LeNet
@@ -78,10 +71,10 @@ def photos(small_demo, tmp_path):
     return folder
 
 
-# What weights tell about themselves
+# The metadata of weights
 
 
-def test_weights_tell_what_they_are_wherever_they_go(run, weights):
+def test_weights_carry_their_metadata_wherever_they_go(run, weights):
     assert describe(weights) == DEMO_WEIGHTS
     for file in run.glob("*.pdparams"):  # of every checkpoint
         assert describe(file) == DEMO_WEIGHTS
@@ -128,7 +121,7 @@ def test_files_of_before_are_described_by_their_run(run, tmp_path):
     (tmp_path / "settings.json").unlink()
     assert describe(tmp_path / "best.pdparams") == {}
     with pytest.raises(
-        InputError, match=r"best\.pdparams does not tell its network; give --model \(lenet, lenet-relu, "
+        InputError, match=r"best\.pdparams does not name its network; give --model \(lenet, lenet-relu, "
     ):
         load_model(tmp_path)
     found, about = load_model(tmp_path, "lenet-relu")
@@ -137,23 +130,27 @@ def test_files_of_before_are_described_by_their_run(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("about", "name", "told"),
+    ("about", "name", "message"),
     [
         ({"model": "lenet-relu"}, "lenet", "weights of lenet-relu, not of lenet"),  # their shapes are the same
         ({"model": "vgg"}, None, "weights of 'vgg', which is none of lenet, lenet-relu, alexnet"),
         ({"model": ["lenet"]}, None, "which is none of lenet"),
-        ({"model": "lenet", "input": {"size": 299}}, None, "takes images as .*299.*; here they are made as .*224"),
+        (
+            {"model": "lenet", "input": {"size": 299}},
+            None,
+            "takes images as .*299.*; this program .* as .*224",
+        ),
         ({"model": "lenet"}, "lenet", r"weights of another network\. .* another shape: conv1.weight"),
     ],
 )
-def test_weights_that_would_be_fed_wrongly_are_refused(tmp_path, about, name, told):
+def test_weights_that_would_be_fed_wrongly_are_refused(tmp_path, about, name, message):
     save(tmp_path / "a", LeNet(num_classes=1, in_channels=1, image_size=28), about=about)
-    with pytest.raises(InputError, match=rf"a\.pdparams: .*{told}"):
+    with pytest.raises(InputError, match=rf"a\.pdparams: .*{message}"):
         load_model(tmp_path / "a", name)
 
 
 @pytest.mark.parametrize("damage", [b"[]", b'{"model": ', b"[" * 50000, b'{"a": \xff}'])
-def test_what_weights_tell_may_be_damaged(tmp_path, damage):
+def test_the_metadata_of_weights_may_be_damaged(tmp_path, damage):
     save(tmp_path / "a", LeNet(1, 1, 28), about={"model": "lenet"})
     content = (tmp_path / "a.pdparams").read_bytes()
     assert describe(tmp_path / "a.pdparams") == {"model": "lenet"}
@@ -165,7 +162,7 @@ def test_what_weights_tell_may_be_damaged(tmp_path, damage):
         load(tmp_path / "a", LeNet(1, 1, 28))
 
 
-def test_they_cannot_tell_a_novel(tmp_path):
+def test_metadata_have_a_largest_size(tmp_path):
     with pytest.raises(ValueError, match="bytes about the weights"):
         save(tmp_path / "a", LeNet(1, 1, 28), about={"model": "x" * 70000})
     assert not list(tmp_path.iterdir())
@@ -276,7 +273,7 @@ def test_weights_that_are_not_finite_make_errors_not_labels(weights, photos, val
     model, _ = load_model(weights)
     model.fc2.bias.set_value(np.array([value], "float32"))
     (row,) = predict_images(model, [photos / "a.jpg"])
-    assert row[1:] == (None, None, "the network gives no finite number for this image")
+    assert row == Prediction(row.path, None, None, "the network gives no finite number for this image")
 
 
 def test_a_threshold_of_the_evaluation_parts_the_same_images():
@@ -300,7 +297,7 @@ def test_probabilities_of_two_logits():
 ROWS = [
     ("a.jpg", Prediction(None, 0.25, 0, None)),
     ('图, "b".jpg', Prediction(None, 1e-07, 0, None)),
-    ("c.jpg", Prediction(None, None, None, "c.jpg: not\nan image")),
+    ("c.jpg", Prediction(None, error="c.jpg: not\nan image")),
 ]
 
 
@@ -319,9 +316,9 @@ def test_the_note_is_one_line_that_pandas_reads_without_options(tmp_path):
     table = pd.read_csv(tmp_path / "a.csv")
     assert list(table.columns) == ["imgName", "probability", "label", "error", "note"]
     assert table["note"].tolist() == [DISCLAIMER] * len(ROWS)
-    for about in ({}, {"demo": False}):  # weights of before do not tell
-        assert predict.prediction_note(about) == DISCLAIMER
-    assert predict.prediction_note({"demo": True}) == f"{DISCLAIMER} {DEMO_LINE}"
+    for about in ({}, {"demo": False}):  # older weights do not state it
+        assert prediction_files.prediction_note(about) == DISCLAIMER
+    assert prediction_files.prediction_note({"demo": True}) == f"{DISCLAIMER} {DEMO_LINE}"
 
 
 def read_rows(path):
@@ -333,7 +330,9 @@ def read_rows(path):
 
 
 def expected_row(file, row):
-    values = dict(zip(("imgName", "probability", "label", "error", "note"), (row[0], *row[1][1:], "no, advice")))
+    name, prediction = row
+    columns = ("imgName", "probability", "label", "error", "note")
+    values = dict(zip(columns, (name, *astuple(prediction)[1:], "no, advice")))
     if file.endswith(".csv"):
         return {name: "" if value is None else str(value) for name, value in values.items()}
     return values if values["error"] else {name: value for name, value in values.items() if name != "error"}
@@ -350,9 +349,9 @@ def test_no_half_row_stays_where_the_disk_is_full(tmp_path):
 
     with FullDisk(tmp_path / "a.csv", "w") as file:
         for name in ("a.jpg,1\n", "a longer name.jpg,1\n"):
-            predict._append(file, name)
+            prediction_files._append(file, name)
         with pytest.raises(OSError, match="No space left on device"):
-            predict._append(file, "c.jpg,1 and c.jpg\n")
+            prediction_files._append(file, "c.jpg,1 and c.jpg\n")
     assert (tmp_path / "a.csv").read_text() == "a.jpg,1\na longer name.jpg,1\n"
 
 
@@ -385,7 +384,7 @@ def test_the_tool_predicts_prints_and_draws(tool, weights, photos, tmp_path):
     lines = done.stderr.splitlines()
     assert DISCLAIMER in lines
     assert DEMO_LINE in lines
-    assert lines[-1] == "predict.py: 3 of 8 images could not be predicted; their rows tell why"
+    assert lines[-1] == "predict.py: 3 of 8 images could not be predicted; their rows state why"
     assert "%" not in done.stderr  # no bar but on a terminal
 
 
@@ -412,15 +411,15 @@ def test_the_tool_writes_files_and_overwrites_none(tool, weights, photos, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--output", "a.xlsx"], "argument --output: 'a.xlsx' ends in none of .csv, .jsonl"),
         (["--threshold", "1.5"], "argument --threshold: '1.5' is not a number from 0, below 1"),
         (["nothing*.jpg"], "nothing*.jpg: matches no image"),
     ],
 )
-def test_the_tool_refuses_what_it_cannot_use(tool, weights, photos, args, told):
-    assert_refused(tool("predict", "--weights", weights, photos, *args, cwd=photos), told)
+def test_the_tool_refuses_what_it_cannot_use(tool, weights, photos, args, message):
+    assert_refused(tool("predict", "--weights", weights, photos, *args, cwd=photos), message)
     assert sorted(path.name for path in photos.iterdir()) == [*(f"{name}.jpg" for name in "abcdefg"), "notes.txt"]
 
 

@@ -179,7 +179,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small_demo, tmp_path):
     process.send_signal(signal.SIGTERM)  # to which the launcher does what it does at Ctrl-C
     process.communicate(timeout=120)
     told = log(tmp_path, 0)
-    assert told[-2].startswith("Go on with: python -m paddle.distributed.launch --nproc_per_node 2 ")
+    assert told[-2].startswith("Resume with: python -m paddle.distributed.launch --nproc_per_node 2 ")
     assert told[-2].endswith("train.py --resume run")
     assert told[-1] == log(tmp_path, 1)[-1] == "train.py: interrupted"
     step = int(run_dir.checkpoints(tmp_path / "run")[-1].stem.rpartition("-")[2])

@@ -36,7 +36,7 @@ def prepare_photos(num_images, num_part, data):
 
 
 def shuffled_splits(data):
-    """Return [(path, label), ...] of the training and of the validation images of a data set."""
+    """List [(path, label), ...] of the training and of the validation images."""
     import random
 
     from palm_cls.data.loaders import dataset_readers
@@ -71,7 +71,7 @@ def draw_photos(directory):
 
 
 def prepare_crowd(*numbers):
-    """Fill crowd-N/ with N small images for each number: to measure what grows with their number."""
+    """Fill crowd-N/ with N small images for each number N."""
     import shutil
 
     from palm_cls.data.synthetic import write_demo_set
@@ -86,7 +86,15 @@ def prepare_crowd(*numbers):
 
 
 def link_all(samples, directory):
-    """Link the files of [(path, label), ...] in a new directory under names with their label; returns the names."""
+    """Link files in a new directory, under names that begin with the letter of their label.
+
+    Args:
+        samples: [(path, label), ...].
+        directory: Path of the directory.
+
+    Returns:
+        The names.
+    """
     import shutil
 
     directory.mkdir()

@@ -158,7 +158,7 @@ def lesson_predicting(name, num_samples):
 
 
 def our_predicting(name, num_samples):
-    """Predict as in a validation of many images: the network is converted at the first batch."""
+    """Predict as in a large validation: the network is converted at the first batch."""
     from palm_cls.eval.engine import logits_function
 
     with logits_function(with_fixed_weights(our_model(name)), images=1000) as predict:

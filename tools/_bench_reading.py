@@ -79,7 +79,7 @@ def epoch_sha256(loader):
 
 
 def peak_memory():
-    """Return the peak memory of this process in megabytes; None under Windows, which does not report it."""
+    """Return the peak memory of this process in megabytes; None under Windows."""
     try:
         import resource
     except ImportError:

@@ -34,7 +34,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main):
-    """Call `main()` and exit with its status; an error that the user can mend is a message without a traceback.
+    """Call `main()` and exit with its status.
+
+    Errors that the user can mend are printed without a traceback, see `_errors.explain_error`.
 
     Args:
         main: Function without arguments that returns the exit status.
@@ -67,7 +69,7 @@ def _prepare_process():
 
 
 def tool_command(name, *args):
-    """Return the command line that runs another tool, as the user must type it where this one was started.
+    """Return the command line that runs another tool from the current directory.
 
     Args:
         name: Name of the tool, without suffix.
@@ -100,7 +102,7 @@ def add_data_option(parser, download=False, first=""):
     """
     add = parser.add_argument
     places = f"else {first}$PALM_DATA, data/palm, /home/aistudio/work/palm, or the demo set"
-    other = "; for their recipes data/mnist, data/fashion-mnist" if download else ""
+    other = "; for MNIST and Fashion-MNIST data/mnist, data/fashion-mnist" if download else ""
     add("--data", type=path, metavar="DIR", help=f"directory of the data set ({places}{other})")
     if download:
         add("--download", action="store_true", help="download the files of MNIST or Fashion-MNIST that are missing")
@@ -122,7 +124,7 @@ def add_runtime_options(parser, cache=True):
 
 
 def configure_runtime(options):
-    """Remove --threads and --stock from the options and apply them; call this before paddle is imported.
+    """Remove --threads and --stock from the options and apply them, before paddle is imported.
 
     Args:
         options: {option: value}.
@@ -138,8 +140,8 @@ def configure_runtime(options):
 
 
 def path(text):
-    """An argparse type: a path; an empty one is that of an unset variable in a shell, and refused."""
-    if not text:
+    """An argparse type: a path."""
+    if not text:  # of an unset variable in a shell
         raise argparse.ArgumentTypeError("an empty path")
     return text
 

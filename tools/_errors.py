@@ -71,7 +71,7 @@ def explain_error(error, again="run this again"):
 
 
 def _packages_being_imported(error):
-    """Return the packages that were being imported when `error` was raised, the outermost first; [] if none was."""
+    """List the packages that were being imported when `error` was raised, the outermost first."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     modules = [frame.f_globals.get("__name__", "") for frame in frames if frame.f_code.co_name == "<module>"]
     if isinstance(error, ImportError) and error.name:

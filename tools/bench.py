@@ -61,7 +61,10 @@ def logits_difference(lesson, ours):
 
 
 def validation_results(lesson, ours):
-    """Format accuracy and loss; each side has random weights of its own, and accuracy jumps with few images."""
+    """Format accuracy and loss of both sides.
+
+    Each side has random weights of its own: with few images their accuracy may differ while the loss agrees.
+    """
     sides = {"lesson": lesson, "ours": ours}.items()
     return "; ".join(f"{side}: accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f}" for side, result in sides)
 
@@ -243,7 +246,10 @@ def run_job(root, job, *arguments):
 
 
 def measure_row(root, name, repeat):
-    """Measure the pairs of a row, print it even if it is not complete, and return its part of the report."""
+    """Measure the pairs of a row, print its figures, and return its part of the report.
+
+    After an error or Ctrl-C, the pairs that are complete are printed.
+    """
     row, pairs, result = ROWS[name], [], {}
     try:
         for number in range(num_pairs(name, repeat)):
@@ -268,7 +274,7 @@ def run_jobs(root, jobs):
 
 
 def summary(row, pairs):
-    """Return a row of the report: "figures", and "pairs", the results that they are computed from."""
+    """Return a row of the report: the figures, and the pairs they are computed from."""
     left, right = pairs[0]
     names = [name for name in {**left, **right} if name.endswith(")")]  # with a unit
     return {
@@ -288,7 +294,7 @@ def figure(name, pairs):
 
 
 def median(value):
-    """Return the median of a list, or None if a value in it is missing; a number is returned as it is."""
+    """Return the median of a list, None if a value is missing; or a number itself."""
     import statistics
 
     if not isinstance(value, list):

@@ -62,7 +62,7 @@ def main():
 
 
 def check_export_options(args):
-    """Raise InputError for options that an exported network cannot follow: it runs on the CPU, without heat maps."""
+    """Raise InputError for options of heat maps or a GPU, which exports do not support."""
     from palm_cls.core.errors import InputError
 
     if args.cam:
@@ -72,7 +72,7 @@ def check_export_options(args):
 
 
 def write_rows(predictions, images, output, note):
-    """Write a row for each prediction as soon as it is there; returns the number of errors."""
+    """Write each prediction as soon as it is there; returns the number of errors."""
     from tqdm import tqdm
 
     from palm_cls.deploy.prediction_files import display_names, row_writer

@@ -81,7 +81,18 @@ def predict_first(model, loader):
 
 
 def load_digits_model(weights, dataset):
-    """Load a network for digits: (recipe, model); raises InputError for weights of another data set, or of none."""
+    """Load a network for digits or garments.
+
+    Args:
+        weights: A run directory or a `.pdparams` file.
+        dataset: The data set that it must be for, or None.
+
+    Returns:
+        (recipe, model).
+
+    Raises:
+        InputError: It is for other images.
+    """
     from palm_cls.checkpoints.run_dir import describe
     from palm_cls.checkpoints.weights import load, weights_file
     from palm_cls.recipes import build_model, find_recipe

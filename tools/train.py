@@ -145,7 +145,7 @@ def resume_command(output):
 
 
 def time_begun(output):
-    """Return when the run in `output` was begun, or None; the time changes if a new run takes its place."""
+    """Return when the run in `output` was begun, which changes with a new run; or None."""
     files = [os.path.join(output, name) for name in (SETTINGS, SEEDS)]
     return next((os.stat(file).st_mtime_ns for file in files if os.path.isfile(file)), None)
 

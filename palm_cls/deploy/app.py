@@ -190,7 +190,7 @@ def _bilingual(text):
 
 
 def render_cards(model, paths, threshold, classes=CLASSES):
-    """Predict photographs and render the results as HTML, a card each with the heat maps of both answers.
+    """Predict photographs and render a card for each, with the heat maps of both answers.
 
     Args:
         model: The network, as `load_model` returns it.
@@ -199,7 +199,7 @@ def render_cards(model, paths, threshold, classes=CLASSES):
         classes: Names of the two classes.
 
     Returns:
-        str.
+        HTML, a str.
     """
     predictions = predict_images(model, paths[:MAX_FILES], threshold=threshold)
     rendered = "".join(_render_card(model, prediction, threshold, classes) for prediction in predictions)
@@ -237,7 +237,7 @@ def _render_card(model, prediction, threshold, classes):
 
 
 def _render_images(model, photo, classes):
-    """Yield (attribute, <img>) of a photograph and of the heat maps of both answers, of which the page shows one."""
+    """Yield (attribute, <img>) of a photograph and of both heat maps, of which the page shows one."""
     small, img = thumbnail(photo, DISPLAY_SIZE), transform_img(photo)
     yield "", img_tag(small, "The photograph 照片")
     for label, answer in enumerate((" class=no", " class=yes")):

@@ -121,7 +121,7 @@ def _max_difference(logits_of, imgs, expected):
 
 
 def _check_images(name):
-    """Make four images, float32 [4, C, H, W], for the network of a recipe: drawn photographs, or else noise."""
+    """Make drawn photographs, or else noise, for the network of a recipe: float32 [4, C, H, W]."""
     spec, rng = input_spec(name), np.random.default_rng(0)
     table = scale_table(spec["range"])
     if spec["channels"] == "grey":
@@ -130,7 +130,7 @@ def _check_images(name):
 
 
 def _model_card(name, metadata, num_logits):
-    """Return the metadata of an export that its weights do not have; num_logits: for an image."""
+    """Return the metadata that an export has besides those of its weights."""
     spec = input_spec(name)
     low, high, size = *spec["range"], spec["size"]
     image, channels, note = f"Grey of 8 bits, 0 for the background, {size} x {size} pixels", 1, {}
@@ -204,7 +204,7 @@ def _captured_stdout():
 
 
 def _name_inputs_outputs(graph):
-    """Name the output "logits" and the batch size N, which each paddle names in its own way."""
+    """Name the output "logits" and the batch size N: each paddle names them differently."""
     from onnx.helper import make_node
 
     (images,), (logits,) = graph.input, graph.output

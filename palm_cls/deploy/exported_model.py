@@ -59,7 +59,7 @@ def check_input_spec(path, stored, expected):
 
 
 def _check_output_shape(path, logits_of):
-    """Raise InputError unless a function returns logits of two classes, [N, 1] or [N, 2], for any N."""
+    """Raise InputError unless a function returns logits [N, 1] or [N, 2] for any N."""
     size = INPUT["size"]
     for count in (1, 2):
         try:

@@ -29,7 +29,7 @@ def prediction_note(metadata):
 
 
 def display_names(images):
-    """Return the values of `imgName`: file names, as in tables of labels; paths if a file name repeats."""
+    """Return the values of `imgName`: file names, or paths if a file name repeats."""
     names = [image.name for image in images]
     return names if len(set(names)) == len(names) else [str(image) for image in images]
 
@@ -75,7 +75,7 @@ def csv_row(values):
 
 
 def json_row(values):
-    """Format the values of COLUMNS as a line of JSON; there is an "error" only if there was one."""
+    """Format the values of COLUMNS as a line of JSON, which omits an empty error."""
     row = dict(zip(COLUMNS, values))
     if row["error"] is None:
         del row["error"]
@@ -104,7 +104,7 @@ def write_overlays(model, predictions, targets):
 
 
 def write_overlay(model, prediction, target):
-    """Draw the Grad-CAM of a Prediction's label over its image, as a JPEG file written atomically."""
+    """Draw the Grad-CAM of a Prediction's label over its image, as a JPEG file."""
     photo = read_image(prediction.path)  # again: those of three batches would take 400 MB
     heat = grad_cam(model, transform_img(photo), label=prediction.label)
     target.parent.mkdir(parents=True, exist_ok=True)

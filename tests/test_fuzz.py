@@ -32,8 +32,9 @@ from palm_cls.checkpoints.paddle16 import is_fluid, rename_fluid
 from palm_cls.checkpoints.state_pickle import read_state
 from palm_cls.checkpoints.torch_weights import read_arrays
 from palm_cls.data.images import read_image
-from palm_cls.data.labels import COLUMNS, csv_text, read_labels
+from palm_cls.data.labels import csv_text, read_labels
 from palm_cls.data.prepare import HARMLESS, NESTED, unpack
+from palm_cls.data.tables import COLUMNS
 
 import paddle
 

@@ -37,7 +37,7 @@ def our_reading(directory):
 
     delete_cache(directory)
     loader = data_loader(directory, BATCH, "train")
-    figures = {name: reading_figures(loader, loader.images) for name in EPOCHS[:2]}
+    figures = {name: reading_figures(loader, loader.num_samples) for name in EPOCHS[:2]}
     return {f"{name} {unit}": value for name in figures for unit, value in figures[name].items()}
 
 

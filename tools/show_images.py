@@ -59,14 +59,14 @@ def draw_fundus(args):
 
 
 def draw_digits(args):
-    from palm_cls.data.loaders import valid_reader_of
+    from palm_cls.data.recipe_data import make_valid_loader
     from palm_cls.data.samples import digits_figure
 
     recipe = next((recipe for recipe in RECIPES.values() if recipe.data == args.dataset), None)
     model = None
     if args.weights:
         recipe, model = load_digits_model(args.weights, args.dataset)
-    loader, _ = valid_reader_of(recipe, args.data, download=args.download)
+    loader, _ = make_valid_loader(recipe, args.data, download=args.download)
     return digits_figure(loader, predict_first(model, loader) if model else None)
 
 
@@ -77,7 +77,7 @@ def predict_first(model, loader):
     from palm_cls.eval.engine import predict
 
     model.eval()
-    return predict(model, np.stack([loader.img(name) for name in loader.order[:9]])).argmax(axis=1)
+    return predict(model, np.stack([loader.load_input(name) for name in loader.order[:9]])).argmax(axis=1)
 
 
 def load_digits_model(weights, dataset):

@@ -18,7 +18,7 @@ import zlib
 import cv2
 import numpy as np
 
-from palm_cls.data.images import IMAGE_SIZE, SCALED, scale
+from palm_cls.data.images import DEFAULT_LUT, IMAGE_SIZE, normalize
 
 TURN, SHIFT, ZOOM = 15, 0.1, 0.1  # degrees, share of the side, and share of the size, at most to either way
 SMALLEST_CROP = 0.85  # share of the side
@@ -122,14 +122,14 @@ def principal_colours(images):
     return eigenvectors * signs * eigenvalues
 
 
-def ten_crops(img, table=SCALED):
+def ten_crops(img, lut=DEFAULT_LUT):
     """An image as AlexNet was tested on it: four corners and centre, and these mirrored; float32 [10, 3, 224, 224].
 
-    img: uint8 [side, side, 3], side from 224 on (256 in the paper); table: as `scale` takes it.
+    img: uint8 [side, side, 3], side from 224 on (256 in the paper); lut: as `normalize` takes it.
     """
     far = len(img) - IMAGE_SIZE
     corners = ((0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2))
     crops = [img[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE] for top, left in corners]
     return np.stack(
-        [scale(np.ascontiguousarray(crop), table=table) for crop in (*crops, *(crop[:, ::-1] for crop in crops))]
+        [normalize(np.ascontiguousarray(crop), lut=lut) for crop in (*crops, *(crop[:, ::-1] for crop in crops))]
     )

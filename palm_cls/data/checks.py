@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from palm_cls.core import environment
 from palm_cls.core.errors import InputError
-from palm_cls.data.images import IMAGE_SIZE, JPEG, PNG, DecodeError, decode, is_truncated, jpeg_segments
-from palm_cls.data.labels import LABEL_OF_LETTER
+from palm_cls.data.decode import JPEG, PNG, DecodeError, decode, is_truncated, jpeg_segments
+from palm_cls.data.images import IMAGE_SIZE
+from palm_cls.data.labels import LABEL_BY_PREFIX
 from palm_cls.data.palm import image_names, is_image, labelled_images, workbook_difference
 
 # kind: (level, what the findings of this kind are), in the order in which they are reported
@@ -176,7 +177,7 @@ def _split(name, directory, rows, by_letter):
         paths |= {path for path in rows if os.path.isfile(path)}  # whatever its suffix, the readers take it
         labels = {path: row.label for path, row in rows.items() if path in paths}
     else:
-        letters = LABEL_OF_LETTER if by_letter else {}
+        letters = LABEL_BY_PREFIX if by_letter else {}
         labels = {path: letters[path.name[0]] for path in paths if path.name[0] in letters}
     return Split(name, directory, sorted(paths), rows, by_letter, labels)
 

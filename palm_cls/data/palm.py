@@ -21,7 +21,8 @@ from pathlib import Path
 from palm_cls.core.console import command_line, log, log_once
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import require_directory
-from palm_cls.data.labels import name_key, read_labels
+from palm_cls.data.labels import read_labels
+from palm_cls.data.tables import name_key
 
 OWN_FILE = ".palm_cls-"  # how the names of files begin that this package puts beside the images
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -228,7 +229,7 @@ def recognise(root):
     return None
 
 
-def lies_in_demo_set(directory):
+def is_in_demo_set(directory):
     """Whether a directory of images belongs to the demo set (which lies up to two levels above it)."""
     directory = Path(directory).resolve()
     return any((place / DEMO_MARK).is_file() for place in (directory, *list(directory.parents)[:2]))

@@ -5,9 +5,10 @@ from pathlib import Path
 from palm_cls.core.errors import InputError
 from palm_cls.core.figures import escape_text, import_matplotlib, write_png
 from palm_cls.data.images import read_image
-from palm_cls.data.labels import LABEL_OF_LETTER
-from palm_cls.data.loaders import train_reader
+from palm_cls.data.labels import LABEL_BY_PREFIX
 from palm_cls.data.palm import image_names, labelled_images
+from palm_cls.data.prefetch import augmented_samples
+from palm_cls.data.recipe_data import train_loader_of
 
 LESSON_EXAMPLES = ("N0012.jpg", "P0095.jpg")
 
@@ -23,7 +24,7 @@ def lesson_examples(dataset):
         rows = labelled_images(directory, dataset.train_labels)
         label_of = {path.name: row.label for path, row in rows.items()}
     else:
-        label_of = {name: LABEL_OF_LETTER.get(name[0]) for name in names}
+        label_of = {name: LABEL_BY_PREFIX.get(name[0]) for name in names}
     return tuple(directory / _example(directory, names, label_of, label) for label in (0, 1))
 
 
@@ -59,11 +60,11 @@ def lesson_figure(dataset):
 def variants_figure(dataset, augmentation):
     """A pathological training image, and what a way of `palm_cls.data.augment` makes of it in eleven epochs."""
     plt = _import_pyplot()
-    reader = train_reader(dataset)
+    reader = train_loader_of(dataset)
     reader.augmentation = augmentation
     name = lesson_examples(dataset)[1].name
     titles = [escape_text(name), *(f"epoch {epoch}" for epoch in range(11))]
-    pictures = [reader.photo(name), *reader.variants(name, range(11))]
+    pictures = [reader.load_image(name), *augmented_samples(reader, name, range(11))]
     figure, axes = plt.subplots(3, 4, figsize=(11, 9), layout="constrained")
     for axis, title, img in zip(axes.flat, titles, pictures):
         axis.imshow(img[:, :, ::-1])  # BGR -> RGB
@@ -79,14 +80,14 @@ def digits_figure(reader, predicted=None):
     predicted: the classes that it gives these images, int [9], or None.
     """
     plt = _import_pyplot()
-    names, labels, classes = reader.order[:9], reader.labels[:9], reader.about["classes"]
+    names, labels, classes = reader.order[:9], reader.labels[:9], reader.metadata["classes"]
     titles, right = [classes[label] for label in labels], [True] * 9
     if predicted is not None:
         titles = [f"{title}, called {classes[number]}" for title, number in zip(titles, predicted)]
         right = [label == number for label, number in zip(labels, predicted)]
     figure, axes = plt.subplots(3, 3, figsize=(9, 9), layout="constrained")
     for axis, name, title, is_right in zip(axes.flat, names, titles, right):
-        axis.imshow(reader.photo(name))
+        axis.imshow(reader.load_image(name))
         axis.set_title(title, color="black" if is_right else "#d55e00")
         axis.axis("off")
     return figure

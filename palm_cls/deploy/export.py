@@ -28,7 +28,8 @@ from palm_cls.checkpoints.weights import weights_file
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError, RunError, shorten
 from palm_cls.core.files import atomic_directory, atomic_write, check_absent, file_digest
-from palm_cls.data.images import resize, scale, scale_grey, scale_table
+from palm_cls.data.array_loader import normalize_gray
+from palm_cls.data.images import normalize, pixel_lut, resize
 from palm_cls.data.synthetic import draw_fundus
 from palm_cls.deploy.exported_model import IS_PADDLE_2, METADATA_FILE, ONNX, PROGRAM, load_onnx
 from palm_cls.deploy.predict import input_spec, load_recipe_model
@@ -123,10 +124,10 @@ def _max_difference(logits_of, imgs, expected):
 def _check_images(name):
     """Make drawn photographs, or else noise, for the network of a recipe: float32 [4, C, H, W]."""
     spec, rng = input_spec(name), np.random.default_rng(0)
-    table = scale_table(spec["range"])
+    table = pixel_lut(spec["range"])
     if spec["channels"] == "grey":
-        return scale_grey(rng.integers(0, 256, (len(CHECK_INPUTS), spec["size"], spec["size"]), "uint8"), table)
-    return np.stack([scale(resize(draw_fundus(kind, rng)[0], spec["size"]), table=table) for kind in CHECK_INPUTS])
+        return normalize_gray(rng.integers(0, 256, (len(CHECK_INPUTS), spec["size"], spec["size"]), "uint8"), table)
+    return np.stack([normalize(resize(draw_fundus(kind, rng)[0], spec["size"]), table=table) for kind in CHECK_INPUTS])
 
 
 def _model_card(name, metadata, num_logits):

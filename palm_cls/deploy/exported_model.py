@@ -20,7 +20,7 @@ from palm_cls.checkpoints.weights import ONNX
 from palm_cls.core.device import num_threads, paddle
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import file_digest
-from palm_cls.data.images import INPUT
+from palm_cls.data.images import INPUT_SPEC
 from palm_cls.eval.engine import find_program, run_program
 
 PROGRAM = "inference"  # without suffix
@@ -45,7 +45,7 @@ def load_exported_model(path, name=None):
     logits_of, metadata = (_load_onnx_export if path.suffix == ONNX else _load_paddle_export)(path)
     if "input" not in metadata:
         raise InputError(f"{path}: does not state which images it takes; expected what tools/export.py writes")
-    check_input_spec(path, metadata["input"], INPUT)
+    check_input_spec(path, metadata["input"], INPUT_SPEC)
     if name not in (None, metadata.get("model")):
         raise InputError(f"{path}: exported from {shorten(metadata.get('model'))}, not from {name}")
     _check_output_shape(path, logits_of)
@@ -60,7 +60,7 @@ def check_input_spec(path, stored, expected):
 
 def _check_output_shape(path, logits_of):
     """Raise InputError unless a function returns logits [N, 1] or [N, 2] for any N."""
-    size = INPUT["size"]
+    size = INPUT_SPEC["size"]
     for count in (1, 2):
         try:
             shape = logits_of(np.zeros((count, 3, size, size), "float32")).shape

@@ -12,10 +12,11 @@ from palm_cls.checkpoints.run_dir import describe
 from palm_cls.checkpoints.weights import is_export, load, weights_file
 from palm_cls.core import environment
 from palm_cls.core.errors import InputError, shorten
+from palm_cls.data.array_loader import ArrayLoader
 from palm_cls.data.images import read_image, transform_img
-from palm_cls.data.loaders import ArrayReader, Reader
+from palm_cls.data.loaders import ImageLoader
 from palm_cls.data.palm import image_names, is_image
-from palm_cls.data.prefetch import begun_ahead
+from palm_cls.data.prefetch import prefetch
 from palm_cls.deploy.exported_model import check_input_spec, load_exported_model
 from palm_cls.eval import metrics
 from palm_cls.eval.engine import logits_function
@@ -142,10 +143,10 @@ def load_recipe_model(weights, name=None):
 
 
 def input_spec(name):
-    """Return the input of a recipe's network, a dict as `palm_cls.data.images.INPUT`."""
+    """Return the input of a recipe's network, a dict as `palm_cls.data.images.INPUT_SPEC`."""
     recipe = find_recipe(name)
-    loader = Reader if recipe.data == "palm" else ArrayReader
-    return {**loader.takes, "range": list(recipe.pixel_range)}
+    loader = ImageLoader if recipe.data == "palm" else ArrayLoader
+    return {**loader.input_spec, "range": list(recipe.pixel_range)}
 
 
 def predict_images(model, paths, batch_size=10, threshold=0.5):
@@ -201,7 +202,7 @@ def _decode_batches(paths, batch_size):
     """Yield batches of (path, float32 [3, 224, 224] or None, None or error)."""
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
     with environment.thread_pool() as pool:
-        yield from begun_ahead(_submit_batch(batch, pool) for batch in batches)
+        yield from prefetch(_submit_batch(batch, pool) for batch in batches)
 
 
 def _submit_batch(paths, pool):

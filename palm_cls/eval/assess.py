@@ -15,7 +15,7 @@ from palm_cls.checkpoints.weights import load, weights_file
 from palm_cls.core.console import DEMO_WARNING, DISCLAIMER, log
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError, shorten
-from palm_cls.data.loaders import valid_reader_of
+from palm_cls.data.recipe_data import make_valid_loader
 from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import measures, predict_all
 from palm_cls.recipes import RECIPES, build_model, find_recipe
@@ -61,11 +61,11 @@ def assess(
     refuse_threshold(name, threshold)
     choose_device(device)
     data = run_dir.images_of(weights.parent, settings, data)
-    loader, dataset = valid_reader_of(recipe, data, batch_size, cache, download, ten_crop)
+    loader, dataset = make_valid_loader(recipe, data, batch_size, cache, download, ten_crop)
     own = settings.get("valid_sha256") in (None, loader.fingerprint)
     if not own:
         log(f"{weights.parent}: its run has other validation images than {loader.directory}")
-    if about.get("demo") and not loader.about["demo"]:
+    if about.get("demo") and not loader.metadata["demo"]:
         log(DEMO_WARNING)
     model = build_model(name)
     load(weights, model)
@@ -79,10 +79,10 @@ def assess(
 def assess_network(model, loader, weights, name=None, threshold=0.5):
     """The Assessment of a network that has its weights already, on the images of a reader. weights: their file."""
     predictions = predict_all(model, loader)
-    about = loader.about
+    about = loader.metadata
     found = all_measures(predictions, threshold, class_names(about, predictions.logits.shape[1]))
     ten_crop = getattr(loader, "ten_crop", False)
-    return Assessment(name, weights, loader.directory, about["demo"], loader.images, predictions, found, ten_crop)
+    return Assessment(name, weights, loader.directory, about["demo"], loader.num_samples, predictions, found, ten_crop)
 
 
 def class_names(about, logits):

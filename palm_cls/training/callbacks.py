@@ -128,7 +128,7 @@ class ProgressBar(Callback):
         loader, state = trainer.train_loader, trainer.state
         done = state.batch * loader.batch_size if state.batch else 0
         description = f"epoch {state.epoch}"
-        self.bar = tqdm(None, description, loader.images, initial=done, unit=" images", leave=False, disable=None)
+        self.bar = tqdm(None, description, loader.num_samples, initial=done, unit=" images", leave=False, disable=None)
 
     def on_step_end(self, trainer):
         self.bar.set_postfix_str(f"loss {trainer.result.value:.4f}", refresh=False)

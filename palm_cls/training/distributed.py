@@ -84,7 +84,7 @@ class ProcessGroup(Callback):
         return self
 
     def _set_shard(self, shard):
-        self.train_loader.part = self.valid_loader.part = shard
+        self.train_loader.shard = self.valid_loader.shard = shard
 
     def close(self):
         self.stack.close()
@@ -176,7 +176,7 @@ class ProcessGroup(Callback):
 
     def all_gather(self, rows):
         """Gather the rows of all validation images, in their order, from those of each shard."""
-        numbers = np.arange(self.valid_loader.images)
+        numbers = np.arange(self.valid_loader.num_samples)
         mine = numbers[numbers % self.valid_loader.batch_size % self.processes == self.rank]
         whole = np.zeros((len(numbers), *rows.shape[1:]), rows.dtype)
         whole[mine] = rows[: len(mine)]  # without an image of another process

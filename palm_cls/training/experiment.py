@@ -14,7 +14,8 @@ from palm_cls.core import environment
 from palm_cls.core.console import log
 from palm_cls.core.device import choose_device, num_threads, paddle, set_seed
 from palm_cls.core.errors import InputError
-from palm_cls.data.loaders import as_loader, readers_of
+from palm_cls.data.base_loader import as_loader
+from palm_cls.data.recipe_data import make_loaders
 from palm_cls.recipes import CHANGEABLE, build_model, find_recipe
 from palm_cls.training import loop
 from palm_cls.training.callbacks import LearningRateSchedule, ProgressBar, StopAtNaN
@@ -139,7 +140,12 @@ def _train(model, loaders, config, output, resume, *, settings, visualdl):
     """Call the lesson's loop with the callbacks that this run needs, and return its history."""
     train_loader, valid_loader = loaders
     before = read_run(output) if resume else {}
-    settings = {**train_loader.about, **(settings or {}), **config.as_settings(), "processes": environment.world_size()}
+    settings = {
+        **train_loader.metadata,
+        **(settings or {}),
+        **config.as_settings(),
+        "processes": environment.world_size(),
+    }
     with contextlib.ExitStack() as stack:
         callbacks, group, interrupt = [ProgressBar()], None, None
         if environment.world_size() > 1:
@@ -185,7 +191,7 @@ def train_recipe(name, output=None, resume=False, **options):
     output = Path(output or Path("output", name))
     visualdl = scalars_wanted(on_machine.visualdl, [output] if resume else [])
     device = choose_device(on_machine.device)
-    train_loader, valid_loader, dataset = readers_of(
+    train_loader, valid_loader, dataset = make_loaders(
         recipe, config.data, config.train_csv, config.skip_bad, on_machine.cache, on_machine.download
     )
     set_seed(config.seed)
@@ -194,11 +200,11 @@ def train_recipe(name, output=None, resume=False, **options):
         _load_initial_weights(model, config)
     config.data, config.remark = absolute(dataset.root), dataset.remark
     config.train_csv, config.weights = absolute(config.train_csv), absolute(config.weights)
-    config.learning_rate = _learning_rate(config, config.epochs * train_loader.batches)
+    config.learning_rate = _learning_rate(config, config.epochs * train_loader.num_batches)
     settings = {
         "demo": dataset.is_demo,
-        "train_images": train_loader.images,
-        "valid_images": valid_loader.images,
+        "train_images": train_loader.num_samples,
+        "valid_images": valid_loader.num_samples,
         "train_sha256": train_loader.fingerprint,
         "valid_sha256": valid_loader.fingerprint,
         "device": device,

@@ -66,7 +66,7 @@ def train(model, train_loader, valid_loader, config=None, callbacks=()):
         trainer.notify("on_epoch_begin")
         trainer.network.train()
         train_loader.seed, train_loader.epoch = state.seed, state.epoch  # augmentation follows from them
-        for imgs, labels in train_loader.rest(state.batch) if state.batch else train_loader():
+        for imgs, labels in train_loader.iter_from(state.batch) if state.batch else train_loader():
             trainer.notify("on_step_begin")
             seed_step(state.seed, state.step)  # dropout follows from it
             labels = paddle.to_tensor(labels)

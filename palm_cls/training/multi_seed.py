@@ -19,7 +19,7 @@ from palm_cls.checkpoints.weights import load
 from palm_cls.core import environment
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError
-from palm_cls.data.loaders import readers_of
+from palm_cls.data.recipe_data import make_loaders
 from palm_cls.recipes import build_model
 from palm_cls.training import experiment
 from palm_cls.training.experiment import (
@@ -80,7 +80,7 @@ def train_seeds(name, seeds, output=None, **options):
     choose_device(on_machine.device)
     # The images are named as each run will name them, so that the notice about them comes once.
     images = absolute(config.data), config.train_csv, config.skip_bad
-    *_, dataset = readers_of(recipe, *images, on_machine.cache, on_machine.download)
+    *_, dataset = make_loaders(recipe, *images, on_machine.cache, on_machine.download)
     _check_weights(config, output)
     config.data = absolute(dataset.root)
     config.train_csv, config.weights = absolute(config.train_csv), absolute(config.weights)

@@ -14,9 +14,10 @@ from palm_cls.core import environment
 from palm_cls.core.errors import InputError
 from palm_cls.data import augment
 from palm_cls.data.augment import generator, principal_colours, ten_crops, vary_as_lesson, vary_as_paper, vary_strongly
-from palm_cls.data.images import resize, scale
-from palm_cls.data.loaders import train_reader, valid_reader_of
+from palm_cls.data.images import normalize, resize
 from palm_cls.data.palm import find_dataset
+from palm_cls.data.prefetch import augmented_samples
+from palm_cls.data.recipe_data import make_valid_loader, train_loader_of
 from palm_cls.data.samples import digits_figure
 from palm_cls.eval.engine import predict
 from palm_cls.eval.evaluate import predict_all
@@ -163,16 +164,16 @@ def test_ten_crops():
     img = picture(256)
     crops = ten_crops(img)
     assert (crops.shape, crops.dtype) == ((10, 3, 224, 224), np.float32)
-    assert (crops[0] == scale(img[:224, :224].copy())).all()
-    assert (crops[3] == scale(img[32:, 32:].copy())).all()
-    assert (crops[4] == scale(img[16:240, 16:240].copy())).all()
+    assert (crops[0] == normalize(img[:224, :224].copy())).all()
+    assert (crops[3] == normalize(img[32:, 32:].copy())).all()
+    assert (crops[4] == normalize(img[16:240, 16:240].copy())).all()
     assert (crops[5:] == crops[:5, :, :, ::-1]).all()
 
 
 @pytest.fixture
 def reader(small_demo):
     """A reader of the demo's training images that varies them in the lesson's way."""
-    reader = train_reader(find_dataset(small_demo), batch_size=6, cache=False)
+    reader = train_loader_of(find_dataset(small_demo), batch_size=6, cache=False)
     reader.augmentation = "lesson"
     return reader
 
@@ -180,7 +181,7 @@ def reader(small_demo):
 def pictures(reader, batch=0):
     """{name: image} of the rest of an epoch."""
     names = reader.order[batch * reader.batch_size :]
-    return dict(zip(names, np.concatenate([imgs for imgs, _ in reader.rest(batch)])))
+    return dict(zip(names, np.concatenate([imgs for imgs, _ in reader.iter_from(batch)])))
 
 
 @pytest.mark.parametrize("augmentation", ["lesson", "paper", "strong"])
@@ -196,8 +197,8 @@ def test_readers_vary_images_by_seed_and_epoch_whatever_the_order(reader, augmen
         setattr(reader, what, getattr(reader, what) + 1)
         other = pictures(reader)
         assert not any((other[name] == img).all() for name, img in first.items())
-    (shown,) = reader.variants(reader.order[3], [reader.epoch])
-    assert (scale(shown) == other[reader.order[3]]).all()
+    (shown,) = augmented_samples(reader, reader.order[3], [reader.epoch])
+    assert (normalize(shown) == other[reader.order[3]]).all()
 
 
 @pytest.mark.slow
@@ -213,7 +214,7 @@ def test_each_epoch_is_another_and_the_rest_of_one_is_its_own(reader):
     whole = [np.concatenate([imgs for imgs, _ in reader()]) for _ in range(2)]
     assert reader.epoch == 2
     reader.epoch = 1
-    assert (np.concatenate([imgs for imgs, _ in reader.rest(2)]) == whole[1][12:]).all()
+    assert (np.concatenate([imgs for imgs, _ in reader.iter_from(2)]) == whole[1][12:]).all()
 
 
 def test_a_resumed_run_sees_the_same_variants(small_demo, tmp_path, monkeypatch):
@@ -232,9 +233,9 @@ def test_a_resumed_run_sees_the_same_variants(small_demo, tmp_path, monkeypatch)
 
 def test_the_probabilities_of_ten_views_are_averaged(small_demo):
     model = build_model("lenet-relu")
-    loader, _ = valid_reader_of(find_recipe("lenet-relu"), small_demo, cache=False, ten_crop=True)
+    loader, _ = make_valid_loader(find_recipe("lenet-relu"), small_demo, cache=False, ten_crop=True)
     found = predict_all(model, loader)
-    views = ten_crops(resize(loader.photo(loader.order[7]), 256))
+    views = ten_crops(resize(loader.load_image(loader.order[7]), 256))
     probabilities = 1 / (1 + np.exp(-predict(model, views).astype("float64")))
     assert 1 / (1 + np.exp(-found.logits[7, 0])) == pytest.approx(probabilities.mean(), abs=1e-6)
     assert found.logits.shape == (10, 1)
@@ -256,7 +257,7 @@ def test_the_tools(tool, small_demo, tmp_path):
 def test_digits_have_neither(tool, tmp_path):
     write_set(tmp_path)
     with pytest.raises(InputError, match="--ten-crop is for fundus images, not for mnist"):
-        valid_reader_of(find_recipe("lenet-mnist"), tmp_path, ten_crop=True)
+        make_valid_loader(find_recipe("lenet-mnist"), tmp_path, ten_crop=True)
     done = tool("train", "--model", "lenet-mnist", "--data", tmp_path, "--augment", "lesson", cwd=tmp_path)
     assert_refused(done, "--augment is for fundus images, not for mnist")
 
@@ -264,7 +265,7 @@ def test_digits_have_neither(tool, tmp_path):
 def test_digits_with_their_labels(tmp_path):
     write_set(tmp_path)
     model = build_model("lenet-mnist")
-    reader, _ = valid_reader_of(find_recipe("lenet-mnist"), tmp_path)
+    reader, _ = make_valid_loader(find_recipe("lenet-mnist"), tmp_path)
     called = predict_all(model, reader).logits.argmax(axis=1)
     figure = digits_figure(reader, called[:9])
     titles = [axis.get_title() for axis in figure.axes]

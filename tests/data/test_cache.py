@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from palm_cls.core import console
 from palm_cls.data import cache as cache_module
-from palm_cls.data import loaders
+from palm_cls.data import loaders, prefetch
 from palm_cls.data.cache import ImageCache
 from palm_cls.data.images import read_image, resize
 from palm_cls.data.loaders import data_loader
@@ -50,7 +50,7 @@ def decoded(monkeypatch):
         names.append(Path(path).name)
         return read_image(path)
 
-    monkeypatch.setattr(loaders, "read_image", noting)
+    monkeypatch.setattr(prefetch, "read_image", noting)
     return names
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from palm_cls.core.errors import InputError
 from palm_cls.data.checks import KINDS, check_data, similar_groups
-from palm_cls.data.images import is_truncated, read_image
+from palm_cls.data.decode import is_truncated
+from palm_cls.data.images import read_image
 from palm_cls.data.palm import recognise
 
 TRAINING = Path("PALM-Training400", "PALM-Training400")

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from palm_cls.core.errors import InputError, RunError
-from palm_cls.data import images, libjpeg
-from palm_cls.data.images import DecodeError, decode, read_image
+from palm_cls.data import libjpeg
+from palm_cls.data.decode import START_OF_SCAN, DecodeError, decode, jpeg_segments
+from palm_cls.data.images import read_image
 
 
 def clouds(width=48, height=40, seed=0):
@@ -182,7 +183,7 @@ def decoded(content):
 @given(data=st.data())
 def test_a_jpeg_is_refused_if_and_only_if_libjpeg_warns(counting, capfd, data):
     content = bytearray(jpeg(data.draw(st.sampled_from(list(JPEGS)))))
-    start = images.jpeg_segments(content)[images.START_OF_SCAN] + 12
+    start = jpeg_segments(content)[START_OF_SCAN] + 12
     for position in data.draw(st.lists(st.integers(start, len(content) - 3), max_size=3)):
         content[position] ^= data.draw(st.integers(1, 255))
     content = bytes(content)

@@ -30,8 +30,9 @@ from palm_cls.core.console import DISCLAIMER
 from palm_cls.core.device import set_seed
 from palm_cls.core.errors import InputError, RunError
 from palm_cls.data import mnist
-from palm_cls.data.loaders import ArrayReader, readers_of
+from palm_cls.data.array_loader import ArrayLoader
 from palm_cls.data.mnist import Digits, download_file, find_digits, read_idx_images, read_idx_labels
+from palm_cls.data.recipe_data import make_loaders
 from palm_cls.deploy.predict import load_model
 from palm_cls.eval.assess import assess
 from palm_cls.eval.compare import compare_predictions, find_runs
@@ -211,7 +212,7 @@ def test_paddle_still_tells_where_the_files_are():
 @pytest.mark.parametrize("pixel_range", [(-1.0, 1.0), (0.0, 1.0)])
 def test_batches_are_the_plain_formula(pixel_range):
     pixels, labels = drawn(23)
-    reader = ArrayReader(Path(), pixels, labels.astype("int64").reshape(-1, 1), 10, list("0123456789"))
+    reader = ArrayLoader(Path(), pixels, labels.astype("int64").reshape(-1, 1), 10, list("0123456789"))
     reader.pixel_range = pixel_range
     plain = pixels.astype("float32") / 255.0
     plain = (plain * 2.0 - 1.0 if pixel_range[0] else plain).reshape(-1, 1, 28, 28)
@@ -222,16 +223,16 @@ def test_batches_are_the_plain_formula(pixel_range):
         assert (imgs.dtype, found.dtype, found.shape) == ("float32", "int64", (23, 1))
         np.testing.assert_array_equal(imgs, plain)
         np.testing.assert_array_equal(found.ravel(), labels)
-    assert (reader.images, reader.batches, reader.names(2)) == (23, 3, ["00020", "00021", "00022"])
-    np.testing.assert_array_equal(reader.img("00017"), plain[17])
-    np.testing.assert_array_equal(reader.photo("00017"), np.stack([pixels[17]] * 3, axis=2))
+    assert (reader.num_samples, reader.num_batches, reader.names(2)) == (23, 3, ["00020", "00021", "00022"])
+    np.testing.assert_array_equal(reader.load_input("00017"), plain[17])
+    np.testing.assert_array_equal(reader.load_image("00017"), np.stack([pixels[17]] * 3, axis=2))
 
 
 def test_it_shuffles_as_the_other_reader_and_goes_on_anywhere():
     pixels, labels = drawn(23)
 
     def reader():
-        return ArrayReader(Path(), pixels, labels.astype("int64").reshape(-1, 1), 5, list("0123456789"), shuffle=True)
+        return ArrayLoader(Path(), pixels, labels.astype("int64").reshape(-1, 1), 5, list("0123456789"), shuffle=True)
 
     first, numbers = reader(), list(range(23))
     random.seed(4)
@@ -245,39 +246,39 @@ def test_it_shuffles_as_the_other_reader_and_goes_on_anywhere():
     np.testing.assert_array_equal(batches[1][1].ravel(), labels[numbers[5:10]])
     second = reader()
     second.order = first.order
-    for there, here in zip(batches[3:], second.rest(3)):
+    for there, here in zip(batches[3:], second.iter_from(3)):
         np.testing.assert_array_equal(here[0], there[0])
         np.testing.assert_array_equal(here[1], there[1])
-    assert len(list(second.rest(3))) == 2
+    assert len(list(second.iter_from(3))) == 2
     for names in (first.order[1:], [*first.order[1:], "00099"], [*first.order, "00001"]):
         with pytest.raises(InputError, match="other images"):
             second.order = names
 
 
 def test_what_the_readers_tell(small, small_demo):
-    train, valid, found = readers_of(RECIPES["lenet-fashion"], small)
+    train, valid, found = make_loaders(RECIPES["lenet-fashion"], small)
     expected = {"input": {"size": 28, "channels": "grey", "range": [0.0, 1.0]}, "classes": GARMENTS, "demo": False}
-    assert train.about == valid.about == expected
-    assert (train.shuffle, valid.shuffle, train.images, valid.images) == (True, False, 40, 30)
+    assert train.metadata == valid.metadata == expected
+    assert (train.shuffle, valid.shuffle, train.num_samples, valid.num_samples) == (True, False, 40, 30)
     assert (found.remark, found.is_demo, found.root) == ("", False, small)
-    train, valid, found = readers_of(RECIPES["lenet-mnist"], small)
-    assert train.about["input"]["range"] == [-1.0, 1.0]
-    assert train.about["classes"] == list("0123456789")
+    train, valid, found = make_loaders(RECIPES["lenet-mnist"], small)
+    assert train.metadata["input"]["range"] == [-1.0, 1.0]
+    assert train.metadata["classes"] == list("0123456789")
     assert (train.shuffle, train.batch_size) == (False, 10)
     assert len({train.fingerprint, valid.fingerprint}) == 2
     images, labels = found.read("train")
-    other = ArrayReader(small, images, (labels + 1) % 10, 10, train.classes)
+    other = ArrayLoader(small, images, (labels + 1) % 10, 10, train.classes)
     assert other.fingerprint != train.fingerprint
 
     recipe = RECIPES["lenet"]._replace(shuffle=False, pixel_range=(0.0, 1.0))  # of the fundus images, too
-    lesson, _, _ = readers_of(RECIPES["lenet"], small_demo, cache=False)
-    train, valid, _ = readers_of(recipe, small_demo, cache=False)
-    assert train.about["input"] == valid.about["input"] == {**lesson.about["input"], "range": [0.0, 1.0]}
+    lesson, _, _ = make_loaders(RECIPES["lenet"], small_demo, cache=False)
+    train, valid, _ = make_loaders(recipe, small_demo, cache=False)
+    assert train.metadata["input"] == valid.metadata["input"] == {**lesson.metadata["input"], "range": [0.0, 1.0]}
     lesson.shuffle = False
     for (imgs, labels), (plain, expected) in zip(train(), lesson()):
         np.testing.assert_allclose(imgs, plain / 2 + 0.5, atol=1e-6)
         np.testing.assert_array_equal(labels, expected)
-    np.testing.assert_array_equal(train.img(train.order[-1]), imgs[-1])
+    np.testing.assert_array_equal(train.load_input(train.order[-1]), imgs[-1])
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,7 @@ def test_what_the_readers_tell(small, small_demo):
 )
 def test_options_that_are_not_for_these_images(small, name, options, told):
     with pytest.raises(InputError, match=told):
-        readers_of(RECIPES[name], small, **options)
+        make_loaders(RECIPES[name], small, **options)
 
 
 # The recipes

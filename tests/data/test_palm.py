@@ -11,10 +11,10 @@ from palm_cls.core.console import log_once
 from palm_cls.core.errors import InputError
 from palm_cls.data import palm
 from palm_cls.data.labels import read_labels
-from palm_cls.data.loaders import dataset_readers
 from palm_cls.data.mnist import find_digits
 from palm_cls.data.palm import find_dataset, find_workbooks, image_names, recognise, workbook_difference
 from palm_cls.data.prepare import prepare_data
+from palm_cls.data.recipe_data import dataset_loaders
 
 
 def table(path, labels):
@@ -52,8 +52,8 @@ def test_the_courses_layout(tmp_path, small_demo, nested_folder):
     assert found.train_labels is None
     assert found.valid_labels.name == "PM_Label_and_Fovea_Location.xlsx"
     assert not found.is_demo
-    train, valid = dataset_readers(found)
-    assert (train.images, valid.images) == (20, 10)
+    train, valid = dataset_loaders(found)
+    assert (train.num_samples, valid.num_samples) == (20, 10)
 
 
 def test_the_layout_of_2024(tmp_path, small_demo):
@@ -63,8 +63,8 @@ def test_the_layout_of_2024(tmp_path, small_demo):
     table(tmp_path / "Training" / "Classification Labels.xlsx", {name: int(name[0] == "P") for name in names[:15]})
     table(tmp_path / "Validation" / "Classification Labels.xlsx", {f"V{i:04d}.jpg": i % 2 for i in range(1, 11)})
     found = recognise(tmp_path)
-    train, valid = dataset_readers(found)
-    assert (train.images, valid.images) == (15, 10)  # the release's own table says which images count
+    train, valid = dataset_loaders(found)
+    assert (train.num_samples, valid.num_samples) == (15, 10)  # the release's own table says which images count
     assert sum(labels.sum() for _, labels in train()) == sum(name[0] == "P" for name in names[:15])
 
     prepare_data(directory=tmp_path)  # no archives: the tables alone
@@ -125,7 +125,7 @@ def test_a_data_set_half_unpacked_ends_in_the_command_to_run(nowhere, small_demo
     target = archives(small_demo, nowhere / "data" / "palm")
     shutil.copytree(small_demo / "PALM-Training400", target / "PALM-Training400")
     with pytest.raises(InputError, match="no validation images(.|\n)*prepare_data.py --archives .*palm --data .*palm$"):
-        dataset_readers(find_dataset())
+        dataset_loaders(find_dataset())
 
 
 def test_a_table_is_found_without_images(nowhere, tmp_path, small_demo, monkeypatch):
@@ -315,8 +315,8 @@ def test_layouts_are_those_of_the_documentation():
 
 def test_the_real_images(real_palm):
     found = find_dataset(real_palm)
-    train, valid = dataset_readers(found)
-    assert (train.images, train.batches, valid.images) == (400, 40, 200)
+    train, valid = dataset_loaders(found)
+    assert (train.num_samples, train.num_batches, valid.num_samples) == (400, 40, 200)
     labels = read_labels(found.valid_labels)
     assert sum(label.label for label in labels) == 107
     assert labels[0][:5] == ("1", "V0001.jpg", 0, "1157.74", "1019.87")

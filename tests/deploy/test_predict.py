@@ -20,8 +20,9 @@ from helpers.processes import assert_refused, posix
 from palm_cls.checkpoints.run_dir import describe
 from palm_cls.checkpoints.weights import load, save
 from palm_cls.core.errors import InputError
-from palm_cls.data.loaders import data_loader, valid_reader
+from palm_cls.data.loaders import data_loader
 from palm_cls.data.palm import recognise
+from palm_cls.data.recipe_data import valid_loader_of
 from palm_cls.deploy import prediction_files
 from palm_cls.deploy.predict import Prediction, find_images, load_model, predict_images, probabilities
 from palm_cls.deploy.prediction_files import display_names, overlay_paths, row_writer
@@ -224,7 +225,7 @@ def test_predictions_are_those_of_the_evaluation(weights, small_demo):
     model, _ = load_model(weights)
     model.train()
     dataset = recognise(small_demo)
-    loader = valid_reader(dataset, cache=False)
+    loader = valid_loader_of(dataset, cache=False)
     found = list(predict_images(model, [path for path, _ in loader.samples], batch_size=4))
     assert model.training
     assert len({row.probability for row in found}) == 10

@@ -38,9 +38,9 @@ How good it is
     write_report         everything about a run: report.html and its figures
 
 Prediction
-    trained_network      the network of a run or of a file of weights
+    load_model           the network of a run, of a file of weights or of an export
     find_images          the images in folders and patterns
-    predictions          a probability and a label for each image
+    predict_images       a probability and a label for each image
     grad_cam             where in an image the network finds what speaks for its answer
     overlay              that map over the photograph
     serve_page           a page for a browser to try a network on, as tools/app.py does
@@ -83,9 +83,9 @@ _HOME = {
     "assess": "eval.assess",
     "format_metrics": "eval.metrics_text",
     "write_report": "eval.report",
-    "trained_network": "deploy.predict",
+    "load_model": "deploy.predict",
     "find_images": "deploy.predict",
-    "predictions": "deploy.predict",
+    "predict_images": "deploy.predict",
     "grad_cam": "eval.gradcam",
     "overlay": "eval.gradcam",
     "serve_page": "deploy.app",
@@ -96,7 +96,12 @@ _HOME = {
     "RunError": "core.errors",
 }
 
-_RENAMED = {"format_measures": "format_metrics"}  # names of the version before: importable for one more release
+# Names of the version before, importable for one more release.
+_RENAMED = {
+    "trained_network": "load_model",
+    "predictions": "predict_images",
+    "format_measures": "format_metrics",
+}
 
 
 def __getattr__(name):

@@ -20,8 +20,8 @@ from palm_cls.data.loaders import ImageLoader, data_loader
 from palm_cls.data.palm import recognise
 from palm_cls.data.prefetch import augmented_samples
 from palm_cls.deploy.export import export_network
-from palm_cls.deploy.exported_model import exported_network
-from palm_cls.deploy.predict import find_images, predictions
+from palm_cls.deploy.exported_model import load_exported_model
+from palm_cls.deploy.predict import find_images, predict_images
 from palm_cls.eval import compare_figure, plots
 from palm_cls.training.experiment import resume_recipe, train_recipe
 
@@ -82,7 +82,7 @@ def test_a_run_from_training_to_predicting(small_demo, tmp_path):
     assert trained.report.is_file()
     exported = export_network(output, "paddle")
     images = find_images([data / "PALM-Training400" / "PALM-Training400"])
-    found = list(predictions(exported_network(exported.path)[0], images))
+    found = list(predict_images(load_exported_model(exported.path)[0], images))
     assert [row.error for row in found] == [None] * 20
     assert sorted(os.listdir(exported.path))[0] == "about.json"
 

@@ -91,9 +91,12 @@ def test_an_unknown_name():
         palm_cls.LetNet  # noqa: B018
 
 
-def test_a_name_of_the_version_before():
-    assert palm_cls.format_measures is palm_cls.format_metrics
-    assert "format_measures" not in NAMES
+def test_names_of_the_version_before_are_there_for_one_more_release():
+    from palm_cls import format_measures, predictions, trained_network
+
+    assert (trained_network, predictions) == (palm_cls.load_model, palm_cls.predict_images)
+    assert format_measures is palm_cls.format_metrics
+    assert not {"format_measures", "predictions", "trained_network"} & set(NAMES)
 
 
 def test_no_module_takes_the_place_of_a_public_name():

@@ -1,4 +1,4 @@
-"""What every tool shares: it runs from a clone without installation, and errors end it in a plain line or two."""
+"""What every tool shares: it runs from a clone without installation, and errors end in a plain line or two."""
 
 import argparse
 import math
@@ -6,94 +6,129 @@ import os
 import signal
 import sys
 
-sys.path.insert(
-    0, os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-)  # the clone's palm_cls, before any installed one
+# The clone's palm_cls, before any installed one.
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-from _errors import told_of  # noqa: E402  only now can they be found
+from _errors import explain_error  # noqa: E402  only now can they be found
 
 from palm_cls.core import environment
 from palm_cls.core.console import command_line
 from palm_cls.core.errors import did_you_mean
 
-SEEDS_LIMIT = 1000  # in a range; a slip of the finger should not fill the memory with numbers
+MAX_SEEDS = 1000  # in a range, so that a typing error does not fill the memory with numbers
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, with exit status 2; a misspelt choice gets the nearest one."""
+    """An ArgumentParser whose errors are one line, with exit status 2; for a misspelt choice they name the nearest."""
 
     def _check_value(self, action, value):
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            if not (meant := did_you_mean(value, action.choices)):
+            if not (suggestion := did_you_mean(value, action.choices)):
                 raise
-            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{meant}") from error
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{suggestion}") from error
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (--help shows the options)\n")
 
 
 def run(main):
-    """Call `main()` and leave with its exit status; what a user can cause ends in a message, not in a traceback."""
-    for stream in (sys.stdout, sys.stderr):  # lines show at once in a pipe, too, and no name is unprintable
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")
-    if os.environ.get("MPLBACKEND", "").startswith("module://"):
-        del os.environ["MPLBACKEND"]  # a notebook's, inherited by "!python ...": it draws in that process only
-    for name in ("SIGTERM", "SIGHUP"):  # they end a tool in Python's way, so that temporary files are removed
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    """Call `main()` and exit with its status.
+
+    Errors that the user can mend are printed without a traceback, see `_errors.explain_error`.
+
+    Args:
+        main: Function without arguments that returns the exit status.
+    """
+    _prepare_process()
     try:
         status = main()
-    except BrokenPipeError:  # whoever read the output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+    except BrokenPipeError:  # whoever read the output has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains on exit
         status = 1
     except (Exception, KeyboardInterrupt) as error:
         prog = os.path.basename(sys.argv[0])
-        told = told_of(error, "--resume" if prog == "train.py" else "run this again")
-        if told is None:
+        explained = explain_error(error, "--resume" if prog == "train.py" else "run this again")
+        if explained is None:
             raise
-        text, status = told
-        print(f"{prog}: {text}", file=sys.stderr)
+        message, status = explained
+        print(f"{prog}: {message}", file=sys.stderr)
     sys.exit(status)
 
 
+def _prepare_process():
+    for stream in (sys.stdout, sys.stderr):  # lines appear at once in a pipe, too, and every name can be printed
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    if os.environ.get("MPLBACKEND", "").startswith("module://"):
+        del os.environ["MPLBACKEND"]  # a notebook's, inherited by "!python ...": it draws in that process only
+    for name in ("SIGTERM", "SIGHUP"):  # they exit as Python does, so that temporary files are removed
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
 def tool_command(name, *args):
-    """The command line that runs another tool, as the user must type it where this one was started."""
+    """Return the command line that runs another tool from the current directory.
+
+    Args:
+        name: Name of the tool, without suffix.
+        args: Its arguments.
+    """
     return command_line("python", os.path.join(os.path.dirname(sys.argv[0]), f"{name}.py"), *args)
 
 
+def add_weights_options(parser, exported=False):
+    """Add --weights and --model.
+
+    Args:
+        parser: The Parser.
+        exported: Whether the tool takes exported networks, too.
+    """
+    from palm_cls.recipes import RECIPES
+
+    weights = f"a run (its best epoch){', .pdparams file or export' if exported else ', or a .pdparams file'}"
+    parser.add_argument("--weights", type=path, required=True, metavar="PATH", help=weights)
+    parser.add_argument("--model", choices=RECIPES, help="the recipe (default: the one that the weights name)")
+
+
 def add_data_option(parser, download=False, first=""):
-    """The option --data. download: whether the tool takes any recipe, and so --download; first: looked at first."""
+    """Add --data.
+
+    Args:
+        parser: The Parser.
+        download: Whether the tool takes the recipes on MNIST, too, and so --download.
+        first: Where the tool looks before the usual places, in words that end in a comma.
+    """
     add = parser.add_argument
-    found = f"else {first}$PALM_DATA, data/palm, /home/aistudio/work/palm, or the demo set"
-    other = "; for their recipes data/mnist, data/fashion-mnist" if download else ""
-    add("--data", type=path, metavar="DIR", help=f"directory of the data set ({found}{other})")
+    places = f"else {first}$PALM_DATA, data/palm, /home/aistudio/work/palm, or the demo set"
+    other = "; for MNIST and Fashion-MNIST data/mnist, data/fashion-mnist" if download else ""
+    add("--data", type=path, metavar="DIR", help=f"directory of the data set ({places}{other})")
     if download:
-        add("--download", action="store_true", help="fetch MNIST or Fashion-MNIST to there, where files are missing")
+        add("--download", action="store_true", help="download the files of MNIST or Fashion-MNIST that are missing")
 
 
 def add_runtime_options(parser, cache=True):
-    """The options of every tool that runs a network: --device; --threads and --stock, see `settle_runtime`.
+    """Add the options of every tool that runs a network: --device, --threads, --stock.
 
-    cache: whether the tool keeps resized images on disk, and so takes --no-cache.
+    Args:
+        parser: The Parser.
+        cache: Whether the tool keeps resized images on disk, and so takes --no-cache.
     """
     add = parser.add_argument
-    add("--device", metavar="NAME", help="cpu, gpu, gpu:1, ... (default: the GPU, where there is one)")
-    add(
-        "--threads",
-        type=positive_int,
-        metavar="N",
-        help="for the network to compute with (default: all cores that may be used)",
-    )
-    add("--stock", action="store_true", help="leave PaddlePaddle's own speed settings as they come")
+    add("--device", metavar="NAME", help="cpu, gpu, gpu:1, ... (default: the GPU if there is one)")
+    add("--threads", type=positive_int, metavar="N", help="threads of the network (default: all available cores)")
+    add("--stock", action="store_true", help="keep Paddle's default speed settings")
     if cache:
         add("--no-cache", dest="cache", action="store_false", help="decode the images every epoch, keep none on disk")
 
 
-def settle_runtime(options):
-    """Take --threads and --stock out of {option: value} and settle them, before paddle is imported."""
+def configure_runtime(options):
+    """Remove --threads and --stock from the options and apply them, before paddle is imported.
+
+    Args:
+        options: {option: value}.
+    """
     threads, stock = options.pop("threads", None), options.pop("stock", False)
     if stock:
         environment.restore()
@@ -101,12 +136,12 @@ def settle_runtime(options):
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     elif environment.world_size() > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
-        del os.environ["OMP_NUM_THREADS"]  # nobody's wish: the launcher has imported paddle, which sets it
+        del os.environ["OMP_NUM_THREADS"]  # set by no user: the launcher has imported paddle, which sets it
 
 
 def path(text):
-    """An argparse type: a path, which an unset variable in a shell is not."""
-    if not text:
+    """An argparse type: a path."""
+    if not text:  # of an unset variable in a shell
         raise argparse.ArgumentTypeError("an empty path")
     return text
 
@@ -117,7 +152,7 @@ def positive_int(text):
 
 
 def port(text):
-    """An argparse type: a port of TCP."""
+    """An argparse type: a TCP port."""
     return _number(int, text, "a port from 1 to 65535", lambda value: 1 <= value <= 65535)
 
 
@@ -138,8 +173,8 @@ def _seed_range(text):
     first, _, last = text.partition("-")
     first = seed(first)
     numbers = range(first, 1 + (seed(last) if "-" in text else first))
-    if not 0 < len(numbers) <= SEEDS_LIMIT:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a range of 1 to {SEEDS_LIMIT} seeds, from low to high")
+    if not 0 < len(numbers) <= MAX_SEEDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range of 1 to {MAX_SEEDS} seeds, from low to high")
     return numbers
 
 

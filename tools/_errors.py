@@ -1,4 +1,4 @@
-"""What the user is told of an error: `told_of`. Faults of this project are not explained, and keep their traceback."""
+"""Explain errors to the user: `explain_error`. Faults of this project keep their traceback."""
 
 import errno
 import os
@@ -10,10 +10,10 @@ from palm_cls.core.errors import InputError, RunError, error_reason, is_out_of_m
 
 DISK_FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
 GPU_ERROR = re.compile(r"(CUDA|CUDNN|CUBLAS|NCCL) ?error|(CUDNN|CUBLAS)_STATUS", re.IGNORECASE)  # in paddle's words
-OURS = {"__main__", "_bench_jobs", "_cli", "_errors", "_lesson_way", "palm_cls"}
+OURS = {"__main__", "_bench_images", "_bench_jobs", "_bench_reading", "_cli", "_errors", "_lesson_baseline", "palm_cls"}
 REQUIREMENTS = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "requirements.txt")
 
-# What pip installs for a module that has another name.
+# Packages that have another name for pip than for Python.
 PACKAGES = {
     "cv2": "opencv-python",
     "dateutil": "python-dateutil",
@@ -24,7 +24,7 @@ PACKAGES = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
-# What a package says that does not fit the installed version of another, and what pip is told to install.
+# Messages of packages that do not fit the installed version of another, and what to install by pip.
 MISFITS = (
     (r"Descriptors cannot be created directly", '"protobuf<4"'),
     (r"compiled using NumPy 1|_ARRAY_API not found|numpy\.core\.multiarray failed", '"numpy<2"'),
@@ -38,10 +38,15 @@ LIBRARIES = (
 )
 
 
-def told_of(error, again="run this again"):
-    """(message, exit status) for what a user can cause or mend; None for a fault of this project.
+def explain_error(error, again="run this again"):
+    """Explain an error that the user can cause or mend.
 
-    again: what goes on where this stopped.
+    Args:
+        error: The exception.
+        again: What continues after the error, in words.
+
+    Returns:
+        (message, exit status), or None for a fault of this project.
     """
     if isinstance(error, InputError):
         return error, 2
@@ -53,11 +58,11 @@ def told_of(error, again="run this again"):
         return f"out of memory: {error_reason(error)}\nFree memory, or begin anew with a smaller --batch-size.", 1
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return f"{error.filename or 'standard output'}: {error.strerror}; make room, then {again}", 1
-    if packages := _being_imported(error):
-        return _told_of_import(error, packages)
+    if packages := _packages_being_imported(error):
+        return _explain_import(error, packages)
     if (library := missing_library(error)) or GPU_ERROR.search(str(error)):
-        what = f"{library} cannot be loaded" if library else "the GPU failed"
-        return f"{what}: {error_reason(error)}\nInstall what is missing, or use --device cpu.", 1
+        problem = f"{library} cannot be loaded" if library else "the GPU failed"
+        return f"{problem}: {error_reason(error)}\nInstall what is missing, or use --device cpu.", 1
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         return f"{error.filename}: a file, where a directory is expected; give another name", 1
     if isinstance(error, OSError):  # permission denied, ...
@@ -65,18 +70,18 @@ def told_of(error, again="run this again"):
     return None
 
 
-def _being_imported(error):
-    """The packages that were being imported when `error` was raised, the outermost first; [] if none was."""
+def _packages_being_imported(error):
+    """List the packages that were being imported when `error` was raised, the outermost first."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     modules = [frame.f_globals.get("__name__", "") for frame in frames if frame.f_code.co_name == "<module>"]
     if isinstance(error, ImportError) and error.name:
         modules.append(error.name)
     packages = dict.fromkeys(module.partition(".")[0] for module in modules)
-    found = [package for package in packages if package not in OURS]
-    return found or (["a package"] if isinstance(error, ImportError) and "palm_cls" not in packages else [])
+    others = [package for package in packages if package not in OURS]
+    return others or (["a package"] if isinstance(error, ImportError) and "palm_cls" not in packages else [])
 
 
-def _told_of_import(error, packages):
+def _explain_import(error, packages):
     first, last = packages[0], packages[-1]
     cause = error
     while cause := cause.__cause__ or cause.__context__:
@@ -95,7 +100,7 @@ def _told_of_import(error, packages):
 
 
 def _how_to_install(module):
-    if module == "paddle":  # any other command could install another one over a paddle that is there
+    if module == "paddle":  # any other command could install a second one over a paddle that is there
         return f"install what is needed: python -m pip install -r {REQUIREMENTS}"
     if module in getattr(sys, "stdlib_module_names", ()) and module not in PACKAGES:
         return f"this Python ({sys.executable}) was built without it; take another Python"

@@ -1,18 +1,15 @@
-"""Serve a page to try trained weights on: drop photographs there, see their probability and a heat map.
+"""Serve a page to try trained weights: it shows probability and heat map of the photographs dropped there.
 
 python tools/app.py --weights output/alexnet
 """
 
-from _cli import Parser, add_runtime_options, fraction, path, port, run, settle_runtime
-
-from palm_cls.recipes import RECIPES
+from _cli import Parser, add_runtime_options, add_weights_options, configure_runtime, fraction, port, run
 
 
 def parse_args():
-    parser = Parser(description="Serve a page to try trained weights on: drop photographs, see what the network says.")
+    parser = Parser(description="Serve a page to try trained weights: drop photographs, see probability and heat map.")
+    add_weights_options(parser)
     add = parser.add_argument
-    add("--weights", type=path, required=True, metavar="PATH", help="a run (its best epoch), or a .pdparams file")
-    add("--model", choices=RECIPES, help="the network (default: the one that the weights tell)")
     add("--threshold", type=fraction, default=0.5, metavar="T", help="where the page's threshold begins (default: 0.5)")
     add("--host", metavar="ADDRESS", help="to listen on; 0.0.0.0 for the whole network (default: 127.0.0.1)")
     add("--port", type=port, metavar="N", help="to listen on (default: the first free one from 7860)")
@@ -22,7 +19,7 @@ def parse_args():
 
 def main():
     args = parse_args()
-    settle_runtime(vars(args))
+    configure_runtime(vars(args))
 
     from palm_cls.core.device import choose_device
     from palm_cls.deploy import app

@@ -1,14 +1,16 @@
-"""Measure on this machine, on its CPU: this project against the lesson as it was written, and against PyTorch.
+"""Measure this project on this machine's CPU, against the lesson as it was written and against PyTorch.
 
 python tools/bench.py [--only NAME ...] [--json FILE]
 
 Both sides run in processes of their own, in turns: left, right, left, right. A ratio is left / right of one such pair;
-the lesson is on the left, so that above 1 ours takes less. Shown are the medians, and the lowest and the highest ratio.
+the lesson is on the left, so that ours takes less if the ratio is above 1. The table shows the medians, and the lowest
+and the highest ratio.
 """
 
 import os
 import sys
-from collections import namedtuple
+from dataclasses import dataclass
+from typing import Callable, Optional
 
 from _cli import Parser, path, positive_int, run
 
@@ -16,17 +18,36 @@ from palm_cls.core import environment
 from palm_cls.core.console import log
 from palm_cls.core.errors import InputError, RunError
 
-PAIRS = 3
-IMAGES = 400  # for training, and as many for validation, as in the lesson
-PART = 100  # of them, to read where it is not the whole lesson
+NUM_PAIRS = 3
+NUM_IMAGES = 400  # for training, and as many for validation, as in the lesson
+NUM_PART = 100  # of them, for all rows but the whole lesson
 CROWD = (8000, 400)  # numbers of images whose reading must take the same memory
-PREDICTED = 32  # images in a batch
+PREDICT_BATCH = 32
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "opencv-python", "opencv-python-headless", "numpy", "torch")
-MATTERING = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "FLAGS_")  # environment variables that set threads and kernels
+SETTINGS = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "FLAGS_")  # environment variables that set threads and kernels
 
-# seconds: what a pair takes, roughly, on two cores; left, right: jobs with their arguments, one after the other;
-# needs: images to prepare; check: makes a line of the answers of a pair
-Row = namedtuple("Row", "title seconds left right sides needs check", defaults=(("lesson", "ours"), None, None))
+
+@dataclass(frozen=True)
+class Row:
+    """A measurement of both sides.
+
+    Attributes:
+        title: What is measured.
+        seconds: Approximate time of a pair on two cores.
+        left: Jobs of the left side with their arguments, run one after the other.
+        right: Those of the right side.
+        sides: Names of the two sides.
+        needs: Images to prepare: "photos", "crowd" or None.
+        check: Function (left, right) of the results of a pair, which returns a line of text.
+    """
+
+    title: str
+    seconds: int
+    left: list
+    right: list
+    sides: tuple = ("lesson", "ours")
+    needs: Optional[str] = None
+    check: Optional[Callable] = None
 
 
 def same_bytes(lesson, ours):
@@ -34,44 +55,52 @@ def same_bytes(lesson, ours):
     return f"the batches are {'the same' if same else 'NOT the same'} to the byte, decoded and from the cache"
 
 
-def logits_apart(lesson, ours):
-    most = max(abs(a - b) for a, b in zip(lesson["logits"], ours["logits"]))
-    return f"the logits differ by at most {most:.2g}; the largest is {max(map(abs, lesson['logits'])):.2g}"
+def logits_difference(lesson, ours):
+    largest = max(abs(a - b) for a, b in zip(lesson["logits"], ours["logits"]))
+    return f"the logits differ by at most {largest:.2g}; the largest is {max(map(abs, lesson['logits'])):.2g}"
 
 
-def validations(lesson, ours):
-    """Both begin with random weights of their own; the accuracy of few images jumps, the loss does not."""
+def validation_results(lesson, ours):
+    """Format accuracy and loss of both sides.
+
+    Each side has random weights of its own: with few images their accuracy may differ while the loss agrees.
+    """
     sides = {"lesson": lesson, "ours": ours}.items()
-    return "; ".join(f"{side}: accuracy {got['accuracy']:.3f}, loss {got['loss']:.3f}" for side, got in sides)
+    return "; ".join(f"{side}: accuracy {result['accuracy']:.3f}, loss {result['loss']:.3f}" for side, result in sides)
 
 
-def rows_of_network(name, step, later, waiting, predict, torch):
-    """The five rows of one network, with what a pair of each takes in seconds."""
+def network_rows(name, step, later, waiting, predict, torch):
+    """Make the five rows of a network.
+
+    Args:
+        name: "lenet" or "alexnet".
+        step, later, waiting, predict, torch: Seconds that a pair of each row takes.
+    """
     lesson, ours = f"lesson_training {name}", f"our_training {name}"
-    on_images = f"{name}, training on {PART} full-size images, epochs 2+"
+    on_images = f"{name}, training on {NUM_PART} full-size images, epochs 2+"
     evaluation = f"{name}, training after an evaluation of 100 images"
-    prediction = f"{name}, predicting {PREDICTED} images at a time"
-    jobs = [f"lesson_predicting {name} {PREDICTED}"], [f"our_predicting {name} {PREDICTED}"]
+    prediction = f"{name}, predicting {PREDICT_BATCH} images at a time"
+    jobs = [f"lesson_predicting {name} {PREDICT_BATCH}"], [f"our_predicting {name} {PREDICT_BATCH}"]
     return {
         f"{name}-step": Row(f"{name}, training", step, [lesson], [ours]),
         f"{name}-later": Row(evaluation, later, [f"lesson_training_later {name}"], [f"our_training_later {name}"]),
         f"{name}-waiting": Row(on_images, waiting, [f"{lesson} part"], [f"{ours} part"], needs="photos"),
-        f"{name}-predict": Row(prediction, predict, *jobs, check=logits_apart),
+        f"{name}-predict": Row(prediction, predict, *jobs, check=logits_difference),
         f"{name}-torch": Row(f"{name}, training", torch, [f"torch_training {name}"], [ours], ("torch", "ours")),
     }
 
 
 ROWS = {
     "reader": Row(
-        f"reading {PART} full-size images",
+        f"reading {NUM_PART} full-size images",
         10,
         ["lesson_reading part"],
         ["our_bytes part", "our_reading part", "our_later_reading part"],
         needs="photos",
         check=same_bytes,
     ),
-    **rows_of_network("alexnet", step=30, later=60, waiting=50, predict=20, torch=25),
-    **rows_of_network("lenet", step=13, later=30, waiting=18, predict=10, torch=12),
+    **network_rows("alexnet", step=30, later=60, waiting=50, predict=20, torch=25),
+    **network_rows("lenet", step=13, later=30, waiting=18, predict=10, torch=12),
     "memory": Row(
         f"our reading of {CROWD[0]} small images, and of {CROWD[1]}",
         30,
@@ -86,23 +115,23 @@ ROWS = {
         ["lesson_whole"],
         ["our_whole"],
         needs="photos",
-        check=validations,
+        check=validation_results,
     ),
 }
-LONG = ("memory", "lesson")  # one pair is enough, unless --repeat says more
+LONG = ("memory", "lesson")  # one pair is enough, unless --repeat requests more
 
 
 def parse_args():
-    parser = Parser(description="Measure on this machine, on its CPU: ours against the lesson as it was written.")
+    parser = Parser(description="Measure this project on this machine's CPU, against the lesson as it was written.")
     add = parser.add_argument
-    add("--only", nargs="+", choices=ROWS, metavar="NAME", help=f"these rows (of {', '.join(ROWS)})")
-    add("--full", action="store_true", help=f"all rows; the last alone takes some {minutes(['lesson'])} min")
-    add("--repeat", type=positive_int, metavar="N", help=f"pairs to measure (default: {PAIRS}; {', '.join(LONG)}: 1)")
-    add("--data", type=path, metavar="DIR", help="data set with the images to read (default: drawn for the purpose)")
-    add(
-        "--images", type=positive_int, default=IMAGES, metavar="N", help=f"of each split, in lesson (default: {IMAGES})"
-    )
-    add("--json", type=path, metavar="FILE", help="write everything that was measured")
+    add("--only", nargs="+", choices=ROWS, metavar="NAME", help=f"measure these rows only (of {', '.join(ROWS)})")
+    add("--full", action="store_true", help=f"measure all rows; the last takes about {minutes(['lesson'])} min")
+    pairs = f"pairs to measure (default: {NUM_PAIRS}; {', '.join(LONG)}: 1)"
+    add("--repeat", type=positive_int, metavar="N", help=pairs)
+    add("--data", type=path, metavar="DIR", help="data set with the images to read (default: drawn images)")
+    images = "images of each split, for the row lesson (default: %(default)s)"
+    add("--images", type=positive_int, default=NUM_IMAGES, metavar="N", help=images)
+    add("--json", type=path, metavar="FILE", help="write all measurements")
     args = parser.parse_args()
     if args.only and args.full:
         parser.error("--only or --full, not both")
@@ -111,12 +140,12 @@ def parse_args():
     return args
 
 
-def pairs_of(name, repeat):
-    return repeat or (1 if name in LONG else PAIRS)
+def num_pairs(name, repeat):
+    return repeat or (1 if name in LONG else NUM_PAIRS)
 
 
 def minutes(names, repeat=None):
-    return 1 + sum(ROWS[name].seconds * pairs_of(name, repeat) for name in names) // 60
+    return 1 + sum(ROWS[name].seconds * num_pairs(name, repeat) for name in names) // 60
 
 
 def main():
@@ -140,7 +169,7 @@ def main():
 
 
 def surroundings():
-    """What the numbers depend on, in three dictionaries."""
+    """Return what the numbers depend on, three dictionaries."""
     import platform
     from importlib import metadata
 
@@ -157,7 +186,7 @@ def surroundings():
             "system": platform.platform(),
         },
         "versions": versions,
-        "environment": {name: value for name, value in os.environ.items() if name.startswith(MATTERING)},
+        "environment": {name: value for name, value in os.environ.items() if name.startswith(SETTINGS)},
     }
 
 
@@ -170,22 +199,32 @@ def cpu_model():
 
 
 def prepare(root, args):
-    """Make the images that the rows need; returns what is to be told of them."""
+    """Make the images that the rows need; returns their description."""
     needs = {ROWS[name].needs for name in args.only}
     images = {}
     if "photos" in needs:
         log("images ...")
         data = os.path.abspath(args.data) if args.data else ""
-        images = ask(root, "prepare_photos", args.images, PART, data)
+        images = run_job(root, "prepare_photos", args.images, NUM_PART, data)
         print(f"images: {images['data']}, {images['bytes'] / 1000:.0f} kB on average")
     if "crowd" in needs:
         log("small images ...")
-        ask(root, "prepare_crowd", *CROWD)
+        run_job(root, "prepare_crowd", *CROWD)
     return images
 
 
-def ask(root, job, *arguments):
-    """Run a job in a process of its own, in the directory `root`, and return its answer."""
+def run_job(root, job, *arguments):
+    """Run a job in a process of its own and return its result.
+
+    Args:
+        root: The directory to run in.
+        job: Its name, see tools/_bench_jobs.py.
+        arguments: Its arguments.
+
+    Raises:
+        InputError: The job refused its input.
+        RunError: The job failed.
+    """
     import json
     import subprocess
 
@@ -193,7 +232,7 @@ def ask(root, job, *arguments):
     done = subprocess.run(
         [sys.executable, program, job, *map(str, arguments)],
         cwd=root,
-        env={name: value for name, value in os.environ.items() if name != "PALM_STOCK"},  # ours would not be ours
+        env={name: value for name, value in os.environ.items() if name != "PALM_STOCK"},  # it turns our settings off
         capture_output=True,
         encoding="utf-8",
         errors="backslashreplace",
@@ -202,17 +241,20 @@ def ask(root, job, *arguments):
         return json.loads(done.stdout.splitlines()[-1])
     if done.returncode < 0:
         raise RunError(f"{job}: ended by signal {-done.returncode}; is there enough memory?")
-    told = done.stderr.strip().splitlines() or ["no reason given"]
-    raise (InputError if done.returncode == 2 else RunError)(f"{job}: {told[-1]}")
+    lines = done.stderr.strip().splitlines() or ["no reason given"]
+    raise (InputError if done.returncode == 2 else RunError)(f"{job}: {lines[-1]}")
 
 
 def measure_row(root, name, repeat):
-    """Measure the pairs of a row, and print it, as far as it came. Returns its part of the report."""
+    """Measure the pairs of a row, print its figures, and return its part of the report.
+
+    After an error or Ctrl-C, the pairs that are complete are printed.
+    """
     row, pairs, result = ROWS[name], [], {}
     try:
-        for number in range(pairs_of(name, repeat)):
-            log(f"{name}: pair {number + 1} of {pairs_of(name, repeat)} ...")
-            pairs.append([ask_all(root, jobs) for jobs in (row.left, row.right)])
+        for number in range(num_pairs(name, repeat)):
+            log(f"{name}: pair {number + 1} of {num_pairs(name, repeat)} ...")
+            pairs.append([run_jobs(root, jobs) for jobs in (row.left, row.right)])
     except (InputError, RunError) as error:
         absent = "No module named 'torch'" in str(error)
         result["left out" if absent else "failed"] = str(error)
@@ -224,15 +266,15 @@ def measure_row(root, name, repeat):
     return result
 
 
-def ask_all(root, jobs):
-    answers = {}
+def run_jobs(root, jobs):
+    results = {}
     for job in jobs:
-        answers.update(ask(root, *job.split()))
-    return answers
+        results.update(run_job(root, *job.split()))
+    return results
 
 
 def summary(row, pairs):
-    """A row of the report: "figures", and "pairs", the answers that they are made of."""
+    """Return a row of the report: the figures, and the pairs they are computed from."""
     left, right = pairs[0]
     names = [name for name in {**left, **right} if name.endswith(")")]  # with a unit
     return {
@@ -245,14 +287,14 @@ def summary(row, pairs):
 
 
 def figure(name, pairs):
-    left, right = ([single(answer.get(name)) for answer in side] for side in zip(*pairs))
+    left, right = ([median(result.get(name)) for result in side] for side in zip(*pairs))
     comparable = "(%)" not in name and all(left) and all(right)
     ratios = [a / b for a, b in zip(left, right)] if comparable else []
-    return {"left": single(left), "right": single(right), "ratio": single(ratios), "ratios": ratios}
+    return {"left": median(left), "right": median(right), "ratio": median(ratios), "ratios": ratios}
 
 
-def single(value):
-    """The median of a list, None where something is missing in it; a number as it is."""
+def median(value):
+    """Return the median of a list, None if a value is missing; or a number itself."""
     import statistics
 
     if not isinstance(value, list):

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from _cli import Parser, add_data_option, path, run
 
-SHOWN = 5  # findings of a kind, and files of a finding
+MAX_SHOWN = 5  # findings of a kind, and files of a finding
 
 
 def parse_args():
@@ -19,8 +19,8 @@ def parse_args():
     )
     add_data_option(parser)
     add = parser.add_argument
-    add("--train-csv", type=path, metavar="FILE", help="labels of the training images (else: as train.py finds them)")
-    add("--json", action="store_true", help="print everything, as JSON")
+    add("--train-csv", type=path, metavar="FILE", help="labels of the training images (default: as for train.py)")
+    add("--json", action="store_true", help="print all findings as JSON")
     return parser.parse_args()
 
 
@@ -56,28 +56,28 @@ def print_report(report):
 
     print(f"{report.root} {report.remark}".rstrip())
     for name, summary in report.splits.items():
-        print(f"{name}: {summary['images']} images; {counts(summary, 'classes', 'label ')}")
-        print(f"    {counts(summary, 'sizes')}; {counts(summary, 'channels')}; {counts(summary, 'formats')}")
+        print(f"{name}: {summary['images']} images; {format_counts(summary, 'classes', 'label ')}")
+        print("    " + "; ".join(format_counts(summary, what) for what in ("sizes", "channels", "formats")))
     for kind, group in groupby(report.findings, key=lambda finding: finding.kind):
         findings = list(group)
         level, headline = KINDS[kind]
         print(f"{level}: {headline}: {len(findings)}")
-        for finding in findings[:SHOWN]:
-            print(f"    {line(finding)}")
-        if len(findings) > SHOWN:
-            print(f"    and {len(findings) - SHOWN} more (--json lists them)")
+        for finding in findings[:MAX_SHOWN]:
+            print(f"    {format_finding(finding)}")
+        if len(findings) > MAX_SHOWN:
+            print(f"    and {len(findings) - MAX_SHOWN} more (--json lists them)")
     print(f"errors: {report.count('error')}, warnings: {report.count('warning')}")
 
 
-def counts(summary, what, prefix=""):
-    """The numbers of a summary, as "300 label 0, 100 label 1"; of many sizes the most frequent."""
+def format_counts(summary, what, prefix=""):
+    """Format counts of a summary, as "300 label 0, 100 label 1"."""
     parts = [f"{number} {prefix}{value}" for value, number in summary[what].items()]
-    more = [f"{len(parts) - SHOWN} other {what}"] if len(parts) > SHOWN else []
-    return ", ".join(parts[:SHOWN] + more) or f"no {what} known"
+    more = [f"{len(parts) - MAX_SHOWN} other {what}"] if len(parts) > MAX_SHOWN else []
+    return ", ".join(parts[:MAX_SHOWN] + more) or f"no {what} known"
 
 
-def line(finding):
-    files, more = finding.files[:SHOWN], len(finding.files) - SHOWN
+def format_finding(finding):
+    files, more = finding.files[:MAX_SHOWN], len(finding.files) - MAX_SHOWN
     between = " = " if finding.kind.startswith("identical") else " ~ "
     names = between.join(files) + (f" and {more} more" if more > 0 else "")
     return ": ".join(filter(None, (names, finding.text)))

@@ -14,8 +14,8 @@ def parse_args():
     parser = Parser(
         description="Compare runs: a table, their curves as a figure, and for two of them the tests on the same images."
     )
-    several = "a run's directory, or one of runs with several seeds"
-    parser.add_argument("runs", type=path, nargs="+", metavar="RUN", help=several)
+    runs = "directory of a run, or of runs with several seeds"
+    parser.add_argument("runs", type=path, nargs="+", metavar="RUN", help=runs)
     parser.add_argument(
         "--output", type=path, default=DEFAULT, metavar="FILE.png", help="the figure (default: %(default)s)"
     )
@@ -43,7 +43,7 @@ def main():
 
 
 def how_to_predict(runs):
-    """The commands that write the predictions which the tests need."""
+    """Return the commands that write the predictions for the tests."""
     commands = [tool_command("evaluate", "--weights", run.path, *data_option(run)) for run in runs]
     return "\n    ".join(["To test the two runs on the same images, first let evaluate.py predict them:", *commands])
 

@@ -5,24 +5,32 @@ python tools/evaluate.py --weights output/alexnet
 
 import os
 
-from _cli import Parser, add_data_option, add_runtime_options, fraction, path, positive_int, run, settle_runtime, share
-
-from palm_cls.recipes import RECIPES
+from _cli import (
+    Parser,
+    add_data_option,
+    add_runtime_options,
+    add_weights_options,
+    configure_runtime,
+    fraction,
+    path,
+    positive_int,
+    run,
+    share,
+)
 
 
 def parse_args():
     parser = Parser(description="Evaluate trained weights on the validation images.")
+    add_weights_options(parser)
+    add_data_option(parser, download=True, first="that of the weights' run, ")
     add = parser.add_argument
-    add("--weights", type=path, required=True, metavar="PATH", help="a run (its best epoch), or a .pdparams file")
-    add("--model", choices=RECIPES, help="the network (default: the one that the weights tell)")
-    add_data_option(parser, download=True, first="where the run of the weights had it, ")
     add("--batch-size", type=positive_int, default=10, metavar="N", help="images at a time (default: %(default)s)")
-    add("--ten-crop", action="store_true", help="average over corners and centre of 256 pixels, and these mirrored")
-    add("--threshold", type=fraction, metavar="T", help="positive is a probability above this (default: 0.5)")
-    add("--sensitivity", type=share, metavar="S", help="take the threshold that reaches this, with --threshold-from")
-    add("--threshold-from", type=path, metavar="FILE", help="the evaluation.json, of other images, to take it from")
-    add("--json", type=path, metavar="FILE", help="write the measures there (default: evaluation.json in the run)")
-    add("--csv", type=path, metavar="FILE", help="write a row an image there (default: predictions.csv in the run)")
+    add("--ten-crop", action="store_true", help="average over corners and centre of 256 pixels and their mirror images")
+    add("--threshold", type=fraction, metavar="T", help="positive above this probability (default: 0.5)")
+    add("--sensitivity", type=share, metavar="S", help="use the threshold that reaches this in --threshold-from")
+    add("--threshold-from", type=path, metavar="FILE", help="the evaluation.json of other images, for --sensitivity")
+    add("--json", type=path, metavar="FILE", help="file of the metrics (default: evaluation.json in the run)")
+    add("--csv", type=path, metavar="FILE", help="file with a row per image (default: predictions.csv in the run)")
     add_runtime_options(parser)
     args = parser.parse_args()
     if (args.sensitivity is None) != (args.threshold_from is None):
@@ -34,7 +42,7 @@ def parse_args():
 
 def main():
     args = parse_args()
-    settle_runtime(vars(args))
+    configure_runtime(vars(args))
 
     from palm_cls.data.palm import DEMO_REMARK
     from palm_cls.eval.assess import assess, check_threshold_source, disclaimer_for, threshold_from, write_evaluation
@@ -69,9 +77,10 @@ def main():
 
 
 def files_to_write(args, found):
-    """The JSON and the CSV: as asked for, else beside the weights.
+    """Return the names of the JSON and the CSV file, by default beside the weights.
 
-    The name tells the weights, unless they are a run's best, and the images, unless they are those of the run.
+    Their names contain that of the weights, unless those are a run's best, and that of the data set, unless it is the
+    run's own.
     """
     from palm_cls.checkpoints.run_files import EVALUATION, PREDICTIONS
 

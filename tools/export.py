@@ -1,20 +1,19 @@
-"""Write a trained network for Paddle Inference or as ONNX, and check it in that runtime.
+"""Export a trained network for Paddle Inference or as ONNX, and check it in that runtime.
 
 python tools/export.py --weights output/alexnet --format onnx
 """
 
-from _cli import Parser, path, run, tool_command
+from _cli import Parser, add_weights_options, path, run, tool_command
 
-from palm_cls.recipes import RECIPES, find_recipe
+from palm_cls.recipes import find_recipe
 
 
 def parse_args():
-    parser = Parser(description="Write a trained network for Paddle Inference or as ONNX, and check it there.")
+    parser = Parser(description="Export a trained network for Paddle Inference or as ONNX, and check it there.")
+    add_weights_options(parser)
     add = parser.add_argument
-    add("--weights", type=path, required=True, metavar="PATH", help="a run (its best epoch), or a .pdparams file")
     add("--format", choices=("paddle", "onnx"), required=True, help="a directory for Paddle Inference, or a .onnx file")
-    add("--model", choices=RECIPES, help="the network (default: the one that the weights tell)")
-    add("--output", type=path, metavar="PATH", help="new; a .onnx file for ONNX (default: beside the weights)")
+    add("--output", type=path, metavar="PATH", help="a new directory or .onnx file (default: beside the weights)")
     return parser.parse_args()
 
 
@@ -26,13 +25,14 @@ def main():
     from palm_cls.deploy.export import export_network
 
     choose_device("cpu")
-    written = export_network(args.weights, args.format, args.model, args.output)
-    if "note" in written.about:
-        log(written.about["note"])
-    print(f"written: {written.path}")
-    print(f"Run in its own runtime, it gives the network's logits within {written.deviation:.1e} of the largest.")
-    if find_recipe(written.about["model"]).dataset == "palm":
-        print(f"Predict with it:\n    {tool_command('predict', '--weights', written.path, 'PHOTOS')}")
+    exported = export_network(args.weights, args.format, args.model, args.output)
+    if "note" in exported.metadata:
+        log(exported.metadata["note"])
+    print(f"written: {exported.path}")
+    error = f"{exported.max_relative_error:.1e}"
+    print(f"Run in its own runtime, it gives the network's logits within {error} of the largest.")
+    if find_recipe(exported.metadata["model"]).dataset == "palm":
+        print(f"Predict with it:\n    {tool_command('predict', '--weights', exported.path, 'PHOTOS')}")
     return 0
 
 

@@ -6,9 +6,7 @@ python tools/predict.py --weights output/alexnet photos
 import argparse
 import sys
 
-from _cli import Parser, add_runtime_options, fraction, path, positive_int, run, settle_runtime
-
-from palm_cls.recipes import RECIPES
+from _cli import Parser, add_runtime_options, add_weights_options, configure_runtime, fraction, path, positive_int, run
 
 OUTPUTS = (".csv", ".jsonl")
 
@@ -17,12 +15,11 @@ def parse_args():
     parser = Parser(description="Predict images with trained weights: a probability and a label for each.")
     add = parser.add_argument
     add("images", type=path, nargs="+", metavar="PATH", help='images, folders of them, patterns such as "photos/*.jpg"')
-    add("--weights", type=path, required=True, metavar="PATH", help="a run (its best epoch), .pdparams file or export")
-    add("--model", choices=RECIPES, help="the network (default: the one that the weights tell)")
+    add_weights_options(parser, exported=True)
     add("--output", type=output, metavar="FILE", help="a new .csv or .jsonl file (default: print CSV)")
     add("--threshold", type=fraction, default=0.5, metavar="T", help="label 1 above this probability (default: 0.5)")
     add("--batch-size", type=positive_int, default=10, metavar="N", help="images at a time (default: %(default)s)")
-    add("--cam", type=path, metavar="DIR", help="write each image there as NAME.cam.jpg, with its Grad-CAM over it")
+    add("--cam", type=path, metavar="DIR", help="draw the Grad-CAM over each image, and write DIR/NAME.cam.jpg")
     add_runtime_options(parser, cache=False)
     return parser.parse_args()
 
@@ -35,58 +32,59 @@ def output(text):
 
 def main():
     args = parse_args()
-    settle_runtime(vars(args))
+    configure_runtime(vars(args))
 
+    from palm_cls.checkpoints.weights import is_export
     from palm_cls.core.console import DEMO_WARNING, DISCLAIMER, log
     from palm_cls.core.device import choose_device
     from palm_cls.core.errors import RunError
     from palm_cls.core.files import check_absent
-    from palm_cls.deploy import predict
+    from palm_cls.deploy.predict import find_images, load_model, predict_images
+    from palm_cls.deploy.prediction_files import overlay_paths, prediction_note, write_overlays
 
-    if predict.is_export(args.weights):
-        settle_export(args)
-    images = predict.find_images(args.images)
-    overlays = predict.overlay_paths(args.cam, images) if args.cam else []
+    if is_export(args.weights):
+        check_export_options(args)
+    images = find_images(args.images)
+    overlays = overlay_paths(args.cam, images) if args.cam else []
     check_absent([*([args.output] if args.output else []), *overlays])
-    choose_device(args.device)
-    model, about = predict.trained_network(args.weights, args.model)
+    choose_device("cpu" if is_export(args.weights) else args.device)
+    model, metadata = load_model(args.weights, args.model)
     log(DISCLAIMER)
-    if about.get("demo"):
+    if metadata.get("demo"):
         log(DEMO_WARNING)
-    found = predict.predictions(model, images, args.batch_size, args.threshold)
+    predictions = predict_images(model, images, args.batch_size, args.threshold)
     if args.cam:
-        found = predict.with_overlays(model, found, overlays)
-    errors = write(found, images, args.output, predict.note_about(about))
-    if errors:
-        raise RunError(f"{errors} of {len(images)} images could not be predicted; their rows tell why")
+        predictions = write_overlays(model, predictions, overlays)
+    num_errors = write_rows(predictions, images, args.output, prediction_note(metadata))
+    if num_errors:
+        raise RunError(f"{num_errors} of {len(images)} images could not be predicted; their rows state why")
     return 0
 
 
-def settle_export(args):
-    """An exported network runs on the CPU, and gives no heat maps."""
+def check_export_options(args):
+    """Raise InputError for options of heat maps or a GPU, which exports do not support."""
     from palm_cls.core.errors import InputError
 
     if args.cam:
         raise InputError(f"--cam: {args.weights} is exported and gives no heat maps; take the weights it was made from")
     if args.device not in (None, "cpu"):
         raise InputError(f"--device {args.device}: {args.weights} is exported and runs on the CPU; leave --device out")
-    args.device = "cpu"
 
 
-def write(found, images, output, note):
-    """Write the rows as they come, each with the note; returns how many of them are errors."""
+def write_rows(predictions, images, output, note):
+    """Write each prediction as soon as it is there; returns the number of errors."""
     from tqdm import tqdm
 
-    from palm_cls.deploy.predict import row_writer, shown_names
+    from palm_cls.deploy.prediction_files import display_names, row_writer
 
     rows_show = output is None and sys.stdout.isatty()  # and a bar would be in their way
     with row_writer(output, note) as write_row:
-        bar = tqdm(found, "predicted", len(images), unit="image", leave=False, disable=rows_show or None)
-        errors = 0
-        for name, prediction in zip(shown_names(images), bar):
+        bar = tqdm(predictions, "predicted", len(images), unit="image", leave=False, disable=rows_show or None)
+        num_errors = 0
+        for name, prediction in zip(display_names(images), bar):
             write_row(name, prediction)
-            errors += prediction.error is not None
-    return errors
+            num_errors += prediction.error is not None
+    return num_errors
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draw the lesson's figure, an image as augmentation varies it, or digits with their labels.
+"""Draw the lesson's figure, augmented samples of an image, or digits with their labels.
 
 python tools/show_images.py [--output FIGURE.png]
 python tools/show_images.py --augment lesson
@@ -16,15 +16,15 @@ DIGITS = ("mnist", "fashion-mnist")
 def parse_args():
     parser = Parser(
         description="Draw the lesson's figure: a normal fundus image and one with pathological myopia; or, with the "
-        "options below, an image as augmentation varies it, or digits with their labels."
+        "options below, augmented samples of an image, or digits with their labels."
     )
     add_data_option(parser, download=True)
     either = parser.add_mutually_exclusive_group()
-    either.add_argument("--augment", choices=AUGMENTATIONS, help="one image, as this varies it in eleven epochs")
-    either.add_argument("--dataset", choices=DIGITS, help="nine of its test images, with their labels")
-    parser.add_argument("--weights", type=path, metavar="PATH", help="of a network for digits: what it calls them, too")
-    default = "show it, or without a screen write output/images.png"
-    parser.add_argument("--output", type=path, metavar="FILE.png", help=f"write there (default: {default})")
+    either.add_argument("--augment", choices=AUGMENTATIONS, help="one image with this augmentation in eleven epochs")
+    either.add_argument("--dataset", choices=DIGITS, help="nine of its test images with their labels")
+    parser.add_argument("--weights", type=path, metavar="PATH", help="a network for digits: show its predictions, too")
+    default = "show it, or write output/images.png if there is no screen"
+    parser.add_argument("--output", type=path, metavar="FILE.png", help=f"file of the figure (default: {default})")
     args = parser.parse_args()
     if args.weights and args.augment:
         parser.error("--weights or --augment, not both")
@@ -65,23 +65,34 @@ def draw_digits(args):
     recipe = next((recipe for recipe in RECIPES.values() if recipe.dataset == args.dataset), None)
     model = None
     if args.weights:
-        recipe, model = network(args.weights, args.dataset)
-    reader, _ = make_valid_loader(recipe, args.data, download=args.download)
-    return digits_figure(reader, predict_first(model, reader) if model else None)
+        recipe, model = load_digits_model(args.weights, args.dataset)
+    loader, _ = make_valid_loader(recipe, args.data, download=args.download)
+    return digits_figure(loader, predict_first(model, loader) if model else None)
 
 
-def predict_first(model, reader):
-    """The classes that a network gives the first nine images: int64 [9]."""
+def predict_first(model, loader):
+    """Predict the classes of the first nine images, int64 [9]."""
     import numpy as np
 
     from palm_cls.eval.engine import predict
 
     model.eval()
-    return predict(model, np.stack([reader.load_input(name) for name in reader.order[:9]])).argmax(axis=1)
+    return predict(model, np.stack([loader.load_input(name) for name in loader.order[:9]])).argmax(axis=1)
 
 
-def network(weights, dataset):
-    """The recipe and the network of weights for digits; InputError where they are of another data set, or of none."""
+def load_digits_model(weights, dataset):
+    """Load a network for digits or garments.
+
+    Args:
+        weights: A run directory or a `.pdparams` file.
+        dataset: The data set that it must be for, or None.
+
+    Returns:
+        (recipe, model).
+
+    Raises:
+        InputError: It is for other images.
+    """
     from palm_cls.checkpoints.metadata import read_metadata
     from palm_cls.checkpoints.weights import load, resolve_weights
     from palm_cls.recipes import build_model, find_recipe

@@ -10,6 +10,7 @@ from _cli import (
     Parser,
     add_data_option,
     add_runtime_options,
+    configure_runtime,
     fraction,
     path,
     positive_float,
@@ -17,7 +18,6 @@ from _cli import (
     run,
     seed,
     seeds,
-    settle_runtime,
     tool_command,
 )
 
@@ -32,63 +32,50 @@ DEFAULT = "lenet"
 def parse_args():
     parser = Parser(
         description="Train a network as the lesson does: on the fundus images, or on MNIST or Fashion-MNIST.",
-        argument_default=argparse.SUPPRESS,  # what is not given is left to train_recipe
+        argument_default=argparse.SUPPRESS,  # train_recipe has the defaults
     )
     add = parser.add_argument
-    add("--list", action="store_true", default=False, help="print all recipes in full, and stop")
-    add("--model", dest="name", choices=RECIPES, help=f"the recipe, a network and its training (default: {DEFAULT})")
+    add("--list", action="store_true", default=False, help="print all recipes in full and exit")
+    add("--model", dest="name", choices=RECIPES, help=f"the recipe: a network and its training (default: {DEFAULT})")
     add_data_option(parser, download=True)
-    add(
-        "--train-csv",
-        type=path,
-        metavar="FILE",
-        help="labels of the training images, .csv or .xlsx (else: their names)",
-    )
-    add("--skip-bad", action="store_true", help="pass over training images that do not decode, and tell their names")
+    labels = "labels of the training images, .csv or .xlsx (default: by their names)"
+    add("--train-csv", type=path, metavar="FILE", help=labels)
+    add("--skip-bad", action="store_true", help="skip and list the training images that cannot be decoded")
     add("--epochs", type=positive_int, metavar="N", help="passes over the training images (default: the recipe's)")
-    add(
-        "--batch-size",
-        type=positive_int,
-        metavar="N",
-        help="images in a step, of all processes (default: the recipe's)",
-    )
+    batch = "images in a step, over all processes (default: the recipe's)"
+    add("--batch-size", type=positive_int, metavar="N", help=batch)
     rate = "learning rate (default: the recipe's)"
     add("--lr", dest="learning_rate", type=positive_float, metavar="X", help=rate)
-    add("--momentum", type=fraction, metavar="X", help="of the optimizer; 0 is plain SGD (default: the recipe's)")
+    add("--momentum", type=fraction, metavar="X", help="momentum; 0 is plain SGD (default: the recipe's)")
     order = parser.add_mutually_exclusive_group()
-    order.add_argument("--shuffle", action="store_true", help="shuffle the training images, anew each epoch")
-    unshuffled = "take them in the order of their names or file (default: the recipe's way)"
+    order.add_argument("--shuffle", action="store_true", help="shuffle the training images every epoch")
+    unshuffled = "keep the order of their names or file (default: the recipe's choice)"
     order.add_argument("--no-shuffle", dest="shuffle", action="store_false", help=unshuffled)
-    ways = ("none", *AUGMENTATIONS)
-    add("--augment", dest="augmentation", choices=ways, help="vary the training images (default: the recipe's way)")
+    augmentation = "augmentation of the training images (default: the recipe's)"
+    add("--augment", dest="augmentation", choices=("none", *AUGMENTATIONS), help=augmentation)
     either = parser.add_mutually_exclusive_group()
-    either.add_argument("--seed", type=seed, metavar="N", help="of all random numbers (default: 0)")
-    either.add_argument("--seeds", type=seeds, metavar="LIST", help="a run with each, as 0-4 or 0,3,7, in DIR/seed-N")
+    either.add_argument("--seed", type=seed, metavar="N", help="seed of all random numbers (default: 0)")
+    either.add_argument("--seeds", type=seeds, metavar="LIST", help="a run per seed: 0-4 or 0,3,7; in DIR/seed-N")
     start = parser.add_mutually_exclusive_group()
-    weights = "start from these: a .pdparams file, or a run (its best epoch)"
+    weights = "start from these weights: a .pdparams file, or a run (its best epoch)"
     start.add_argument("--weights", type=path, metavar="PATH", help=weights)
-    library = "start from ImageNet's weights, which paddle fetches: vgg16, googlenet, resnet50"
-    start.add_argument("--pretrained", action="store_true", help=library)
+    pretrained = "start from ImageNet weights, which paddle downloads: vgg16, googlenet, resnet50"
+    start.add_argument("--pretrained", action="store_true", help=pretrained)
     add_runtime_options(parser)
-    add("--output", type=path, metavar="DIR", help="where the run goes (default: output/MODEL)")
-    add("--save-every", type=positive_int, metavar="N", help="checkpoint every N steps, too (always: every epoch)")
-    add(
-        "--resume",
-        type=path,
-        nargs="?",
-        metavar="DIR",
-        help="go on with the run in DIR (default: where a new one goes)",
-    )
-    add("--no-report", dest="report", action="store_false", help="do not write report.html at the end")
-    add("--visualdl", action="store_true", help="write the curves for VisualDL, too, which must be installed")
-    add("--summary", action="store_true", default=False, help="print the table of layers, and stop")
+    add("--output", type=path, metavar="DIR", help="directory of the run (default: output/MODEL)")
+    add("--save-every", type=positive_int, metavar="N", help="save a checkpoint every N steps, besides every epoch")
+    resume = "resume the run in DIR (default: the directory of a new run)"
+    add("--resume", type=path, nargs="?", metavar="DIR", help=resume)
+    add("--no-report", dest="report", action="store_false", help="write no report.html at the end")
+    add("--visualdl", action="store_true", help="also write the curves for VisualDL (an optional package)")
+    add("--summary", action="store_true", default=False, help="print the table of layers and exit")
     return parser, vars(parser.parse_args())
 
 
 def main():
     parser, options = parse_args()
-    settle_runtime(options)
-    if shows(options):
+    configure_runtime(options)
+    if print_info(options):
         return 0
 
     if options.get("augmentation") == "none":
@@ -104,21 +91,18 @@ def main():
         trained = (train_several if several else train_one)(output, resume, options)
     except (KeyboardInterrupt, SystemExit, OSError):  # SystemExit: of a signal, see `_cli.run`; OSError: a full disk
         if resume or time_begun(output) != earlier:
-            log(f"Go on with: {resume_command(output)}")
+            log(f"Resume with: {resume_command(output)}")
         raise
     if environment.rank() > 0:
-        return 0  # process 0 tells
-    if several:
-        tell_several(trained)
-    else:
-        tell_one(trained)
+        return 0  # process 0 prints
+    (print_seeds_summary if several else print_summary)(trained)
     if trained.recipe.hint:
         print(trained.recipe.hint)
     return 0
 
 
-def shows(options):
-    """Print what --list or --summary asks for; returns whether one of them did."""
+def print_info(options):
+    """Print what --list or --summary requests; returns whether one of them was given."""
     listing, summary = options.pop("list"), options.pop("summary")
     if listing:
         print(format_recipes())
@@ -147,26 +131,26 @@ def train_several(output, resume, options):
 
 
 def resume_command(output):
-    """The command line that goes on with a run, in as many processes."""
+    """Return the command line that resumes a run, in as many processes."""
     command = tool_command("train", "--resume", output)
     if environment.world_size() == 1:
         return command
     machines = environment.world_size() // environment.local_world_size()
     options = ["--nproc_per_node", environment.local_world_size()]
     if machines > 1:
-        options += ["--master", "HOST:PORT", "--nnodes", machines]  # to be given to each
+        options += ["--master", "HOST:PORT", "--nnodes", machines]  # the same on every machine
     if "PADDLE_LOG_DIR" in os.environ:
         options += ["--log_dir", os.environ["PADDLE_LOG_DIR"]]
     return command.replace("python", f"python {command_line('-m', 'paddle.distributed.launch', *options)}", 1)
 
 
 def time_begun(output):
-    """When what is in `output` was begun, or None; another time after it means that something new was begun."""
+    """Return when the run in `output` was begun, which changes with a new run; or None."""
     files = [os.path.join(output, name) for name in (SETTINGS, SEEDS)]
     return next((os.stat(file).st_mtime_ns for file in files if os.path.isfile(file)), None)
 
 
-def tell_one(trained):
+def print_summary(trained):
     from palm_cls.checkpoints.run_files import best_record
 
     last, best = trained.history[-1], best_record(trained.history)
@@ -181,7 +165,7 @@ def tell_one(trained):
     print(f"    {tool_command('evaluate', '--weights', trained.output)}")
 
 
-def tell_several(trained):
+def print_seeds_summary(trained):
     from palm_cls.eval.compare import format_spread
 
     histories = list(trained.histories.values())

@@ -8,8 +8,9 @@ from _cli import Parser, add_data_option, path, run
 
 def parse_args():
     parser = Parser(description="Convert the table of labels from .xlsx to the CSV that the lesson reads.")
-    parser.add_argument("xlsx", type=path, nargs="?", metavar="IN.xlsx", help="default: the one in the data directory")
-    parser.add_argument("csv", type=path, nargs="?", metavar="OUT.csv", help="default: labels.csv beside IN.xlsx")
+    add = parser.add_argument
+    add("xlsx", type=path, nargs="?", metavar="IN.xlsx", help="the table (default: that in the data directory)")
+    add("csv", type=path, nargs="?", metavar="OUT.csv", help="the new table (default: labels.csv beside IN.xlsx)")
     add_data_option(parser)
     args = parser.parse_args()
     if args.xlsx and args.data:

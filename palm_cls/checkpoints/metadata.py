@@ -40,7 +40,7 @@ def read_metadata(path):
 
     Returns:
         A dict with some of "model": name of the recipe; "input": the input specification, as
-        `palm_cls.data.images.INPUT`; "classes": names of the labels; "demo": whether the demo set was trained on.
+        `palm_cls.data.images.INPUT_SPEC`; "classes": names of the labels; "demo": whether the demo set was trained on.
 
     Raises:
         InputError: the metadata are damaged.

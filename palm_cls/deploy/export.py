@@ -1,12 +1,12 @@
-"""Trained networks for other programs than this one: `export_network`, which `tools/export.py` calls.
+"""Export trained networks for other programs: `export_network`, which `tools/export.py` calls.
 
-What is written is laid out in `palm_cls.deploy.exported_model`. Beside what the weights tell (see
-`palm_cls.checkpoints.read_metadata`) it tells
+`palm_cls.deploy.exported_model` lists the files. Their metadata are those of the weights (see
+`palm_cls.checkpoints.metadata.read_metadata`) and
 
-    preprocessing    how an image becomes what the network takes
-    output           what the network gives, and what follows from that
-    note             what predictions are not, where they are of photographs
-    versions         of what it was made with
+    preprocessing    how to prepare an image
+    output           what the logits mean
+    note             the disclaimer, for networks of photographs
+    versions         of the software that made the export
 """
 
 import contextlib
@@ -16,8 +16,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections import namedtuple
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 
@@ -35,81 +36,119 @@ from palm_cls.core.files import (
 from palm_cls.data.array_loader import normalize_gray
 from palm_cls.data.images import normalize, pixel_lut, resize
 from palm_cls.data.synthetic import draw_fundus
-from palm_cls.deploy.exported_model import ABOUT, IS_PADDLE_2, ONNX, PROGRAM, run_onnx
-from palm_cls.deploy.predict import input_of, known_network, note_about
+from palm_cls.deploy.exported_model import IS_PADDLE_2, METADATA_FILE, ONNX, PROGRAM, load_onnx
+from palm_cls.deploy.predict import input_spec, load_recipe_model
+from palm_cls.deploy.prediction_files import prediction_note
 from palm_cls.eval.engine import TOLERANCE, find_program, load_predictor, max_relative_error, predict, save_program
 
-OPSET = 13  # of ONNX, from 2020: every runtime of today has it, and it has all that the recipes need
+OPSET = 13  # of ONNX, from 2020: every runtime of today has it, and the recipes need no later one
 CONVERTER = '"paddle2onnx<2" "onnx<1.18"' if IS_PADDLE_2 else '"paddle2onnx>=2"'  # for this paddle and its NumPy
-TRIED = "NHPP"  # the kinds of pictures that an exported network is tried on, see `palm_cls.data.synthetic.draw_fundus`
+CHECK_INPUTS = "NHPP"  # kinds of `palm_cls.data.synthetic.draw_fundus` on which an export is checked
 
-# path: Path; about: dict; deviation: of its logits from the network's, see `palm_cls.eval.engine.max_relative_error`
-Export = namedtuple("Export", ("path", "about", "deviation"))
-# suffix: str; whole: the context that makes it appear whole; write: function (model, shape of an image, about, path);
-# run: function of the path that gives the function imgs -> logits
-Form = namedtuple("Form", ("suffix", "whole", "write", "run"))
+
+@dataclass(frozen=True)
+class ExportResult:
+    """An exported network.
+
+    Attributes:
+        path: Path of the file or directory.
+        metadata: The metadata stored in it, a dict.
+        max_relative_error: Difference of its logits from the network's, see `palm_cls.eval.engine.max_relative_error`.
+    """
+
+    path: Path
+    metadata: dict
+    max_relative_error: float
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """How a network is exported.
+
+    Attributes:
+        suffix: Suffix of the file or directory.
+        create: Context manager that gives a temporary path and renames it in the end.
+        write: Function (model, shape of an image, metadata, path).
+        load: Function path -> (function imgs -> logits).
+    """
+
+    suffix: str
+    create: Callable
+    write: Callable
+    load: Callable
 
 
 def export_network(weights, form, name=None, output=None):
-    """Write a trained network in a form for other programs, and return an Export.
+    """Export a trained network, and check the export on four images in its own runtime.
 
-    weights, name: as for `palm_cls.trained_network`, of any recipe; form: "paddle", for Paddle Inference, or "onnx",
-    which needs further packages; output: a new directory, or for ONNX a new file, by default beside the weights with
-    their name. It appears there when it has run on four images in its own runtime, together and one alone. Raises
-    RunError, and leaves nothing behind, where its logits are not the network's; InputError for what is missing, does
-    not fit or is in the way.
+    Args:
+        weights: A run directory (its best epoch) or a `.pdparams` file, of any recipe.
+        form: "paddle", for Paddle Inference, or "onnx", which requires further packages.
+        name: The recipe, if the weights do not name it.
+        output: A new directory, or for ONNX a new file; by default beside the weights with their name.
+
+    Returns:
+        An ExportResult.
+
+    Raises:
+        RunError: Its logits are not the network's, or the conversion failed; nothing is left behind.
+        InputError: Something is missing, does not fit, or exists already.
     """
-    form, weights = FORMS[form], resolve_weights(weights)
+    form, weights = FORMATS[form], resolve_weights(weights)
     target = Path(output or weights.with_suffix(form.suffix))
     if (target.suffix == ONNX) != (form.suffix == ONNX):
         raise InputError(f"{target}: the name of an ONNX file ends in {ONNX}, and no other; give another --output")
     check_absent([target])
     if form.suffix == ONNX:
-        _require_converter()
-    name, model, about = known_network(weights, name)
+        _check_converter()
+    name, model, metadata = load_recipe_model(weights, name)
     model.eval()
-    imgs = _images_for(name)
+    imgs = _check_images(name)
     expected = predict(model, imgs)
-    about = {**about, **_manual(name, about, expected.shape[1])}
+    metadata = {**metadata, **_model_card(name, metadata, expected.shape[1])}
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with form.whole(target) as temporary:
-            form.write(model, imgs.shape[1:], about, temporary)
-            logits_of = form.run(temporary)
-            found = np.concatenate([logits_of(imgs), logits_of(imgs[:1])])
-            off = max_relative_error(found, np.concatenate([expected, expected[:1]]))
-            if not off <= TOLERANCE:
-                raise RunError(f"{target}: not written: its logits are off by {off:.1e} of the largest")
+        with form.create(target) as temporary:
+            form.write(model, imgs.shape[1:], metadata, temporary)
+            difference = _max_difference(form.load(temporary), imgs, expected)
+            if not difference <= TOLERANCE:
+                raise RunError(f"{target}: not written: its logits are off by {difference:.1e} of the largest")
     except (OSError, RunError):
         raise
-    except Exception as error:  # of kinds that the libraries choose
+    except Exception as error:  # of types that the libraries choose
         raise RunError(f"{target}: not written: this network could not be exported ({shorten(error)})") from error
-    return Export(target, about, off)
+    return ExportResult(target, metadata, difference)
 
 
-def _images_for(name):
-    """Four images as the network of a recipe takes them, float32 [4, C, H, W]: drawn photographs, or else noise."""
-    made, rng = input_of(name), np.random.default_rng(0)
-    table = pixel_lut(made["range"])
-    if made["channels"] == "grey":
-        return normalize_gray(rng.integers(0, 256, (len(TRIED), made["size"], made["size"]), "uint8"), table)
-    return np.stack([normalize(resize(draw_fundus(kind, rng)[0], made["size"]), table=table) for kind in TRIED])
+def _max_difference(logits_of, imgs, expected):
+    """Compare the logits of all images together, and of one alone, with the expected ones."""
+    found = np.concatenate([logits_of(imgs), logits_of(imgs[:1])])
+    return max_relative_error(found, np.concatenate([expected, expected[:1]]))
 
 
-def _manual(name, about, logits):
-    """What an export tells beside what the weights tell. logits: their number for an image."""
-    made = input_of(name)
-    low, high, size = *made["range"], made["size"]
+def _check_images(name):
+    """Make drawn photographs, or else noise, for the network of a recipe: float32 [4, C, H, W]."""
+    spec, rng = input_spec(name), np.random.default_rng(0)
+    lut = pixel_lut(spec["range"])
+    if spec["channels"] == "grey":
+        return normalize_gray(rng.integers(0, 256, (len(CHECK_INPUTS), spec["size"], spec["size"]), "uint8"), lut)
+    return np.stack([normalize(resize(draw_fundus(kind, rng)[0], spec["size"]), lut=lut) for kind in CHECK_INPUTS])
+
+
+def _model_card(name, metadata, num_logits):
+    """Return the metadata that an export has besides those of its weights."""
+    spec = input_spec(name)
+    low, high, size = *spec["range"], spec["size"]
     image, channels, note = f"Grey of 8 bits, 0 for the background, {size} x {size} pixels", 1, {}
-    if made["channels"] == "BGR":
+    if spec["channels"] == "BGR":
         image = f"Blue, green, red of 8 bits, as cv2.imread decodes; stretched to {size} x {size} pixels by cv2.resize"
-        channels, note = 3, {"note": note_about(about)}
-    output = f"Logits, float32 [N, {logits}]: their softmax gives the probabilities of the classes."
-    if logits == 1:
+        channels, note = 3, {"note": prediction_note(metadata)}
+    output = f"Logits, float32 [N, {num_logits}]: their softmax gives the probabilities of the classes."
+    if num_logits == 1:
         output = "A logit, float32 [N, 1]: 1 / (1 + exp(-logit)) is the probability of class 1; label 1 is above 0.5."
     return {
         "model": name,
-        "input": made,
+        "input": spec,
         "preprocessing": f"{image}; 0 to 255 become {low:g} to {high:g}; float32 [N, {channels}, {size}, {size}].",
         "output": output,
         **note,
@@ -117,61 +156,61 @@ def _manual(name, about, logits):
     }
 
 
-def _write_paddle(model, shape, about, directory):
-    with tempfile.TemporaryDirectory() as plain:  # `directory` may have a name that paddle does not take
+def _write_paddle(model, shape, metadata, directory):
+    with tempfile.TemporaryDirectory() as plain:  # paddle does not take every name that `directory` may have
         program = save_program(model, Path(plain, PROGRAM), shape)
         for file in (program, program.with_suffix(".pdiparams")):
             shutil.copy(file, directory)
     files = {file.name: file_digest(file) for file in sorted(directory.iterdir())}
-    write_json({**about, "files": files}, directory / ABOUT)
+    write_json({**metadata, "files": files}, directory / METADATA_FILE)
 
 
-def _write_onnx(model, shape, about, path):
+def _write_onnx(model, shape, metadata, path):
     import onnx
 
     with tempfile.TemporaryDirectory() as directory:
-        network = onnx.load_from_string(_converted(save_program(model, Path(directory, PROGRAM), shape)))
-    _name_ends(network.graph)
-    _drop_unused(network.graph)
-    onnx.helper.set_model_props(network, {key: _text(value) for key, value in about.items()})
+        network = onnx.load_from_string(_to_onnx(save_program(model, Path(directory, PROGRAM), shape)))
+    _name_inputs_outputs(network.graph)
+    _drop_unused_constants(network.graph)
+    onnx.helper.set_model_props(network, {key: _format_property(value) for key, value in metadata.items()})
     path.write_bytes(network.SerializeToString())
 
 
-def _text(value):
+def _format_property(value):
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _converted(program):
-    """A program of Paddle Inference as ONNX, bytes; raises RuntimeError where it cannot be converted."""
+def _to_onnx(program):
+    """Convert a program of Paddle Inference to ONNX, bytes; raises RuntimeError if that fails."""
     import paddle2onnx
 
-    # Unless another tool is named, version 2 optimizes by Polygraphy, and has that install by pip what it lacks.
+    # By default version 2 optimizes by Polygraphy, which has pip install what it lacks.
     options = {} if IS_PADDLE_2 else {"optimize_tool": "None"}
     files, content = (str(program), str(program.with_suffix(".pdiparams"))), b""
-    with _silence() as told, contextlib.suppress(SystemExit):  # with which version 2 gives up; version 1 gives b""
+    with _captured_stdout() as printed, contextlib.suppress(SystemExit):  # on failure version 2 exits, 1 returns b""
         content = paddle2onnx.export(*files, opset_version=OPSET, verbose=False, **options)
     if not content:
-        raise RuntimeError(told.getvalue() or "paddle2onnx gives nothing")
+        raise RuntimeError(printed.getvalue() or "paddle2onnx gives nothing")
     return content
 
 
 @contextlib.contextmanager
-def _silence():
-    """Keep what is printed off the screen, that of C++ too; gives what Python prints, an io.StringIO."""
+def _captured_stdout():
+    """Suppress standard output, that of C++ too; gives what Python prints, an io.StringIO."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    saved = os.dup(1)
     try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-        with contextlib.redirect_stdout(io.StringIO()) as told:
-            yield told
+        with open(os.devnull, "wb") as devnull:
+            os.dup2(devnull.fileno(), 1)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            yield printed
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
-def _name_ends(graph):
-    """Call the output "logits" and the size of the batch N, whichever paddle named them; the input is "images"."""
+def _name_inputs_outputs(graph):
+    """Name the output "logits" and the batch size N: each paddle names them differently."""
     from onnx.helper import make_node
 
     (images,), (logits,) = graph.input, graph.output
@@ -181,32 +220,34 @@ def _name_ends(graph):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
 
 
-def _drop_unused(graph):
-    """Take out the constants that nothing uses, of which onnxruntime would warn whoever loads the file."""
+def _drop_unused_constants(graph):
+    """Remove the constants that no node uses: onnxruntime warns of them."""
     used = {name for node in graph.node for name in node.input}
     for number in reversed(range(len(graph.node))):
         if graph.node[number].op_type == "Constant" and not used.intersection(graph.node[number].output):
             del graph.node[number]
 
 
-def _require_converter():
-    """Raise InputError unless there is what ONNX needs, in versions that take this paddle."""
+def _check_converter():
+    """Raise InputError unless the packages for ONNX are there, in versions for this paddle."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import paddle2onnx
     except Exception as error:  # paddle2onnx 2 raises ValueError under paddle 2
-        lacking = shorten(error)
+        problem = shorten(error)
     else:
         if paddle2onnx.__version__.startswith("1.") == IS_PADDLE_2:
             return
-        lacking = f"paddle2onnx {paddle2onnx.__version__} is for another PaddlePaddle than {paddle.__version__}"
-    raise InputError(f"ONNX: {lacking}\nInstall what this paddle needs: python -m pip install {CONVERTER} onnxruntime")
+        problem = f"paddle2onnx {paddle2onnx.__version__} is for another PaddlePaddle than {paddle.__version__}"
+    raise InputError(f"ONNX: {problem}\nInstall what this paddle needs: python -m pip install {CONVERTER} onnxruntime")
 
 
-FORMS = {
-    "paddle": Form(
-        ".paddle", atomic_directory, _write_paddle, lambda path: load_predictor(find_program(path / PROGRAM))
-    ),
-    "onnx": Form(ONNX, atomic_write, _write_onnx, lambda path: run_onnx(path)[0]),
+def _load_paddle(directory):
+    return load_predictor(find_program(directory / PROGRAM))
+
+
+FORMATS = {
+    "paddle": ExportFormat(".paddle", atomic_directory, _write_paddle, _load_paddle),
+    "onnx": ExportFormat(ONNX, atomic_write, _write_onnx, lambda path: load_onnx(path)[0]),
 }

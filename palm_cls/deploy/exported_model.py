@@ -1,10 +1,10 @@
-"""Exported networks, as `palm_cls.deploy.export` writes them, run without the network's own code: `exported_network`.
+"""Exported networks, as `palm_cls.deploy.export` writes them, run without the network's own code.
 
-    best.onnx                   ONNX, with what is known of the network in its metadata
+    best.onnx                   ONNX, with the metadata in its properties
     best.paddle/                for Paddle Inference:
         inference.json          the network; inference.pdmodel before paddle 3
         inference.pdiparams     its weights
-        about.json              what is known of it, and the checksums of the other two
+        about.json              the metadata, with the checksums of the other two files
 
 Nothing in them is run as code: they are graphs of the runtimes' own operations, and no others are loaded.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from palm_cls.checkpoints.file_checks import (
-    EXPORT_METADATA as ABOUT,
+    EXPORT_METADATA as METADATA_FILE,
 )
 from palm_cls.checkpoints.file_checks import (
     ONNX,
@@ -31,85 +31,39 @@ PROGRAM = "inference"  # without suffix
 IS_PADDLE_2 = paddle.__version__.startswith("2.")
 
 
-def exported_network(path, name=None):
-    """An exported network for photographs, and what it tells of itself: (function imgs -> logits, about).
+def load_exported_model(path, name=None):
+    """Load an exported network for fundus images, to run on the CPU.
 
-    The function is as `palm_cls.eval.engine.predictor` gives it, on the CPU; about: see `palm_cls.deploy.export`;
-    name: the recipe that it must be of. Raises InputError for what is no export or is damaged, takes other images than
-    `transform_img` makes, or cannot be run here.
+    Args:
+        path: A `.onnx` file or a directory for Paddle Inference.
+        name: The recipe that it must be of, or None.
+
+    Returns:
+        (function imgs -> logits, metadata). The function is as that of `palm_cls.eval.engine.predictor`; for the
+        metadata see `palm_cls.deploy.export`.
+
+    Raises:
+        InputError: It is no export or damaged, its input is not that of `transform_img`, or it cannot be run here.
     """
     path = Path(path)
-    logits_of, about = (_read_onnx if path.suffix == ONNX else _read_paddle)(path)
-    if "input" not in about:
-        raise InputError(f"{path}: does not tell which images it takes; expected what tools/export.py writes")
-    if about["input"] != INPUT_SPEC:
-        raise InputError(f"{path}: takes images as {shorten(about['input'])}; here they are made as {INPUT_SPEC}")
-    if name not in (None, about.get("model")):
-        raise InputError(f"{path}: exported from {shorten(about.get('model'))}, not from {name}")
-    _try(path, logits_of)
-    return logits_of, about
+    logits_of, metadata = (_load_onnx_export if path.suffix == ONNX else _load_paddle_export)(path)
+    if "input" not in metadata:
+        raise InputError(f"{path}: does not state which images it takes; expected what tools/export.py writes")
+    check_input_spec(path, metadata["input"], INPUT_SPEC)
+    if name not in (None, metadata.get("model")):
+        raise InputError(f"{path}: exported from {shorten(metadata.get('model'))}, not from {name}")
+    _check_output_shape(path, logits_of)
+    return logits_of, metadata
 
 
-def _read_onnx(path):
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    require_onnxruntime()
-    try:
-        logits_of, metadata = run_onnx(path)
-    except Exception as error:  # onnxruntime has a dozen of its own
-        raise InputError(f"{path}: onnxruntime cannot run it ({shorten(error)})") from error
-    return logits_of, {key: _parsed(value) for key, value in metadata.items()}
+def check_input_spec(path, stored, expected):
+    """Raise InputError unless a network takes the images that this program prepares for it."""
+    if stored != expected:
+        raise InputError(f"{path}: takes images as {shorten(stored)}; this program prepares them as {expected}")
 
 
-def _parsed(text):
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # a text as it is
-        return text
-
-
-def require_onnxruntime():
-    """The module, or InputError where it is not installed or cannot be imported."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise InputError(f"onnxruntime is needed ({shorten(error)}): python -m pip install onnxruntime") from error
-    return onnxruntime
-
-
-def run_onnx(path):
-    """An ONNX file in onnxruntime: a function imgs -> logits, as that of `exported_network`, and its metadata."""
-    onnxruntime = require_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads()
-    options.log_severity_level = 4  # fatal errors: others are raised, too
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    (images,) = session.get_inputs()
-    return lambda imgs: session.run(None, {images.name: imgs})[0], session.get_modelmeta().custom_metadata_map
-
-
-def _read_paddle(directory):
-    about = read_json(directory / ABOUT, "that of an exported network")
-    program = find_program(directory / PROGRAM)
-    if program is None:
-        raise InputError(f"{directory}: the exported network is missing; expected {PROGRAM}.json or {PROGRAM}.pdmodel")
-    if program.suffix == ".json" and IS_PADDLE_2:  # which ends the process if it tries
-        raise InputError(f"{program}: of PaddlePaddle 3, which PaddlePaddle {paddle.__version__} cannot run")
-    _verify(program, program.with_suffix(".pdiparams"), sealed=about.get("files"))
-    try:
-        return load_predictor(program), about
-    except Exception as error:  # of kinds that C++ chooses
-        raise InputError(f"{directory}: Paddle Inference cannot run it ({shorten(error)})") from error
-
-
-def _verify(*files, sealed):
-    for file in files:
-        if not file.is_file() or not isinstance(sealed, dict) or sealed.get(file.name) != file_digest(file):
-            raise InputError(f"{file}: missing or damaged: its checksum is not that in {ABOUT}; export it again")
-
-
-def _try(path, logits_of):
-    """Raise InputError unless a function gives logits for two classes, [N, 1] or [N, 2], whatever N is."""
+def _check_output_shape(path, logits_of):
+    """Raise InputError unless a function returns logits [N, 1] or [N, 2] for any N."""
     size = INPUT_SPEC["size"]
     for count in (1, 2):
         try:
@@ -118,3 +72,70 @@ def _try(path, logits_of):
             raise InputError(f"{path}: cannot be run on photographs ({shorten(error)})") from error
         if shape not in ((count, 1), (count, 2)):
             raise InputError(f"{path}: gives {shorten(shape)} for {count} images; expected a logit or two for each")
+
+
+def _load_onnx_export(path):
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    import_onnxruntime()
+    try:
+        logits_of, properties = load_onnx(path)
+    except Exception as error:  # onnxruntime has a dozen of its own
+        raise InputError(f"{path}: onnxruntime cannot run it ({shorten(error)})") from error
+    return logits_of, {key: _parse_property(value) for key, value in properties.items()}
+
+
+def _parse_property(text):
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # plain text
+        return text
+
+
+def import_onnxruntime():
+    """Import and return onnxruntime; raises InputError if it is missing or cannot be imported."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(f"onnxruntime is needed ({shorten(error)}): python -m pip install onnxruntime") from error
+    return onnxruntime
+
+
+def load_onnx(path):
+    """Load an ONNX file into onnxruntime, on the CPU.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        (function imgs -> logits, properties), the properties a dict of str.
+    """
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads()
+    options.log_severity_level = 4  # fatal errors only: others are raised, too
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    (images,) = session.get_inputs()
+    return lambda imgs: session.run(None, {images.name: imgs})[0], session.get_modelmeta().custom_metadata_map
+
+
+def _load_paddle_export(directory):
+    metadata = read_json(directory / METADATA_FILE, "that of an exported network")
+    program = find_program(directory / PROGRAM)
+    if program is None:
+        raise InputError(f"{directory}: the exported network is missing; expected {PROGRAM}.json or {PROGRAM}.pdmodel")
+    if program.suffix == ".json" and IS_PADDLE_2:  # which would end the process
+        raise InputError(f"{program}: of PaddlePaddle 3, which PaddlePaddle {paddle.__version__} cannot run")
+    _check_files(program, program.with_suffix(".pdiparams"), checksums=metadata.get("files"))
+    try:
+        return load_predictor(program), metadata
+    except Exception as error:  # of types that C++ chooses
+        raise InputError(f"{directory}: Paddle Inference cannot run it ({shorten(error)})") from error
+
+
+def _check_files(*files, checksums):
+    for file in files:
+        if not file.is_file() or not isinstance(checksums, dict) or checksums.get(file.name) != file_digest(file):
+            raise InputError(
+                f"{file}: missing or damaged: its checksum is not that in {METADATA_FILE}; export it again"
+            )

@@ -1,158 +1,197 @@
-"""Trained weights on images of one's own: `predictions`, and the files that `tools/predict.py` writes."""
+"""Predict images with trained weights: `find_images`, `load_model`, `predict_images`."""
 
-import contextlib
-import csv
 import glob
-import io
-import json
 import os
-from collections import namedtuple
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
-import cv2
 import numpy as np
 
 from palm_cls.checkpoints.file_checks import is_export
 from palm_cls.checkpoints.metadata import read_metadata
 from palm_cls.checkpoints.weights import load, resolve_weights
 from palm_cls.core import environment
-from palm_cls.core.console import DEMO_WARNING, DISCLAIMER
 from palm_cls.core.errors import InputError, shorten
-from palm_cls.core.files import TEXT, append_or_rollback, atomic_write, check_absent
 from palm_cls.data.array_loader import ArrayLoader
 from palm_cls.data.images import read_image, transform_img
 from palm_cls.data.loaders import ImageLoader
 from palm_cls.data.palm import image_names, is_image
 from palm_cls.data.prefetch import prefetch
-from palm_cls.deploy.exported_model import exported_network
+from palm_cls.deploy.exported_model import check_input_spec, load_exported_model
 from palm_cls.eval import metrics
 from palm_cls.eval.engine import predictor
-from palm_cls.eval.gradcam import grad_cam, overlay
 from palm_cls.recipes import RECIPES, build_model, find_recipe
 
-OVERLAY = ".cam.jpg"  # how the names of overlays end
-COLUMNS = ("imgName", "probability", "label", "error", "note")
+OVERLAY_SUFFIX = ".cam.jpg"  # of heat maps drawn over images, see `palm_cls.deploy.prediction_files`
 
-# path: Path; probability: of class 1, float 0..1; label: 0 or 1; error: None, or why there is neither (str)
-Prediction = namedtuple("Prediction", ("path", "probability", "label", "error"))
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for an image, or the reason why there is none.
+
+    Attributes:
+        path: Path of the image.
+        probability: Probability of class 1, 0..1; None after an error.
+        label: 1 if the probability is above the threshold, else 0; None after an error.
+        error: Why the image has no prediction, a str; None if it has one.
+    """
+
+    path: Path
+    probability: Optional[float] = None
+    label: Optional[int] = None
+    error: Optional[str] = None
 
 
 def find_images(names):
-    """The images that `names` mean, a list of Paths, each once, in the order given.
+    """List the images that names of files, folders and patterns stand for.
 
-    A name is that of a file, whatever its suffix; of a folder, which stands for the images in it, sorted by name; or a
-    pattern (`photos/*.jpg`, `**` for folders within folders), which stands for the images and folders that it matches,
-    sorted. In folders and patterns the overlays of an earlier run are passed over. A file need not be there: that comes
-    out when it is read. Raises InputError for a pattern or a folder without images.
+    Args:
+        names: Each the name of a file, of any suffix, existing or not; of a folder, for the images in it, sorted by
+            name; or a pattern (`photos/*.jpg`, with `**` for nested folders), for the images and folders that it
+            matches, sorted. Folders and patterns skip the overlays of an earlier prediction.
+
+    Returns:
+        A list of Paths in the order given, each once.
+
+    Raises:
+        InputError: A pattern or a folder has no images.
     """
     found = {}
     for name in names:
-        for path in _images_of(name):
+        for path in _expand(name):
             found.setdefault(os.path.abspath(path), path)
     return list(found.values())
 
 
-def _images_of(name):
+def _expand(name):
     path = Path(name)
     if path.is_dir():
         return _images_in(path)
     if path.is_file() or not glob.has_magic(str(name)):
         return [path]
     matches = map(Path, sorted(glob.glob(str(name), recursive=True)))
-    images = [image for match in matches for image in _images_matched(match)]
+    images = [image for match in matches for image in _images_at(match)]
     if not images:
         raise InputError(f"{name}: matches no image")
     return images
 
 
 def _images_in(folder):
-    images = [folder / name for name in image_names(folder) if not name.lower().endswith(OVERLAY)]
+    images = [folder / name for name in image_names(folder) if not name.lower().endswith(OVERLAY_SUFFIX)]
     if not images:
         raise InputError(f"{folder}: no images in it but overlays of an earlier run")
     return images
 
 
-def _images_matched(path):
-    if path.is_dir():
-        return [entry for entry in sorted(path.iterdir()) if _is_photo(entry)]
-    return [path] if _is_photo(path) else []
+def _images_at(match):
+    entries = sorted(match.iterdir()) if match.is_dir() else [match]
+    return [entry for entry in entries if is_image(entry) and not entry.name.lower().endswith(OVERLAY_SUFFIX)]
 
 
-def _is_photo(path):
-    return is_image(path) and not path.name.lower().endswith(OVERLAY)
+def load_model(weights, name=None):
+    """Load a trained network for fundus images.
 
+    Args:
+        weights: A run directory (its best epoch), a `.pdparams` file, or an export of `palm_cls.export_network`.
+        name: The recipe, if the weights do not name it.
 
-def trained_network(weights, name=None):
-    """A network with trained weights, and what is known about them: (model, about), see `read_metadata`.
+    Returns:
+        (model, metadata). Of an export, the model is a function imgs -> logits. The metadata are those of
+        `palm_cls.checkpoints.metadata.read_metadata`.
 
-    weights: as `palm_cls.load` takes them, or what `palm_cls.export_network` wrote, of which the model is a function;
-    name: the recipe, where the weights do not tell it. Raises InputError where neither does, where they disagree, and
-    for weights that are fed with other images than `transform_img` makes, such as those of MNIST.
+    Raises:
+        InputError: The recipe is unknown or another one, or its input is not that of `transform_img`, as with MNIST.
     """
     if is_export(weights):
-        return exported_network(weights, name)
-    name, model, about = known_network(weights, name)
-    if find_recipe(name).dataset != "palm":  # these weights may tell nothing, as those of PaddlePaddle 1.6
+        return load_exported_model(weights, name)
+    name, model, metadata = load_recipe_model(weights, name)
+    if find_recipe(name).dataset != "palm":  # weights without metadata, as those of PaddlePaddle 1.6
         raise InputError(
             f"{weights}: {name} takes grey images of 28 x 28 pixels, and this predicts fundus photographs; "
             "tools/evaluate.py predicts the test images that belong to it"
         )
-    return model, about
+    return model, metadata
 
 
-def known_network(weights, name=None):
-    """As `trained_network`, for the weights of any recipe, and not for exported ones: (name, model, about)."""
+def load_recipe_model(weights, name=None):
+    """Load the trained network of any recipe, as `load_model` does, but no export.
+
+    Args:
+        weights: A run directory (its best epoch) or a `.pdparams` file.
+        name: The recipe, if the weights do not name it.
+
+    Returns:
+        (name, model, metadata).
+
+    Raises:
+        InputError: The recipe is unknown or another one, or its images are prepared in another way here.
+    """
     weights = resolve_weights(weights)
-    about = read_metadata(weights)
-    told = about.get("model")
-    if told is not None and told not in list(RECIPES):  # it may be no text, either
-        raise InputError(f"{weights}: weights of {shorten(told)!r}, which is none of {', '.join(RECIPES)}")
-    if told is None and name is None:
-        raise InputError(f"{weights} does not tell its network; give --model ({', '.join(RECIPES)})")
-    if name not in (None, told or name):
-        raise InputError(f"{weights}: weights of {told}, not of {name}")
-    name, expected = name or told, input_of(name or told)
-    if about.get("input", expected) != expected:
-        raise InputError(f"{weights}: takes images as {shorten(about['input'])}; here they are made as {expected}")
+    metadata = read_metadata(weights)
+    stored = metadata.get("model")
+    if stored is not None and stored not in list(RECIPES):  # which need not be text
+        raise InputError(f"{weights}: weights of {shorten(stored)!r}, which is none of {', '.join(RECIPES)}")
+    if stored is None and name is None:
+        raise InputError(f"{weights} does not name its network; give --model ({', '.join(RECIPES)})")
+    if name not in (None, stored or name):
+        raise InputError(f"{weights}: weights of {stored}, not of {name}")
+    name = name or stored
+    check_input_spec(weights, metadata.get("input", input_spec(name)), input_spec(name))
     model = build_model(name)
     load(weights, model)
-    return name, model, about
+    return name, model, metadata
 
 
-def input_of(name):
-    """The images that the network of a recipe takes, as `palm_cls.data.images.INPUT`."""
+def input_spec(name):
+    """Return the input of a recipe's network, a dict as `palm_cls.data.images.INPUT_SPEC`."""
     recipe = find_recipe(name)
-    reader = ImageLoader if recipe.dataset == "palm" else ArrayLoader
-    return {**reader.input_spec, "range": list(recipe.pixel_range)}
+    loader = ImageLoader if recipe.dataset == "palm" else ArrayLoader
+    return {**loader.input_spec, "range": list(recipe.pixel_range)}
 
 
-def predictions(model, paths, batch_size=10, threshold=0.5):
-    """Predict images: a generator of one Prediction for each path, in their order.
+def predict_images(model, paths, batch_size=10, threshold=0.5):
+    """Predict images, decoding the next batches in the background.
 
-    model: as `trained_network` gives it; paths: of image files, as `find_images` lists them; batch_size: images at a
-    time. A Prediction has path, probability (of pathological myopia, 0..1), label and error. The label is 1 where the
-    probability is above `threshold`. An image that cannot be read, or for which the network gives no finite number,
-    gets an error instead, in words. Threads decode ahead; the network is in evaluation mode meanwhile.
+    An image that cannot be read, or whose logits are not finite, gets a Prediction with an error. A network is in
+    evaluation mode meanwhile.
+
+    Args:
+        model: As `load_model` returns it.
+        paths: Paths of images, as `find_images` returns them.
+        batch_size: Images at a time.
+        threshold: The label is 1 above this probability of pathological myopia, 0..1.
+
+    Returns:
+        A generator of one Prediction for each path, in their order.
     """
     with predictor(model, len(paths)) as logits_of:
-        for batch in _decoded(paths, batch_size):
+        for batch in _decode_batches(paths, batch_size):
             imgs = [img for _, img, error in batch if error is None]
-            answers = iter(probabilities(logits_of(np.stack(imgs))) if imgs else [])
+            values = iter(probabilities(logits_of(np.stack(imgs))) if imgs else [])
             for path, _, error in batch:
-                yield Prediction(path, None, None, error) if error else _prediction(path, next(answers), threshold)
+                yield Prediction(path, error=error) if error else _prediction(path, next(values), threshold)
 
 
 def _prediction(path, probability, threshold):
     if not np.isfinite(probability):
-        return Prediction(path, None, None, "the network gives no finite number for this image")
-    return Prediction(path, probability, int(metrics.is_positive(probability, threshold)), None)
+        return Prediction(path, error="the network gives no finite number for this image")
+    return Prediction(path, probability, int(metrics.is_positive(probability, threshold)))
 
 
 def probabilities(logits):
-    """Of class 1, a list of N floats, for logits float32 [N, 1] (sigmoid) or [N, 2] (softmax).
+    """Compute the probabilities of class 1.
 
-    They are those of the evaluation, to the bit, so that a threshold taken from there parts the same images here; NaN
-    for what is not finite.
+    They equal those of the evaluation to the bit, so that a threshold chosen there separates the same images here.
+
+    Args:
+        logits: float32 [N, 1] (sigmoid) or [N, 2] (softmax).
+
+    Returns:
+        A list of N floats; NaN if a logit is not finite.
+
+    Raises:
+        InputError: There are more than two logits for an image.
     """
     if logits.shape[1] > 2:
         raise InputError(f"a network with {logits.shape[1]} logits; predictions are for two classes")
@@ -160,118 +199,25 @@ def probabilities(logits):
     return metrics.positive_probabilities(np.where(np.isfinite(differences), differences, np.nan)).tolist()
 
 
-def _decoded(paths, batch_size):
-    """Batches of (path, float32 [3, 224, 224] or None, None or error), decoded ahead by threads."""
+def _decode_batches(paths, batch_size):
+    """Yield batches of (path, float32 [3, 224, 224] or None, None or error)."""
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
     with environment.thread_pool() as pool:
-        yield from prefetch(_begin(batch, pool) for batch in batches)
+        yield from prefetch(_submit_batch(batch, pool) for batch in batches)
 
 
-def _begin(paths, pool):
-    futures = [pool.submit(_read, path) for path in paths]
+def _submit_batch(paths, pool):
+    futures = [pool.submit(_load_image, path) for path in paths]
     return lambda: [(path, *future.result()) for path, future in zip(paths, futures)]
 
 
-def _read(path):
+def _load_image(path):
     try:
         return transform_img(read_image(path)), None
     except (InputError, OSError) as error:
-        return None, _reason(path, error)
+        return None, read_error(path, error)
 
 
-def _reason(path, error):
+def read_error(path, error):
+    """Return the error of a Prediction for an exception that reading its image raised."""
     return str(error) if isinstance(error, InputError) else f"{path}: {error.strerror or error}"
-
-
-def write_overlay(model, prediction, target):
-    """Write the photograph of a Prediction with the Grad-CAM of its label over it, as JPEG, whole or not at all."""
-    photo = read_image(prediction.path)  # anew: kept from the first time, those of three batches take 400 MB
-    heat = grad_cam(model, transform_img(photo), label=prediction.label)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(target) as temporary:
-        temporary.write_bytes(cv2.imencode(".jpg", overlay(photo, heat))[1])
-
-
-def with_overlays(model, found, targets):
-    """The Predictions `found`, each when its overlay is written to the next of `targets`.
-
-    An image that is gone or damaged by then gets its error.
-    """
-    for prediction, target in zip(found, targets):
-        if prediction.error is None:
-            try:
-                write_overlay(model, prediction, target)
-            except (InputError, FileNotFoundError) as error:
-                prediction = Prediction(prediction.path, None, None, _reason(prediction.path, error))
-        yield prediction
-
-
-def overlay_paths(folder, images):
-    """Where the overlays go, one Path for each image, all different: NAME.cam.jpg in `folder` for NAME.jpg.
-
-    Where that would be one file for two images, all keep their suffix (NAME.png.cam.jpg); where it still would, they go
-    into folders that are named like those of the images (FOLDER/NAME.cam.jpg), as many levels as it takes.
-    """
-    parts = [Path(os.path.abspath(image)).parts[1:] for image in images]
-    for levels in range(max(map(len, parts))):
-        for suffixes in (False, True):
-            names = [part[-1] if suffixes else Path(part[-1]).stem for part in parts]
-            targets = [Path(folder, *part[-1 - levels : -1], f"{name}{OVERLAY}") for part, name in zip(parts, names)]
-            if len({str(target).casefold() for target in targets}) == len(targets):  # casefold: Windows, macOS
-                return targets
-    raise InputError("two images differ by no name that an overlay could have; predict them one after the other")
-
-
-def shown_names(images):
-    """What `imgName` says: the names of the images, as in tables of labels; the paths as given, where names repeat."""
-    names = [image.name for image in images]
-    return names if len(set(names)) == len(names) else [str(image) for image in images]
-
-
-def note_about(about):
-    """The line that goes with every row, wherever it is copied to: what the predictions are not.
-
-    about: what is known about the weights, see `palm_cls.checkpoints.read_metadata`.
-    """
-    return f"{DISCLAIMER} {DEMO_WARNING}" if about.get("demo") else DISCLAIMER
-
-
-def csv_row(values):
-    """Values as a line of CSV; None is an empty field."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue()
-
-
-def json_row(name, prediction, note):
-    """A Prediction as a line of JSON; there is an "error" only where there is one."""
-    row = dict(zip(COLUMNS, (name, *prediction[1:], note)))
-    if prediction.error is None:
-        del row["error"]
-    return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-@contextlib.contextmanager
-def row_writer(output=None, note=DISCLAIMER):
-    """A function (name, Prediction) that writes a row at once: CSV or, for `output` *.jsonl, JSON lines.
-
-    Without `output` it prints CSV. The file must be new; whoever follows it reads whole rows only. note: what every row
-    says last, of `note_about`.
-    """
-    if output is None:
-        print(csv_row(COLUMNS), end="")
-        yield lambda name, prediction: print(csv_row((name, *prediction[1:], note)), end="")
-        return
-    output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    check_absent([output])
-    with open(output, "xb", buffering=0) as file:
-        if output.suffix.lower() == ".jsonl":
-            yield lambda name, prediction: _append(file, json_row(name, prediction, note))
-        else:
-            _append(file, csv_row(COLUMNS))
-            yield lambda name, prediction: _append(file, csv_row((name, *prediction[1:], note)))
-
-
-def _append(file, row):
-    append_or_rollback(file, row.encode(**TEXT))

@@ -66,7 +66,7 @@ def test_earlier_weights_are_loaded_to_the_bit():
 
 def test_earlier_weights_predict(small_demo):
     """And are as good as their log has it, up to what JPEGs differ by under another OpenCV."""
-    model, _ = palm_cls.trained_network(EARLIER)
+    model, _ = palm_cls.load_model(EARLIER)
     (row,) = (EARLIER / "log.csv").read_text().splitlines()[1:]
     loader = palm_cls.valid_data_loader(
         small_demo / "PALM-Validation400", palm_cls.find_dataset(small_demo).valid_labels

@@ -34,7 +34,7 @@ from palm_cls.data import mnist
 from palm_cls.data.array_loader import ArrayLoader
 from palm_cls.data.mnist import Digits, download_file, find_digits, read_idx_images, read_idx_labels
 from palm_cls.data.recipe_data import make_loaders
-from palm_cls.deploy.predict import trained_network
+from palm_cls.deploy.predict import load_model
 from palm_cls.eval.assess import assess
 from palm_cls.eval.compare import compare_predictions, find_runs
 from palm_cls.eval.report import report_run
@@ -483,7 +483,7 @@ def test_its_report(small, tmp_path):
 def test_fundus_photographs_are_not_fed_to_it(trained):
     for weights, name in ((trained[1], None), (FLUID, "lenet-mnist")):
         with pytest.raises(InputError, match="lenet-mnist takes grey images of 28 x 28 pixels, and this "):
-            trained_network(weights, name)
+            load_model(weights, name)
 
 
 def test_without_files_nothing_is_begun(tmp_path):

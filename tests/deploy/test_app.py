@@ -30,7 +30,7 @@ from palm_cls.core.html import thumbnail
 from palm_cls.data.images import read_image, transform_img
 from palm_cls.data.labels import CLASSES
 from palm_cls.deploy import app
-from palm_cls.deploy.predict import predictions
+from palm_cls.deploy.predict import predict_images
 from palm_cls.eval.gradcam import grad_cam, overlay
 from palm_cls.recipes import build_model
 
@@ -60,16 +60,16 @@ def pictures(card):
 
 
 def test_a_card_shows_a_photograph_its_probability_and_the_heat_maps_of_both_answers(model, photos):
-    expected = [row.probability for row in predictions(model, photos)]
+    expected = [row.probability for row in predict_images(model, photos)]
     threshold = sorted(expected)[1]
-    cards = list(CARD.finditer(app.cards(model, photos, threshold)))
+    cards = list(CARD.finditer(app.render_cards(model, photos, threshold)))
     assert [float(re.search("data-probability=(.+)", card[0])[1]) for card in cards] == expected  # to the bit
     assert [card[1] == " positive" for card in cards] == [value > threshold for value in expected]
     for path, probability, card in zip(photos, expected, cards):
         assert f"<h2>{path.name}</h2>" in card[0]
         assert f"<b>{probability:.4f}</b>" in card[0]
         photo = read_image(path)
-        small, img = thumbnail(photo, app.SIDE), transform_img(photo)
+        small, img = thumbnail(photo, app.DISPLAY_SIZE), transform_img(photo)
         drawn = [small, *(overlay(small, grad_cam(model, img, label=label)) for label in (0, 1))]
         found = pictures(card[0])
         assert [img.shape for img in found] == [img.shape for img in drawn]
@@ -81,7 +81,7 @@ def test_what_cannot_be_read_gets_a_card_that_says_so_and_the_rest_its_predictio
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "half.jpg").write_bytes(photos[0].read_bytes()[:4000] + b"\xff\xd9")
     paths = [tmp_path / "gone.jpg", photos[0], tmp_path / "empty.jpg", tmp_path / "half.jpg"]
-    gone, read, empty, half = CARD.finditer(app.cards(model, paths, 0.5))
+    gone, read, empty, half = CARD.finditer(app.render_cards(model, paths, 0.5))
     assert "Not predicted 未能预测: no such image<" in gone[0]
     assert "Not predicted 未能预测: not an image that can be decoded (it is empty); replace" in empty[0]
     assert "Not predicted 未能预测: not an image that can be decoded (corrupt JPEG data: premature" in half[0]
@@ -91,58 +91,58 @@ def test_what_cannot_be_read_gets_a_card_that_says_so_and_the_rest_its_predictio
 
 
 def test_no_name_is_markup(model, tmp_path):
-    shown = app.cards(model, [tmp_path / "<img src=x onerror=alert(1)>'\".jpg"], 0.5, ["<b>", "<i>"])
+    shown = app.render_cards(model, [tmp_path / "<img src=x onerror=alert(1)>'\".jpg"], 0.5, ["<b>", "<i>"])
     assert "<h2>&lt;img src=x onerror=alert(1)&gt;&#x27;&quot;.jpg</h2>" in shown
-    assert "<b>" not in app.cards(model, [], 0.5, ["<b>", "<i>"])
+    assert "<b>" not in app.render_cards(model, [], 0.5, ["<b>", "<i>"])
 
 
 def test_too_many_at_once(model, photos, monkeypatch):
-    monkeypatch.setattr(app, "MOST_FILES", 2)
-    shown = app.cards(model, photos, 0.5)
+    monkeypatch.setattr(app, "MAX_FILES", 2)
+    shown = app.render_cards(model, photos, 0.5)
     assert len(CARD.findall(shown)) == 2
     assert "Not looked at: 1. Give at most 2 at a time." in shown
-    assert "Not looked at" not in app.cards(model, photos[:2], 0.5)
+    assert "Not looked at" not in app.render_cards(model, photos[:2], 0.5)
 
 
 # Uploads
 
 
-def test_uploads_are_forgotten_with_their_directories(tmp_path):
+def test_uploads_are_deleted_with_their_directories(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     (tmp_path / "one" / "a.jpg").write_text("upload")
     (tmp_path / "two" / "a.jpg").write_text("of another")
-    app.forget([tmp_path / "one" / "a.jpg", tmp_path / "one" / "gone.jpg", tmp_path / "two" / "gone.jpg"])
+    app.delete_uploads([tmp_path / "one" / "a.jpg", tmp_path / "one" / "gone.jpg", tmp_path / "two" / "gone.jpg"])
     assert sorted(map(str, tmp_path.rglob("*"))) == [str(tmp_path / "two"), str(tmp_path / "two" / "a.jpg")]
 
 
-def test_what_lies_there_for_long_is_swept_away(tmp_path):
+def test_stale_files_are_deleted(tmp_path):
     for age, name in ((100, "old"), (0, "new")):
         (tmp_path / name / "within").mkdir(parents=True)
         for path in (tmp_path / f"{name}.part", tmp_path / name / "a.jpg"):
             path.write_text("upload")
         for path in [*tmp_path.rglob(f"{name}*"), *(tmp_path / name).rglob("*")]:
             os.utime(path, (time.time() - age,) * 2)
-    app.sweep(tmp_path, time.time() - 50)
+    app.delete_stale(tmp_path, time.time() - 50)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["a.jpg", "new.part"]
     assert (tmp_path / "new" / "within").is_dir()
     assert not (tmp_path / "old" / "within").exists()
 
 
 @pytest.mark.parametrize(
-    ("gradio", "told"),
+    ("gradio", "message"),
     [
         (None, "gradio is not installed"),
         (SimpleNamespace(), "gradio cannot be imported (cannot import name 'route_utils'"),
-        (SimpleNamespace(__version__="4.44.1", route_utils=None), "gradio 4.44.1 is another one than"),
-        (SimpleNamespace(__version__="7.0.0", route_utils=None), "gradio 7.0.0 is another one than"),
+        (SimpleNamespace(__version__="4.44.1", route_utils=None), "gradio 4.44.1 does not fit this page"),
+        (SimpleNamespace(__version__="7.0.0", route_utils=None), "gradio 7.0.0 does not fit this page"),
     ],
 )
-def test_without_a_fitting_gradio(tmp_path, monkeypatch, gradio, told):
+def test_without_a_fitting_gradio(tmp_path, monkeypatch, gradio, message):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setattr(app.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setitem(sys.modules, "gradio", gradio)
-    with pytest.raises(InputError, match=re.escape(told)) as error:
+    with pytest.raises(InputError, match=re.escape(message)) as error:
         app.serve_page(tmp_path / "weights")
     assert f'python -m pip install "{app.GRADIO}" (Python 3.10 or newer)' in str(error.value)
     assert list(tmp_path.iterdir()) == []
@@ -211,8 +211,8 @@ def test_the_page_in_a_browser(weights, model, photos, tmp_path):
     place.mkdir()
     bad, huge = tmp_path / "damaged.jpg", tmp_path / "huge.jpg"
     bad.write_bytes(photos[0].read_bytes()[:-100])
-    huge.write_bytes(b"\xff\xd8\xff" + bytes(app.MOST_MEGABYTES * 1_000_000 + 1_000_000))
-    expected = [f"{row.probability:.4f}" for row in predictions(model, photos)]
+    huge.write_bytes(b"\xff\xd8\xff" + bytes(app.MAX_MEGABYTES * 1_000_000 + 1_000_000))
+    expected = [f"{row.probability:.4f}" for row in predict_images(model, photos)]
     with served(weights, place, "--threshold", "0") as (process, address), browsing(tmp_path / "profile") as tab:
         for width in (390, 1280):  # of a phone and of a desktop
             tab.open(address, width)

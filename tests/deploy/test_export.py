@@ -23,7 +23,7 @@ from palm_cls.core.errors import InputError, RunError
 from palm_cls.deploy import export
 from palm_cls.deploy.export import CONVERTER, export_network
 from palm_cls.deploy.exported_model import IS_PADDLE_2
-from palm_cls.deploy.predict import find_images, predictions, trained_network
+from palm_cls.deploy.predict import find_images, load_model, predict_images
 from palm_cls.eval.engine import TOLERANCE
 from palm_cls.recipes import RECIPES, build_model, find_recipe
 
@@ -47,7 +47,7 @@ ABOUT = {
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """The file of untrained weights of the recipe palm, which tells what that of a run would tell."""
+    """The file of untrained weights of the recipe palm, with the metadata that those of a run have."""
     device.set_seed(0)
     folder = tmp_path_factory.mktemp("run")
     save(folder / "best", build_model("palm"), metadata=ABOUT)
@@ -70,7 +70,7 @@ def exported(weights, tmp_path_factory):
 # What is written
 
 
-def test_for_paddle_it_is_a_directory_that_tells_about_itself(exported):
+def test_for_paddle_it_is_a_directory_with_metadata(exported):
     about = json.loads((exported("paddle") / "about.json").read_text(encoding="utf-8"))
     assert {name: about[name] for name in ABOUT} == ABOUT
     assert sorted(about["files"]) == sorted([PROGRAM, WEIGHTS])
@@ -85,21 +85,21 @@ def test_for_paddle_it_is_a_directory_that_tells_about_itself(exported):
 
 
 @needs_onnx
-def test_an_onnx_file_tells_the_same_and_names_its_ends(exported):
+def test_an_onnx_file_has_the_same_metadata_and_names_its_ends(exported):
     import onnx
 
     network = onnx.load(exported("onnx"))
     onnx.checker.check_model(network, full_check=True)
-    told = {entry.key: entry.value for entry in network.metadata_props}
+    properties = {entry.key: entry.value for entry in network.metadata_props}
     expected = json.loads((exported("paddle") / "about.json").read_text(encoding="utf-8"))
-    assert {name: value for name, value in told.items() if expected[name] == value}.keys() == {
+    assert {name: value for name, value in properties.items() if expected[name] == value}.keys() == {
         "model",
         "preprocessing",
         "output",
         "note",
     }
     for name in ("input", "classes", "demo", "versions"):
-        assert json.loads(told[name]) == expected[name]
+        assert json.loads(properties[name]) == expected[name]
     ends = [
         (end.name, [dim.dim_param or dim.dim_value for dim in end.type.tensor_type.shape.dim])
         for end in (*network.graph.input, *network.graph.output)
@@ -120,14 +120,14 @@ def test_every_recipe_can_be_exported(name, form, tmp_path):
     save(tmp_path / "a", model)
     written = export_network(tmp_path / "a", form, name)
     assert written.path == tmp_path / f"a.{form}"
-    assert 0 <= written.deviation < TOLERANCE
+    assert 0 <= written.max_relative_error < TOLERANCE
     if find_recipe(name).dataset != "palm":
         low = find_recipe(name).pixel_range[0]
-        assert written.about["preprocessing"].endswith(f"; 0 to 255 become {low:g} to 1; float32 [N, 1, 28, 28].")
-        assert written.about["output"].startswith("Logits, float32 [N, 10]: their softmax")
-        assert "note" not in written.about
-        with pytest.raises(InputError, match="takes images as .*'grey'.*; here they are made as .*'BGR'"):
-            trained_network(written.path)
+        assert written.metadata["preprocessing"].endswith(f"; 0 to 255 become {low:g} to 1; float32 [N, 1, 28, 28].")
+        assert written.metadata["output"].startswith("Logits, float32 [N, 10]: their softmax")
+        assert "note" not in written.metadata
+        with pytest.raises(InputError, match="takes images as .*'grey'.*; this program prepares them as .*'BGR'"):
+            load_model(written.path)
 
 
 # It predicts as the network does
@@ -136,12 +136,12 @@ def test_every_recipe_can_be_exported(name, form, tmp_path):
 @pytest.mark.parametrize("form", FORMS)
 def test_its_predictions_are_those_of_the_weights(weights, exported, form, small_demo, tmp_path):
     photos = [*sorted(small_demo.glob("PALM-Validation400/*.jpg")), tmp_path / "gone.jpg"]
-    model, _ = trained_network(weights)
-    network, about = trained_network(exported(form), "palm")
+    model, _ = load_model(weights)
+    network, about = load_model(exported(form), "palm")
     assert {name: about[name] for name in ABOUT} == ABOUT
-    expected = list(predictions(model, photos))
+    expected = list(predict_images(model, photos))
     for batch_size in (1, 4):
-        found = list(predictions(network, photos, batch_size))
+        found = list(predict_images(network, photos, batch_size))
         assert [(row.path, row.error) for row in found] == [(row.path, row.error) for row in expected]
         chances = [[row.probability for row in rows[:-1]] for rows in (found, expected)]
         np.testing.assert_allclose(*chances, rtol=0, atol=5e-5)
@@ -165,11 +165,16 @@ def test_the_tools(tool, weights, form, small_demo, tmp_path):
     done = tool("predict", "--weights", target, small_demo / "PALM-Validation400")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
-    expected = list(predictions(trained_network(weights)[0], find_images([small_demo / "PALM-Validation400"])))
+    expected = list(predict_images(load_model(weights)[0], find_images([small_demo / "PALM-Validation400"])))
     assert len(rows) == len(expected)
-    for row, (path, probability, label, _) in zip(rows, expected):
-        assert float(row.pop("probability")) == pytest.approx(probability, abs=5e-5)
-        assert row == {"imgName": path.name, "label": str(label), "error": "", "note": f"{DISCLAIMER} {DEMO_WARNING}"}
+    for row, prediction in zip(rows, expected):
+        assert float(row.pop("probability")) == pytest.approx(prediction.probability, abs=5e-5)
+        assert row == {
+            "imgName": prediction.path.name,
+            "label": str(prediction.label),
+            "error": "",
+            "note": f"{DISCLAIMER} {DEMO_WARNING}",
+        }
 
 
 @pytest.mark.slow
@@ -202,14 +207,14 @@ def test_what_gives_other_logits_is_not_kept(weights, form, wrong, tmp_path, mon
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_cannot_be_converted_is_told(weights, form, tmp_path, monkeypatch):
+def test_what_cannot_be_converted_is_named(weights, form, tmp_path, monkeypatch):
     class Strange(paddle.nn.Layer):
         def forward(self, x):
             if not paddle.in_dynamic_mode():
                 raise TypeError("not this one")
             return x.mean(axis=[1, 2, 3]).unsqueeze(1)
 
-    monkeypatch.setattr(export, "known_network", lambda *_: ("palm", Strange(), ABOUT))
+    monkeypatch.setattr(export, "load_recipe_model", lambda *_: ("palm", Strange(), ABOUT))
     with pytest.raises(RunError, match=rf"new\.{form}: not written: this network could not be exported \(\w"):
         export_network(weights, form, output=tmp_path / f"new.{form}")
     assert not list(tmp_path.iterdir())
@@ -269,29 +274,29 @@ def test_a_damaged_export_is_refused(exported, file, tmp_path):
     content = (tmp_path / "a" / file).read_bytes()
     (tmp_path / "a" / file).write_bytes(content[:-1] + b"!")
     with pytest.raises(InputError, match=rf"{file}: missing or damaged: its checksum is not that in about\.json"):
-        trained_network(tmp_path / "a")
+        load_model(tmp_path / "a")
     (tmp_path / "a" / file).unlink()
     with pytest.raises(InputError, match=rf"a: .*missing; expected|{file}: missing or damaged"):
-        trained_network(tmp_path / "a")
+        load_model(tmp_path / "a")
 
 
 @pytest.mark.parametrize(
-    ("about", "told"),
+    ("about", "message"),
     [
         ("[" * 100000, r"about\.json: damaged"),
         ("{}", r"about\.json: not that of an exported network"),
         ({"files": ["inference.json"]}, "missing or damaged"),
-        ({"input": None}, "takes images as None; here they are made as"),
+        ({"input": None}, "takes images as None; this program prepares them as"),
         ({"model": "lenet"}, "exported from lenet, not from palm"),
     ],
 )
-def test_what_it_tells_may_be_wrong(exported, about, told, tmp_path):
+def test_wrong_metadata_are_refused(exported, about, message, tmp_path):
     shutil.copytree(exported("paddle"), tmp_path / "a")
     file = tmp_path / "a" / "about.json"
     before = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(about if isinstance(about, str) else json.dumps({**before, **about}), encoding="utf-8")
-    with pytest.raises(InputError, match=told):
-        trained_network(tmp_path / "a", "palm")
+    with pytest.raises(InputError, match=message):
+        load_model(tmp_path / "a", "palm")
 
 
 @pytest.mark.skipif(not IS_PADDLE_2, reason="PaddlePaddle 3 runs the exports of 2, too")
@@ -299,40 +304,43 @@ def test_paddle_2_does_not_try_what_paddle_3_wrote(exported, tmp_path):
     shutil.copytree(exported("paddle"), tmp_path / "a")
     (tmp_path / "a" / PROGRAM).rename(tmp_path / "a" / "inference.json")
     with pytest.raises(InputError, match=r"inference\.json: of PaddlePaddle 3, which PaddlePaddle 2\.\S+ cannot run"):
-        trained_network(tmp_path / "a")
+        load_model(tmp_path / "a")
 
 
-def strangers(operation, domain, shape, **told):
-    """An ONNX model (bytes) of one operation on images of a shape, which tells what it is told to."""
+def strangers(operation, domain, shape, **metadata):
+    """An ONNX model (bytes) of one operation on images of a shape, with these metadata."""
     from onnx import TensorProto, helper
 
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
     node = helper.make_node(operation, ["x"], ["y"], domain=domain)
     opsets = [helper.make_opsetid(name, 13) for name in {"", domain}]
     model = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:]), opset_imports=opsets, ir_version=7)
-    helper.set_model_props(model, {name: json.dumps(value) for name, value in told.items()})
+    helper.set_model_props(model, {name: json.dumps(value) for name, value in metadata.items()})
     return model.SerializeToString()
 
 
 @needs_onnx
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (lambda: None, "no such file"),
         (lambda: b"garbage", "onnxruntime cannot run it"),
-        (lambda: strangers("Relu", "", ["N", 3, 224, 224]), "does not tell which images it takes; expected what tools"),
+        (
+            lambda: strangers("Relu", "", ["N", 3, 224, 224]),
+            "does not state which images it takes; expected what",
+        ),
         (lambda: strangers("Relu", "mine", ["N", 3, 224, 224], **ABOUT), "onnxruntime cannot run it .*mine"),
         (lambda: strangers("Relu", "", ["N", 3, 224, 224], **ABOUT), r"gives \(1, 3, 224, 224\) for 1 images"),
         (lambda: strangers("Relu", "", ["N", 1, 28, 28], **ABOUT), "cannot be run on photographs"),
-        (lambda: strangers("Relu", "", ["N", 1, 28, 28], input={"size": 28}), "takes images as {'size': 28}; here"),
+        (lambda: strangers("Relu", "", ["N", 1, 28, 28], input={"size": 28}), "takes images as {'size': 28}; this"),
     ],
 )
-def test_other_onnx_files_are_refused(content, told, tmp_path, capfd):
+def test_other_onnx_files_are_refused(content, message, tmp_path, capfd):
     file = tmp_path / "theirs.onnx"
     if content():
         file.write_bytes(content())
-    with pytest.raises(InputError, match=rf"theirs\.onnx: {told}"):
-        trained_network(file)
+    with pytest.raises(InputError, match=rf"theirs\.onnx: {message}"):
+        load_model(file)
     assert capfd.readouterr().err == ""
 
 
@@ -340,7 +348,7 @@ def test_other_onnx_files_are_refused(content, told, tmp_path, capfd):
 def test_an_onnx_file_without_onnxruntime(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"onnxruntime is needed \(.*\): python -m pip install onnxruntime"):
-        trained_network(exported("onnx"))
+        load_model(exported("onnx"))
 
 
 # The README
@@ -356,8 +364,8 @@ def test_the_example_of_the_readme(weights, exported, small_demo, tmp_path):
     code = f"{example}\nimport sys; assert not {{'paddle', 'palm_cls'}} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    model, _ = trained_network(weights)
-    (expected,) = predictions(model, [photo])
+    model, _ = load_model(weights)
+    (expected,) = predict_images(model, [photo])
     probability, note = done.stdout.splitlines()
     assert float(probability.split()[-1]) == pytest.approx(expected.probability, abs=5e-5)
     assert note == f"{DISCLAIMER} {DEMO_WARNING}"

@@ -1,4 +1,4 @@
-"""What weights tell about themselves, predictions from Python, and the tool as a user runs it."""
+"""The metadata of weights, predictions from Python, and the tool as a user runs it."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import astuple
 
 import cv2
 import numpy as np
@@ -22,17 +23,9 @@ from palm_cls.core.errors import InputError
 from palm_cls.data.loaders import data_loader
 from palm_cls.data.palm import recognise
 from palm_cls.data.recipe_data import valid_loader_of
-from palm_cls.deploy import predict
-from palm_cls.deploy.predict import (
-    Prediction,
-    find_images,
-    overlay_paths,
-    predictions,
-    probabilities,
-    row_writer,
-    shown_names,
-    trained_network,
-)
+from palm_cls.deploy import prediction_files
+from palm_cls.deploy.predict import Prediction, find_images, load_model, predict_images, probabilities
+from palm_cls.deploy.prediction_files import display_names, overlay_paths, row_writer
 from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import evaluate
 from palm_cls.models.lenet import LeNet
@@ -79,10 +72,10 @@ def photos(small_demo, tmp_path):
     return folder
 
 
-# What weights tell about themselves
+# The metadata of weights
 
 
-def test_weights_tell_what_they_are_wherever_they_go(run, weights):
+def test_weights_carry_their_metadata_wherever_they_go(run, weights):
     assert read_metadata(weights) == DEMO_WEIGHTS
     for file in run.glob("*.pdparams"):  # of every checkpoint
         assert read_metadata(file) == DEMO_WEIGHTS
@@ -129,44 +122,48 @@ def test_files_of_before_are_described_by_their_run(run, tmp_path):
     (tmp_path / "settings.json").unlink()
     assert read_metadata(tmp_path / "best.pdparams") == {}
     with pytest.raises(
-        InputError, match=r"best\.pdparams does not tell its network; give --model \(lenet, lenet-relu, "
+        InputError, match=r"best\.pdparams does not name its network; give --model \(lenet, lenet-relu, "
     ):
-        trained_network(tmp_path)
-    found, about = trained_network(tmp_path, "lenet-relu")
+        load_model(tmp_path)
+    found, about = load_model(tmp_path, "lenet-relu")
     assert about == {}
     np.testing.assert_array_equal(found.fc2.weight.numpy(), model.fc2.weight.numpy())
 
 
 @pytest.mark.parametrize(
-    ("about", "name", "told"),
+    ("about", "name", "message"),
     [
         ({"model": "lenet-relu"}, "lenet", "weights of lenet-relu, not of lenet"),  # their shapes are the same
         ({"model": "vgg"}, None, "weights of 'vgg', which is none of lenet, lenet-relu, alexnet"),
         ({"model": ["lenet"]}, None, "which is none of lenet"),
-        ({"model": "lenet", "input": {"size": 299}}, None, "takes images as .*299.*; here they are made as .*224"),
+        (
+            {"model": "lenet", "input": {"size": 299}},
+            None,
+            "takes images as .*299.*; this program .* as .*224",
+        ),
         ({"model": "lenet"}, "lenet", r"weights of another network\. .* another shape: conv1.weight"),
     ],
 )
-def test_weights_that_would_be_fed_wrongly_are_refused(tmp_path, about, name, told):
+def test_weights_that_would_be_fed_wrongly_are_refused(tmp_path, about, name, message):
     save(tmp_path / "a", LeNet(num_classes=1, in_channels=1, image_size=28), metadata=about)
-    with pytest.raises(InputError, match=rf"a\.pdparams: .*{told}"):
-        trained_network(tmp_path / "a", name)
+    with pytest.raises(InputError, match=rf"a\.pdparams: .*{message}"):
+        load_model(tmp_path / "a", name)
 
 
 @pytest.mark.parametrize("damage", [b"[]", b'{"model": ', b"[" * 50000, b'{"a": \xff}'])
-def test_what_weights_tell_may_be_damaged(tmp_path, damage):
+def test_the_metadata_of_weights_may_be_damaged(tmp_path, damage):
     save(tmp_path / "a", LeNet(1, 1, 28), metadata={"model": "lenet"})
     content = (tmp_path / "a.pdparams").read_bytes()
     assert read_metadata(tmp_path / "a.pdparams") == {"model": "lenet"}
     (tmp_path / "a.pdparams").write_bytes(content.replace(b'{"model": "lenet"}', damage))
     with pytest.raises(InputError, match=r"a\.pdparams: damaged"):
-        trained_network(tmp_path / "a")
+        load_model(tmp_path / "a")
     (tmp_path / "a.pdparams").write_bytes(content.replace(b'"lenet"}', b'"alexn"}'))
     with pytest.raises(InputError, match=r"a\.pdparams: damaged: its content does not match its checksum"):
         load(tmp_path / "a", LeNet(1, 1, 28))
 
 
-def test_they_cannot_tell_a_novel(tmp_path):
+def test_metadata_have_a_largest_size(tmp_path):
     with pytest.raises(ValueError, match="bytes of metadata"):
         save(tmp_path / "a", LeNet(1, 1, 28), metadata={"model": "x" * 70000})
     assert not list(tmp_path.iterdir())
@@ -214,8 +211,8 @@ def test_no_two_overlays_have_one_name(tmp_path):
 
 
 def test_rows_carry_the_names_of_the_tables_or_paths_where_those_repeat(tmp_path):
-    assert shown_names([tmp_path / "l" / "a.jpg", tmp_path / "b.jpg"]) == ["a.jpg", "b.jpg"]
-    assert shown_names([tmp_path / "l" / "a.jpg", tmp_path / "a.jpg"]) == [
+    assert display_names([tmp_path / "l" / "a.jpg", tmp_path / "b.jpg"]) == ["a.jpg", "b.jpg"]
+    assert display_names([tmp_path / "l" / "a.jpg", tmp_path / "a.jpg"]) == [
         str(tmp_path / "l" / "a.jpg"),
         str(tmp_path / "a.jpg"),
     ]
@@ -225,11 +222,11 @@ def test_rows_carry_the_names_of_the_tables_or_paths_where_those_repeat(tmp_path
 
 
 def test_predictions_are_those_of_the_evaluation(weights, small_demo):
-    model, _ = trained_network(weights)
+    model, _ = load_model(weights)
     model.train()
     dataset = recognise(small_demo)
     loader = valid_loader_of(dataset, cache=False)
-    found = list(predictions(model, [path for path, _ in loader.samples], batch_size=4))
+    found = list(predict_images(model, [path for path, _ in loader.samples], batch_size=4))
     assert model.training
     assert len({row.probability for row in found}) == 10
     hits = [row.label == label for row, (_, label) in zip(found, loader.samples)]
@@ -242,14 +239,14 @@ def test_predictions_are_those_of_the_evaluation(weights, small_demo):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 10])
 def test_what_cannot_be_read_gets_an_error_and_the_rest_its_prediction(weights, photos, batch_size):
-    model, _ = trained_network(weights)
+    model, _ = load_model(weights)
     (photos / "folder.jpg").mkdir()
     whole = (photos / "a.jpg").read_bytes()
     (photos / "half.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
     (photos / "deep.jpg").write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint16))[1])
     names = ("a", "b", "c", "gone", "d", "e", "half", "deep", "folder")
     paths = [photos / f"{name}.jpg" for name in names] + [photos / "notes.txt"]
-    found = list(predictions(model, paths, batch_size))
+    found = list(predict_images(model, paths, batch_size))
     assert [row.path for row in found] == paths
     errors = {row.path.name: row.error for row in found if row.error}
     assert list(errors) == ["c.jpg", "gone.jpg", "e.jpg", "half.jpg", "deep.jpg", "folder.jpg", "notes.txt"]
@@ -261,23 +258,23 @@ def test_what_cannot_be_read_gets_an_error_and_the_rest_its_prediction(weights, 
     assert "directory" in errors["folder.jpg"] or "denied" in errors["folder.jpg"]  # Linux, Windows
     for row in found:
         if row.error is None:
-            (alone,) = predictions(model, [row.path])
+            (alone,) = predict_images(model, [row.path])
             assert (row.probability, row.label) == (pytest.approx(alone.probability, abs=1e-5), alone.label)
 
 
 def test_the_label_is_1_above_the_threshold_not_at_it(weights, photos):
-    model, _ = trained_network(weights)
-    (row,) = predictions(model, [photos / "a.jpg"])
+    model, _ = load_model(weights)
+    (row,) = predict_images(model, [photos / "a.jpg"])
     for threshold, label in ((row.probability, 0), (np.nextafter(row.probability, 0), 1), (0.0, 1), (1.0, 0)):
-        assert next(predictions(model, [photos / "a.jpg"], threshold=threshold)).label == label
+        assert next(predict_images(model, [photos / "a.jpg"], threshold=threshold)).label == label
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_make_errors_not_labels(weights, photos, value):
-    model, _ = trained_network(weights)
+    model, _ = load_model(weights)
     model.fc2.bias.set_value(np.array([value], "float32"))
-    (row,) = predictions(model, [photos / "a.jpg"])
-    assert row[1:] == (None, None, "the network gives no finite number for this image")
+    (row,) = predict_images(model, [photos / "a.jpg"])
+    assert row == Prediction(row.path, None, None, "the network gives no finite number for this image")
 
 
 def test_a_threshold_of_the_evaluation_parts_the_same_images():
@@ -301,7 +298,7 @@ def test_probabilities_of_two_logits():
 ROWS = [
     ("a.jpg", Prediction(None, 0.25, 0, None)),
     ('图, "b".jpg', Prediction(None, 1e-07, 0, None)),
-    ("c.jpg", Prediction(None, None, None, "c.jpg: not\nan image")),
+    ("c.jpg", Prediction(None, error="c.jpg: not\nan image")),
 ]
 
 
@@ -320,9 +317,9 @@ def test_the_note_is_one_line_that_pandas_reads_without_options(tmp_path):
     table = pd.read_csv(tmp_path / "a.csv")
     assert list(table.columns) == ["imgName", "probability", "label", "error", "note"]
     assert table["note"].tolist() == [DISCLAIMER] * len(ROWS)
-    for about in ({}, {"demo": False}):  # weights of before do not tell
-        assert predict.note_about(about) == DISCLAIMER
-    assert predict.note_about({"demo": True}) == f"{DISCLAIMER} {DEMO_LINE}"
+    for about in ({}, {"demo": False}):  # older weights do not state it
+        assert prediction_files.prediction_note(about) == DISCLAIMER
+    assert prediction_files.prediction_note({"demo": True}) == f"{DISCLAIMER} {DEMO_LINE}"
 
 
 def read_rows(path):
@@ -334,7 +331,9 @@ def read_rows(path):
 
 
 def expected_row(file, row):
-    values = dict(zip(("imgName", "probability", "label", "error", "note"), (row[0], *row[1][1:], "no, advice")))
+    name, prediction = row
+    columns = ("imgName", "probability", "label", "error", "note")
+    values = dict(zip(columns, (name, *astuple(prediction)[1:], "no, advice")))
     if file.endswith(".csv"):
         return {name: "" if value is None else str(value) for name, value in values.items()}
     return values if values["error"] else {name: value for name, value in values.items() if name != "error"}
@@ -351,9 +350,9 @@ def test_no_half_row_stays_where_the_disk_is_full(tmp_path):
 
     with FullDisk(tmp_path / "a.csv", "w") as file:
         for name in ("a.jpg,1\n", "a longer name.jpg,1\n"):
-            predict._append(file, name)
+            prediction_files._append(file, name)
         with pytest.raises(OSError, match="No space left on device"):
-            predict._append(file, "c.jpg,1 and c.jpg\n")
+            prediction_files._append(file, "c.jpg,1 and c.jpg\n")
     assert (tmp_path / "a.csv").read_text() == "a.jpg,1\na longer name.jpg,1\n"
 
 
@@ -386,13 +385,13 @@ def test_the_tool_predicts_prints_and_draws(tool, weights, photos, tmp_path):
     lines = done.stderr.splitlines()
     assert DISCLAIMER in lines
     assert DEMO_LINE in lines
-    assert lines[-1] == "predict.py: 3 of 8 images could not be predicted; their rows tell why"
+    assert lines[-1] == "predict.py: 3 of 8 images could not be predicted; their rows state why"
     assert "%" not in done.stderr  # no bar but on a terminal
 
 
 @pytest.mark.slow
 def test_the_tool_writes_files_and_overwrites_none(tool, weights, photos, tmp_path):
-    model, about = trained_network(weights)
+    model, about = load_model(weights)
     save(tmp_path / "real", model, metadata={**about, "demo": False})
     predict = ("predict", "--weights", tmp_path / "real", photos / "a.jpg", photos / "b.jpg")
     output = tmp_path / "out.jsonl"
@@ -413,15 +412,15 @@ def test_the_tool_writes_files_and_overwrites_none(tool, weights, photos, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--output", "a.xlsx"], "argument --output: 'a.xlsx' ends in none of .csv, .jsonl"),
         (["--threshold", "1.5"], "argument --threshold: '1.5' is not a number from 0, below 1"),
         (["nothing*.jpg"], "nothing*.jpg: matches no image"),
     ],
 )
-def test_the_tool_refuses_what_it_cannot_use(tool, weights, photos, args, told):
-    assert_refused(tool("predict", "--weights", weights, photos, *args, cwd=photos), told)
+def test_the_tool_refuses_what_it_cannot_use(tool, weights, photos, args, message):
+    assert_refused(tool("predict", "--weights", weights, photos, *args, cwd=photos), message)
     assert sorted(path.name for path in photos.iterdir()) == [*(f"{name}.jpg" for name in "abcdefg"), "notes.txt"]
 
 

@@ -19,11 +19,19 @@ TRAIN_IMAGES = "PALM-Training400/PALM-Training400"
 
 
 @pytest.fixture
-def way(monkeypatch):
+def baseline(monkeypatch):
     monkeypatch.syspath_prepend(PROJECT / "tools")
-    import _lesson_way
+    import _lesson_baseline
 
-    return _lesson_way
+    return _lesson_baseline
+
+
+@pytest.fixture
+def images(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT / "tools")
+    import _bench_images
+
+    return _bench_images
 
 
 @pytest.fixture
@@ -74,20 +82,20 @@ def test_figures_are_computed_from_the_singles(tool, small_demo, tmp_path, row, 
         assert f"{figure['ratio']:.2f} ({min(figure['ratios']):.2f} to {max(figure['ratios']):.2f})" in line
 
 
-def test_both_readers_give_the_same_bytes(jobs, small_demo, tmp_path, monkeypatch):
+def test_both_readers_give_the_same_bytes(jobs, images, small_demo, tmp_path, monkeypatch):
     shutil.copytree(small_demo / TRAIN_IMAGES, tmp_path / "part")
     monkeypatch.chdir(tmp_path)
-    jobs.link_all(jobs.lesson_samples("part"), tmp_path / "linked")
+    images.link_all(jobs.lesson_samples("part"), tmp_path / "linked")
     lesson, ours = jobs.lesson_reading("linked"), jobs.our_bytes("linked")
     assert ours["sha256"] == 2 * lesson["sha256"]
-    jobs.link_all(jobs.lesson_samples("part")[1:], tmp_path / "fewer")
+    images.link_all(jobs.lesson_samples("part")[1:], tmp_path / "fewer")
     assert jobs.our_bytes("fewer")["sha256"][0] not in lesson["sha256"]
 
 
 def test_the_prepared_validation_images_keep_their_labels(jobs, small_demo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    told = jobs.prepare_photos("8", "5", str(small_demo))
-    assert (told["train"], told["valid"], len(jobs.lesson_samples("part"))) == (8, 8, 5)
+    images = jobs.prepare_photos("8", "5", str(small_demo))
+    assert (images["train"], images["valid"], len(jobs.lesson_samples("part"))) == (8, 8, 5)
     reader = valid_data_loader("valid", "valid/labels.csv")
     assert [(str(path), label) for path, label in reader.samples] == sorted(jobs.lesson_samples("valid"), key=number)
     assert data_loader("train").num_samples == len(jobs.lesson_samples("train")) == 8
@@ -98,19 +106,19 @@ def number(sample):
 
 
 @pytest.mark.parametrize("name", ["lenet", "alexnet"])
-def test_the_networks_are_ours(way, name):
+def test_the_networks_are_ours(baseline, name):
     ours = build_model(name)
     ours.eval()
     ((imgs, _),) = batches_of(1)
     expected = predict(ours, imgs)
     weights = [parameter.numpy() for parameter in ours.parameters()]
-    stock = way.lesson_network(name)
+    stock = baseline.lesson_network(name)
     stock.eval()
     give_weights(stock, weights)
     np.testing.assert_allclose(predict(stock, imgs), expected, rtol=1e-4, atol=1e-5)
 
     torch = pytest.importorskip("torch")
-    model = way.torch_network(name)
+    model = baseline.torch_network(name)
     model.eval()
     after_dropout = [index + 1 for index, layer in enumerate(model) if isinstance(layer, torch.nn.Dropout)]
     with torch.no_grad():
@@ -122,12 +130,12 @@ def test_the_networks_are_ours(way, name):
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_loop_is_ours(way, capsys):
-    ours, lesson = build_model("lenet"), way.lesson_network("lenet")
+def test_the_loop_is_ours(baseline, capsys):
+    ours, lesson = build_model("lenet"), baseline.lesson_network("lenet")
     give_weights(lesson, [parameter.numpy() for parameter in ours.parameters()])
     batches = batches_of(2)
     history = train(ours, lambda: iter(batches), lambda: iter(batches), epochs=1)
-    accuracy, loss = way.lesson_train(lesson, lambda: iter(batches), lambda: iter(batches), epochs=1)
+    accuracy, loss = baseline.lesson_train(lesson, lambda: iter(batches), lambda: iter(batches), epochs=1)
     assert accuracy == history[-1]["valid_accuracy"]
     assert loss == pytest.approx(history[-1]["valid_loss"], abs=1e-5)
     for one, other in zip(ours.parameters(), lesson.parameters()):
@@ -136,11 +144,11 @@ def test_the_loop_is_ours(way, capsys):
     assert [text.count("[validation] accuracy/loss: ") for text in printed] == [1, 1]
 
 
-def test_the_loop_in_torch_trains(way):
+def test_the_loop_in_torch_trains(baseline):
     torch = pytest.importorskip("torch")
-    model = way.torch_network("lenet")
+    model = baseline.torch_network("lenet")
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    way.torch_train(model, lambda: iter(batches_of(1)))
+    baseline.torch_train(model, lambda: iter(batches_of(1)))
     assert all(not torch.equal(one, other) for one, other in zip(before, model.parameters()))
 
 
@@ -153,7 +161,7 @@ def test_the_share_of_waiting(jobs, monkeypatch):
             clock[0] += 3
             yield "batch"
 
-    timed = jobs.Timed(reader)
+    timed = jobs.TimedLoader(reader)
     for epoch in range(2):  # the answer is that of the last one
         for _ in timed():
             clock[0] += 1 + 8 * epoch
@@ -162,17 +170,17 @@ def test_the_share_of_waiting(jobs, monkeypatch):
 
 
 def test_the_evaluation_before_the_later_steps_is_large_enough_for_the_engine(jobs):
-    assert jobs.batches_in_memory(jobs.EVALUATED).num_samples == MIN_IMAGES
+    assert jobs.our_batches_in_memory(jobs.NUM_EVALUATED).num_samples == MIN_IMAGES
 
 
-def test_checks_tell_what_differs(monkeypatch):
+def test_checks_state_what_differs(monkeypatch):
     monkeypatch.syspath_prepend(PROJECT / "tools")
     import bench
 
     assert "NOT the same" in bench.same_bytes({"sha256": ["a"]}, {"sha256": ["a", "b"]})
     assert "are the same" in bench.same_bytes({"sha256": ["a"]}, {"sha256": ["a", "a"]})
-    told = bench.logits_apart({"logits": [1.0, -4.0]}, {"logits": [1.5, -4.0]})
-    assert told == "the logits differ by at most 0.5; the largest is 4"
+    message = bench.logits_difference({"logits": [1.0, -4.0]}, {"logits": [1.5, -4.0]})
+    assert message == "the logits differ by at most 0.5; the largest is 4"
 
 
 @pytest.fixture
@@ -183,7 +191,7 @@ def damaged(small_demo, tmp_path):
     return root
 
 
-def test_a_child_that_fails_is_told_in_a_line(tool, damaged, tmp_path):
+def test_a_child_that_fails_is_explained_in_a_line(tool, damaged, tmp_path):
     (tmp_path / "temporary").mkdir()
     file = tmp_path / "report.json"
     options = ["--only", "reader", "--repeat", 1, "--data", damaged, "--json", file]
@@ -197,7 +205,7 @@ def test_a_child_that_fails_is_told_in_a_line(tool, damaged, tmp_path):
 
 
 def test_wrong_use(tool, tmp_path):
-    for options, told in (
+    for options, message in (
         (["--only", "speed"], "invalid choice: 'speed'"),
         (["--only", "reader", "--full"], "not both"),
         (["--only", "startup", "--json", tmp_path / "no" / "file"], "no such directory"),
@@ -205,7 +213,7 @@ def test_wrong_use(tool, tmp_path):
     ):
         done = tool("bench", *options)
         assert (done.returncode, done.stderr.count("Traceback")) == (2, 0)
-        assert told in done.stderr
+        assert message in done.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT")
@@ -238,7 +246,7 @@ def test_ctrl_c_prints_what_was_measured_and_leaves_nothing(small_demo, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_paddle_is_left_as_it_comes_on_the_lessons_side():
+def test_paddle_keeps_its_defaults_on_the_lessons_side():
     """What is set for ours (threads, among others) must not reach the lesson's side."""
     program = (
         "import os, sys; import _bench_jobs as jobs; jobs.lesson_model('lenet'); print(os.environ['OMP_NUM_THREADS']); "

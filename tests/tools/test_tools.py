@@ -99,9 +99,9 @@ def test_the_command_it_ends_with_evaluates_what_it_trained(trained):
     done, run = trained
     command = next(line for line in done.stdout.splitlines() if line.startswith("    python "))
     words = [sys.executable, *shlex.split(command)[1:]]
-    told = subprocess.run(words, cwd=run.parent.parent, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(words, cwd=run.parent.parent, capture_output=True, text=True, check=True).stdout
     best = re.search(r"best epoch \d: accuracy ([0-9.]+)", done.stdout)[1]
-    assert f"{float(re.search('acc=([0-9.]+)', told)[1]):.4f}" == best
+    assert f"{float(re.search('acc=([0-9.]+)', printed)[1]):.4f}" == best
 
 
 @pytest.mark.slow
@@ -112,8 +112,8 @@ def test_our_own_recipe_from_training_to_predicting(tool, small_demo, tmp_path):
     assert [line for line in done.stderr.splitlines() if not line.startswith(NOTICES)] == []
     assert (tmp_path / "report.html").is_file()
     photo = next(small_demo.glob("PALM-Validation400/*.jpg"))
-    told = tool("predict", "--weights", tmp_path, "--cam", tmp_path / "cam", photo).stdout
-    assert re.search(r"^V\d+\.jpg,[0-9.]+,[01],", told, re.MULTILINE)
+    printed = tool("predict", "--weights", tmp_path, "--cam", tmp_path / "cam", photo).stdout
+    assert re.search(r"^V\d+\.jpg,[0-9.]+,[01],", printed, re.MULTILINE)
 
 
 @pytest.mark.slow
@@ -130,8 +130,8 @@ def test_threads_stock_and_no_cache(tool, small_demo, tmp_path):
     assert len(list((tmp_path / "data").rglob(".palm_cls-*"))) == 2
     stock, ours = (json.loads((tmp_path / name / "settings.json").read_text()) for name in ("stock", "ours"))
     assert [(run["threads"], run["stock"]) for run in (stock, ours)] == [(1, True), (3, False)]
-    told = tool("train", "--resume", tmp_path / "stock", "--threads", 2).stderr
-    assert "begun with threads 1, now 2; stock True, now False: the last bits" in told
+    errors = tool("train", "--resume", tmp_path / "stock", "--threads", 2).stderr
+    assert "begun with threads 1, now 2; stock True, now False: the last bits" in errors
 
 
 def test_the_same_command_gives_the_same_bits(trained, tool, small_demo, tmp_path):
@@ -182,7 +182,7 @@ def test_evaluate_refuses_what_it_cannot_use(trained, tool, small_demo, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--epochs", "0"], "argument --epochs: '0' is not a whole number from 1"),
         (["--epochs", "2.5"], "--epochs"),
@@ -205,10 +205,10 @@ def test_evaluate_refuses_what_it_cannot_use(trained, tool, small_demo, tmp_path
         (["--epoch", "2", "--nonsense"], "unrecognized arguments: --nonsense"),
     ],
 )
-def test_train_refuses_wrong_values_in_a_line(tool, small_demo, args, told):
+def test_train_refuses_wrong_values_in_a_line(tool, small_demo, args, message):
     data = [] if "--data" in args else ["--data", small_demo]
     done = tool("train", *data, *args, cwd=small_demo)
-    assert_refused(done, told)
+    assert_refused(done, message)
     assert "Traceback" not in done.stderr
 
 
@@ -301,20 +301,20 @@ def test_show_images_without_a_screen(tool, small_demo, tmp_path, backend):
 
 
 @pytest.fixture(scope="module")
-def told_of():
+def explain_error():
     """(message, exit status) as the tools give it for an exception; None for a fault of this project."""
     sys.path.insert(0, str(PROJECT / "tools"))
     import _errors
 
     sys.path.remove(str(PROJECT / "tools"))
-    return _errors.told_of
+    return _errors.explain_error
 
 
 CUDNN = "(PreconditionNotMet) Cannot load cudnn shared library. Cannot invoke method x.\n  [Hint: x] (at a:1)"
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (MemoryError("(ResourceExhausted) Fail to alloc memory of 64 size.\n  [Hint: x] (at a.cc:44)"), "of 64 size."),
         (MemoryError(), "out of memory: MemoryError"),
@@ -332,17 +332,17 @@ CUDNN = "(PreconditionNotMet) Cannot load cudnn shared library. Cannot invoke me
         (ImportError("libphi.so: failed to map segment from shared object"), "libphi.so"),
     ],
 )
-def test_a_lack_of_memory_is_a_failed_run(told_of, error, told):
-    text, status = told_of(error)
+def test_a_lack_of_memory_is_a_failed_run(explain_error, error, message):
+    text, status = explain_error(error)
     assert (status, text.count("\n")) == (1, 1)
     assert text.startswith("out of memory: ")
-    assert told in text
+    assert message in text
     assert text.endswith("smaller --batch-size.")
     assert "Hint" not in text
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (RuntimeError(CUDNN), "cudnn cannot be loaded: Cannot load cudnn shared library. "),
         (
@@ -356,24 +356,24 @@ def test_a_lack_of_memory_is_a_failed_run(told_of, error, told):
         (RuntimeError("libnccl.so.2: cannot open shared object file: No such file"), "libnccl.so.2 cannot be loaded"),
     ],
 )
-def test_a_library_or_a_gpu_that_fails_is_named(told_of, error, told):
-    text, status = told_of(error)
+def test_a_library_or_a_gpu_that_fails_is_named(explain_error, error, message):
+    text, status = explain_error(error)
     assert status == 1
-    assert text.startswith(told)
+    assert text.startswith(message)
     assert text.endswith("\nInstall what is missing, or use --device cpu.")
 
 
-def test_a_full_disk_is_named_and_how_to_go_on(told_of):
+def test_a_full_disk_is_named_and_how_to_go_on(explain_error):
     error = OSError(errno.ENOSPC, "No space left on device", "output/lenet/log.csv")
-    told = "output/lenet/log.csv: No space left on device; make room, then --resume"
-    assert told_of(error, "--resume") == (told, 1)
+    message = "output/lenet/log.csv: No space left on device; make room, then --resume"
+    assert explain_error(error, "--resume") == (message, 1)
 
 
 @pytest.mark.parametrize(
     "error", [RuntimeError("shape mismatch on GPU"), ValueError("x"), KeyError("palm"), TypeError()]
 )
-def test_our_own_faults_keep_their_traceback(told_of, error):
-    assert told_of(error) is None
+def test_our_own_faults_keep_their_traceback(explain_error, error):
+    assert explain_error(error) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit of Linux")
@@ -386,12 +386,12 @@ def test_training_without_memory_ends_in_a_line(small_demo, tmp_path):
     assert done.stderr.splitlines()[-2].startswith("train.py: out of memory: ")
 
 
-def test_a_file_in_the_place_of_a_directory_is_called_one(told_of, tmp_path):
+def test_a_file_in_the_place_of_a_directory_is_called_one(explain_error, tmp_path):
     (tmp_path / "file").touch()
     for make in ((tmp_path / "file").mkdir, (tmp_path / "file" / "below").mkdir):
         with pytest.raises(OSError, match="file") as raised:
             make(exist_ok=True)
-        text, status = told_of(raised.value)
+        text, status = explain_error(raised.value)
         assert "file: a file, where a directory is expected" in text or "below: a file, where" in text
         assert status == 1
 
@@ -400,7 +400,7 @@ MODULE = "ModuleNotFoundError(\"No module named '{0}'\", name='{0}')"
 
 
 @pytest.mark.parametrize(
-    ("module", "error", "told"),
+    ("module", "error", "message"),
     [
         ("cv2", MODULE.format("cv2"), "python -m pip install opencv-python"),
         ("openpyxl", MODULE.format("openpyxl"), "python -m pip install openpyxl"),
@@ -415,30 +415,30 @@ MODULE = "ModuleNotFoundError(\"No module named '{0}'\", name='{0}')"
         ("paddle", "ImportError('something else')", "python -m pip check"),
     ],
 )
-def test_a_package_that_is_missing_or_does_not_fit_is_named(told_of, tmp_path, monkeypatch, module, error, told):
+def test_a_package_that_is_missing_or_misfits_is_named(explain_error, tmp_path, monkeypatch, module, error, message):
     (tmp_path / f"{module}.py").write_text(f"raise {error}")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises((ImportError, TypeError, ValueError)) as raised:  # noqa: PT011  its text is looked at below
         importlib.import_module(module)
-    text, status = told_of(raised.value)
+    text, status = explain_error(raised.value)
     assert status == 2
-    assert told in text
+    assert message in text
     assert text.count("\n") <= 1
-    assert ("apt-get" in text) == ("apt-get" in told)
-    assert ("requirements.txt" in text) == ("requirements.txt" in told)
+    assert ("apt-get" in text) == ("apt-get" in message)
+    assert ("requirements.txt" in text) == ("requirements.txt" in message)
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (MODULE.format("cv2"), "python -m pip install opencv-python"),
         ("TypeError('Descriptors cannot be created directly.')", 'python -m pip install "protobuf<4"'),
     ],
 )
-def test_what_is_not_installed_is_named_without_a_traceback(tool, small_demo, tmp_path, error, told):
+def test_what_is_not_installed_is_named_without_a_traceback(tool, small_demo, tmp_path, error, message):
     (tmp_path / "cv2.py").write_text(f"raise {error}")
-    assert_refused(tool("show_images", "--data", small_demo, PYTHONPATH=str(tmp_path)), told)
+    assert_refused(tool("show_images", "--data", small_demo, PYTHONPATH=str(tmp_path)), message)
 
 
 def test_names_that_the_terminal_cannot_show(tool, small_demo, tmp_path):

@@ -180,7 +180,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small_demo, tmp_path):
     process.send_signal(signal.SIGTERM)  # to which the launcher does what it does at Ctrl-C
     process.communicate(timeout=120)
     told = log(tmp_path, 0)
-    assert told[-2].startswith("Go on with: python -m paddle.distributed.launch --nproc_per_node 2 ")
+    assert told[-2].startswith("Resume with: python -m paddle.distributed.launch --nproc_per_node 2 ")
     assert told[-2].endswith("train.py --resume run")
     assert told[-1] == log(tmp_path, 1)[-1] == "train.py: interrupted"
     step = int(run_dir.list_checkpoints(tmp_path / "run")[-1].stem.rpartition("-")[2])
@@ -229,10 +229,10 @@ def test_the_cores_of_a_machine_are_divided(monkeypatch, second_of_three):
         assert environment.available_cores() == 1
     for given, settled in (("1", None), ("3", "3")):  # 1 is what the launcher's own import of paddle sets
         monkeypatch.setenv("OMP_NUM_THREADS", given)
-        _cli.settle_runtime({})
+        _cli.configure_runtime({})
         assert os.environ.get("OMP_NUM_THREADS") == settled
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    _cli.settle_runtime({"threads": 1})
+    _cli.configure_runtime({"threads": 1})
     assert os.environ["OMP_NUM_THREADS"] == "1"
 
 

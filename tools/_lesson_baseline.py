@@ -1,7 +1,7 @@
-"""What tools/bench.py measures against: the lesson as written, on paddle as it comes, and its networks in PyTorch.
+"""The baseline of tools/bench.py: the lesson as written, with Paddle's defaults, and its networks in PyTorch.
 
-Reader, training loop and validation are the lesson's, line by line, only the calls of PaddlePaddle 1.6 are today's.
-Nothing of palm_cls is imported here, so that nothing of it can make this side faster or slower.
+Reader, training loop and validation are the lesson's, line by line; only the calls of PaddlePaddle 1.6 are replaced by
+today's. This file imports nothing of palm_cls, which could make this side faster or slower.
 """
 
 import random
@@ -43,7 +43,13 @@ def transform_img(img):
 
 
 def lesson_reader(samples, batch_size=10, mode="train"):
-    """The lesson's data_loader and valid_data_loader, which differ in where `samples`, [(path, label)], come from."""
+    """Make a reader as the lesson's data_loader and valid_data_loader, which differ in the source of the samples.
+
+    Args:
+        samples: [(path, label), ...].
+        batch_size: Images in a batch.
+        mode: "train" shuffles the samples.
+    """
 
     def reader():
         if mode == "train":
@@ -62,7 +68,7 @@ def lesson_reader(samples, batch_size=10, mode="train"):
 
 
 def lesson_network(name):
-    """A network of LAYERS in stock paddle; its dropout is that of PaddlePaddle 1.6."""
+    """Build a network of LAYERS in Paddle, with the dropout of PaddlePaddle 1.6."""
     import paddle
 
     def layer(kind, *arguments):
@@ -73,7 +79,7 @@ def lesson_network(name):
 
 
 def lesson_train(model, train_loader, valid_loader, epochs=5):
-    """The lesson's train(model); returns the (accuracy, loss) that it prints last."""
+    """Train as the lesson's train(model) does; returns the last (accuracy, loss)."""
     import paddle
     import paddle.nn.functional as F
 
@@ -108,7 +114,10 @@ def lesson_train(model, train_loader, valid_loader, epochs=5):
 
 
 def torch_network(name):
-    """A network of LAYERS in PyTorch. Its dropout doubles while training, where the lesson's halves in evaluation."""
+    """Build a network of LAYERS in PyTorch.
+
+    Its dropout doubles in training, where the lesson's halves in evaluation.
+    """
     import torch
 
     return torch.nn.Sequential(
@@ -117,7 +126,7 @@ def torch_network(name):
 
 
 def torch_train(model, train_loader, epochs=1):
-    """The lesson's training loop in eager PyTorch, without validation."""
+    """Train with the lesson's loop in eager PyTorch, without validation."""
     import torch
 
     model.train()

@@ -133,7 +133,7 @@ def shrink(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", metavar="DIR", help="where the runs are, or go (default: a directory that is removed)")
+    parser.add_argument("--runs", metavar="DIR", help="directory of the runs (default: a temporary one)")
     args = parser.parse_args()
     sys.path.insert(0, str(PROJECT))
     import palm_cls  # noqa: F401  (before matplotlib and paddle)

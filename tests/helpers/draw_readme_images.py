@@ -6,8 +6,10 @@ It needs chromium, for the picture of a report, and trains what --runs lacks of 
 """
 
 import argparse
+import base64
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -107,17 +109,19 @@ def draw_curves(path, runs):
 
 def photograph_report(path, report):
     """Write the top of a report, as chromium shows it, as PNG."""
-    import base64
-
     sys.path.insert(0, str(PROJECT / "tests"))
     from helpers.browser import browsing
 
     width, height = REPORT_SIZE
-    with tempfile.TemporaryDirectory() as profile, browsing(profile) as tab:
-        tab.open(Path(report).resolve().as_uri(), width)
-        tab.wait("document.readyState === 'complete'")
-        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
-        shot = tab.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
+    profile = tempfile.mkdtemp()
+    try:
+        with browsing(profile) as tab:
+            tab.open(Path(report).resolve().as_uri(), width)
+            tab.wait("document.readyState === 'complete'")
+            clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+            shot = tab.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
+    finally:
+        shutil.rmtree(profile, ignore_errors=True)  # the browser's processes may still be writing there
     path.write_bytes(base64.b64decode(shot["data"]))
     shrink(path)
 

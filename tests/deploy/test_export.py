@@ -31,12 +31,12 @@ import paddle
 
 needs_onnx = pytest.mark.skipif(
     not all(map(find_spec, ("onnx", "paddle2onnx", "onnxruntime"))),
-    reason="needs onnx, paddle2onnx and onnxruntime: see the README",
+    reason="needs onnx, paddle2onnx and onnxruntime: see tools/README.md",
 )
 FORMS = ["paddle", pytest.param("onnx", marks=needs_onnx)]
 SMALL = {"palm", "lenet-mnist", "cnn-mnist", "lenet-fashion"}
 PROGRAM, WEIGHTS = "inference.pdmodel" if IS_PADDLE_2 else "inference.json", "inference.pdiparams"
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
+README = (PROJECT / "tools" / "README.md").read_text(encoding="utf-8")
 ABOUT = {
     "model": "palm",
     "input": {"size": 224, "channels": "BGR", "range": [-1.0, 1.0]},

@@ -15,8 +15,8 @@ from palm_cls.core import figures
 from palm_cls.core.console import command_line
 from palm_cls.data import samples
 from palm_cls.data.checks import check_data
-from palm_cls.data.loaders import Reader, data_loader
-from palm_cls.data.palm import recognise
+from palm_cls.data.loaders import ImageLoader, data_loader
+from palm_cls.data.palm import detect_layout
 from palm_cls.deploy.export import export_network
 from palm_cls.deploy.exported_model import exported_network
 from palm_cls.deploy.predict import find_images, predictions
@@ -39,7 +39,7 @@ def test_the_fingerprint_of_names_is_that_of_before(tmp_path):
     fingerprints = []
     for name in ("P1.jpg", "P眼.jpg", f"P{GBK}.jpg"):
         (tmp_path / name).write_bytes(b"a")
-        fingerprints.append(Reader(tmp_path, [(tmp_path / name, 1)], 1, "valid").fingerprint)
+        fingerprints.append(ImageLoader(tmp_path, [(tmp_path / name, 1)], 1, "valid").fingerprint)
     assert fingerprints[:2] == [
         "76270b9c69197005a21f8a5b9a4a758b8f14165d6ac6e7dc900bccb0ae693548",
         "1a70210b9262a167118165f209f12ed0a7b0d9005992799ebb84189fb24dcfd4",
@@ -61,7 +61,7 @@ def test_a_name_can_be_drawn(tmp_path):
 
 
 def test_the_lessons_figure_and_the_check_of_a_data_set(small_demo, tmp_path):
-    dataset = recognise(renamed(small_demo, tmp_path / GBK))
+    dataset = detect_layout(renamed(small_demo, tmp_path / GBK))
     figure, shapes = samples.lesson_figure(dataset)
     assert list(shapes) == [f"N0001{GBK}.jpg", f"P0001{GBK}.jpg"]
     samples.show_or_write(figure, tmp_path / f"{GBK}.png")
@@ -90,7 +90,7 @@ def test_a_reader_gives_the_images(small_demo, tmp_path):
     reader = data_loader(Path(data, "PALM-Training400", "PALM-Training400"), batch_size=10)
     assert [len(imgs) for imgs, _ in reader()] == [10, 10]
     reader.augmentation = "lesson"
-    assert len(reader.variants(f"N0001{GBK}.jpg", range(2))) == 2
+    assert len(reader.augmented_samples(f"N0001{GBK}.jpg", range(2))) == 2
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")

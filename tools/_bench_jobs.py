@@ -36,10 +36,10 @@ def prepare_photos(images, part, data):
     import random
 
     if data:
-        from palm_cls.data.loaders import dataset_readers
+        from palm_cls.data.loaders import palm_loaders
         from palm_cls.data.palm import find_dataset
 
-        splits = [reader.samples for reader in dataset_readers(find_dataset(data))]
+        splits = [reader.samples for reader in palm_loaders(find_dataset(data))]
         for samples in splits:  # sorted names begin with the healthy eyes, which have another size
             random.Random(0).shuffle(samples)
     else:
@@ -134,7 +134,7 @@ def our_reading(directory):
 
     forget(directory)
     reader = data_loader(directory, BATCH, "train")
-    numbers = {name: reading_figures(reader, reader.images) for name in EPOCHS[:2]}
+    numbers = {name: reading_figures(reader, reader.num_samples) for name in EPOCHS[:2]}
     return {f"{name} {unit}": value for name in numbers for unit, value in numbers[name].items()}
 
 
@@ -220,7 +220,7 @@ def batches_in_memory(number=WARM_UP + STEPS):
     def reader():
         return iter([batch] * number)
 
-    reader.images, reader.batches = number * BATCH, number
+    reader.num_samples, reader.num_batches = number * BATCH, number
     return reader
 
 

@@ -43,24 +43,24 @@ def main():
 def as_json(report):
     return {
         "data": str(report.root),
-        "remark": report.remark,
+        "remark": report.disclaimer,
         "splits": report.splits,
         "errors": report.count("error"),
         "warnings": report.count("warning"),
-        "findings": [finding._asdict() for finding in report.findings],
+        "findings": [finding._asdict() for finding in report.issues],
     }
 
 
 def print_report(report):
-    from palm_cls.data.checks import KINDS
+    from palm_cls.data.checks import ISSUE_TYPES
 
-    print(f"{report.root} {report.remark}".rstrip())
+    print(f"{report.root} {report.disclaimer}".rstrip())
     for name, summary in report.splits.items():
         print(f"{name}: {summary['images']} images; {counts(summary, 'classes', 'label ')}")
         print(f"    {counts(summary, 'sizes')}; {counts(summary, 'channels')}; {counts(summary, 'formats')}")
-    for kind, group in groupby(report.findings, key=lambda finding: finding.kind):
+    for kind, group in groupby(report.issues, key=lambda finding: finding.kind):
         findings = list(group)
-        level, headline = KINDS[kind]
+        level, headline = ISSUE_TYPES[kind]
         print(f"{level}: {headline}: {len(findings)}")
         for finding in findings[:SHOWN]:
             print(f"    {line(finding)}")

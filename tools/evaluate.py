@@ -36,7 +36,7 @@ def main():
     args = parse_args()
     settle_runtime(vars(args))
 
-    from palm_cls.data.palm import DEMO_REMARK
+    from palm_cls.data.palm import DEMO_DISCLAIMER
     from palm_cls.eval.assess import assess, caveat_of, refuse_threshold_from, threshold_from, write_assessment
     from palm_cls.eval.metrics import format_measures
 
@@ -56,7 +56,7 @@ def main():
     )
     if args.threshold_from:
         refuse_threshold_from(args.threshold_from, found)
-    remark = DEMO_REMARK if found.demo else ""
+    remark = DEMO_DISCLAIMER if found.demo else ""
     images = (
         f"{len(found.predictions.labels)} of {found.listed} images{', ten views of each' if found.ten_crop else ''}"
     )

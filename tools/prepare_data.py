@@ -20,7 +20,7 @@ def main():
 
     dataset, written = prepare_data(args.archives, args.data)
     training, validation = len(image_names(dataset.train_images)), len(read_labels(dataset.valid_labels))
-    found = f"{training} training, {validation} labelled validation images {dataset.remark}".rstrip()
+    found = f"{training} training, {validation} labelled validation images {dataset.disclaimer}".rstrip()
     print(f"{dataset.root}: {found}; {written} files written")
     return 0
 

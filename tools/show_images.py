@@ -47,26 +47,26 @@ def main():
 
 def draw_fundus(args):
     from palm_cls.data.palm import find_dataset
-    from palm_cls.data.samples import lesson_figure, variants_figure
+    from palm_cls.data.samples import augmentation_figure, lesson_figure
 
     dataset = find_dataset(args.data)
     if args.augment:
-        return variants_figure(dataset, args.augment)
+        return augmentation_figure(dataset, args.augment)
     figure, shapes = lesson_figure(dataset)
     for name, shape in shapes.items():
-        print(f"{name}: {shape} {dataset.remark}".rstrip())
+        print(f"{name}: {shape} {dataset.disclaimer}".rstrip())
     return figure
 
 
 def draw_digits(args):
-    from palm_cls.data.loaders import valid_reader_of
+    from palm_cls.data.loaders import make_valid_loader
     from palm_cls.data.samples import digits_figure
 
     recipe = next((recipe for recipe in RECIPES.values() if recipe.data == args.dataset), None)
     model = None
     if args.weights:
         recipe, model = network(args.weights, args.dataset)
-    reader, _ = valid_reader_of(recipe, args.data, download=args.download)
+    reader, _ = make_valid_loader(recipe, args.data, download=args.download)
     return digits_figure(reader, predict_first(model, reader) if model else None)
 
 
@@ -77,7 +77,7 @@ def predict_first(model, reader):
     from palm_cls.eval.engine import predict
 
     model.eval()
-    return predict(model, np.stack([reader.img(name) for name in reader.order[:9]])).argmax(axis=1)
+    return predict(model, np.stack([reader.load_input(name) for name in reader.order[:9]])).argmax(axis=1)
 
 
 def network(weights, dataset):

@@ -304,7 +304,8 @@ def _digest(content):
 def describe(weights):
     """What is known about the weights in a `.pdparams` file, wherever it was copied to; what is not, is left out.
 
-    "model": name of its recipe; "input": the images that it takes, as `palm_cls.data.images.INPUT`; "classes": names of
+    "model": name of its recipe; "input": the images that it takes, as
+    `palm_cls.data.images.INPUT_SPEC`; "classes": names of
     the labels; "demo": whether it was trained on the demo set. A file of before they told this themselves is described
     by the settings of the run that it lies in.
     """

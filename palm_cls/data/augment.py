@@ -18,7 +18,7 @@ import zlib
 import cv2
 import numpy as np
 
-from palm_cls.data.images import IMAGE_SIZE, SCALED, scale
+from palm_cls.data.images import DEFAULT_LUT, IMAGE_SIZE, normalize
 
 TURN, SHIFT, ZOOM = 15, 0.1, 0.1  # degrees, share of the side, and share of the size, at most to either way
 SMALLEST_CROP = 0.85  # share of the side
@@ -35,24 +35,24 @@ SIDES = {
 }  # {name: pixels to which images are resized before}
 
 
-def variation(name, images):
+def build_augmentation(name, images):
     """The function (img uint8 [side, side, 3], rng) -> uint8 [224, 224, 3] of a way, by its name.
 
     images: a function that gives the training images one after another, resized to SIDES[name]; called for "paper".
     """
     if name == "lesson":
-        return vary_as_lesson
+        return augment_lesson
     if name == "strong":
-        return vary_strongly
-    return functools.partial(vary_as_paper, components=principal_colours(images()))
+        return augment_strong
+    return functools.partial(augment_paper, components=color_pca(images()))
 
 
-def generator(seed, epoch, name):
+def sample_rng(seed, epoch, name):
     """The numpy Generator from which an image's variant is drawn. name: of its file."""
     return np.random.default_rng([seed, epoch, zlib.crc32(name.encode("utf-8", "surrogatepass"))])
 
 
-def vary_as_lesson(img, rng):
+def augment_lesson(img, rng):
     """A variant of an image, uint8 [side, side, 3]: turned, shifted, scaled, cropped, mirrored, brighter or darker."""
     from paddle.vision.transforms import functional as F
 
@@ -82,7 +82,7 @@ def _cropped(img, share, place):
     return cv2.resize(img[top : top + part, left : left + part], (side, side))
 
 
-def vary_strongly(img, rng):
+def augment_strong(img, rng):
     """A variant of an image, uint8 [side, side, 3]: turned by any angle, and else as the head of this module says."""
     shift = rng.uniform(-STRONG_SHIFT, STRONG_SHIFT, 2)
     img = _moved(img, rng.uniform(-180, 180), shift, rng.uniform(*STRONG_ZOOM))
@@ -94,8 +94,8 @@ def vary_strongly(img, rng):
     return np.clip(np.rint((img - mean) * contrast + mean), 0, 255).astype("uint8")
 
 
-def vary_as_paper(img, rng, components):
-    """A variant of an image, uint8 [256, 256, 3] -> uint8 [224, 224, 3]; components: as `principal_colours` gives."""
+def augment_paper(img, rng, components):
+    """A variant of an image, uint8 [256, 256, 3] -> uint8 [224, 224, 3]; components: as `color_pca` gives."""
     top, left = rng.integers(0, PAPER_SIZE - IMAGE_SIZE, 2, endpoint=True)
     img = img[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
     if rng.random() < 0.5:
@@ -104,7 +104,7 @@ def vary_as_paper(img, rng, components):
     return np.clip(np.rint(img + 255 * colour), 0, 255).astype("uint8")
 
 
-def principal_colours(images):
+def color_pca(images):
     """The principal components of the colours of images, each as long as its eigenvalue: float64 [3, 3], in columns.
 
     images: an iterable of uint8 [height, width, 3]. Eigenvalues and eigenvectors are those of the covariance matrix of
@@ -122,7 +122,7 @@ def principal_colours(images):
     return eigenvectors * signs * eigenvalues
 
 
-def ten_crops(img, table=SCALED):
+def ten_crops(img, table=DEFAULT_LUT):
     """An image as AlexNet was tested on it: four corners and centre, and these mirrored; float32 [10, 3, 224, 224].
 
     img: uint8 [side, side, 3], side from 224 on (256 in the paper); table: as `scale` takes it.
@@ -131,5 +131,5 @@ def ten_crops(img, table=SCALED):
     corners = ((0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2))
     crops = [img[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE] for top, left in corners]
     return np.stack(
-        [scale(np.ascontiguousarray(crop), table=table) for crop in (*crops, *(crop[:, ::-1] for crop in crops))]
+        [normalize(np.ascontiguousarray(crop), table=table) for crop in (*crops, *(crop[:, ::-1] for crop in crops))]
     )

@@ -18,7 +18,7 @@ import numpy as np
 
 from palm_cls.core.console import notice_once
 from palm_cls.core.errors import excerpt
-from palm_cls.data.palm import OWN_FILE
+from palm_cls.data.palm import CACHE_PREFIX
 
 try:
     import sqlite3
@@ -29,11 +29,11 @@ SCHEMA = "CREATE TABLE images (name BLOB PRIMARY KEY, state BLOB, checksum INTEG
 # What decides the pixels besides the file: the builds of OpenCV have different JPEG libraries.
 DECODER = f"{platform.machine()}, OpenCV {cv2.__version__}, build {zlib.crc32(cv2.getBuildInformation().encode()):x}"
 # In messages of SQLite's OperationalError, where the file is not to blame:
-CIRCUMSTANCES = ("locked", "unable to open", "full", "disk I/O")
+TRANSIENT_ERRORS = ("locked", "unable to open", "full", "disk I/O")
 PAGE = 4096  # bytes
 LIMIT = 4 << 30  # bytes of one cache: 28,000 images of 224 x 224
-KEEP_FREE = 1 << 30  # bytes left free on the disk, for checkpoints
-PATIENCE = 2.0  # seconds to wait for another process that is writing
+MIN_FREE_BYTES = 1 << 30  # bytes left free on the disk, for checkpoints
+LOCK_TIMEOUT = 2.0  # seconds to wait for another process that is writing
 
 
 class ImageCache:
@@ -69,7 +69,7 @@ class ImageCache:
         with self.lock:
             self._close()
 
-    def tell(self, images):
+    def log_location(self, images):
         """Say, once, where the cache is and how large it gets with so many images."""
         if self.path is None:
             notice_once(f"{self.directory}: no cache of resized images can be written; every epoch decodes them.")
@@ -77,7 +77,7 @@ class ImageCache:
             megabytes = images * int(np.prod(self.shape)) / 1e6
             notice_once(f"Resized images are kept in {self.path}, {megabytes:.0f} MB in all (not with --no-cache).")
 
-    def image(self, path, make):
+    def get_or_compute(self, path, make):
         """The resized image of the file at `path`, uint8 [side, side, 3]: from here, else by `make(path)` and kept."""
         try:
             key = self._key(path)  # before it is read: what replaces the file meanwhile is another state
@@ -104,7 +104,7 @@ class ImageCache:
         return None
 
     def _put(self, key, img):
-        if self.writable and self.path and self._free_bytes() < KEEP_FREE:
+        if self.writable and self.path and self._free_bytes() < MIN_FREE_BYTES:
             self._stop_writing("the disk is nearly full")
         if self.writable:
             with self.pruning:  # other threads wait: what they kept meanwhile would make the file grow
@@ -160,7 +160,7 @@ class ImageCache:
 
 def _places(directory, side):
     """Where the cache of a directory may lie: there, or under the user's cache directory."""
-    yield directory / f"{OWN_FILE}{side}.cache"
+    yield directory / f"{CACHE_PREFIX}{side}.cache"
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "palm_cls")
         home.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ def _open(path):
 
 def _remove_if_damaged(path, error):
     """Remove the file if that is what SQLite's error is about; returns whether it is gone."""
-    if isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in CIRCUMSTANCES):
+    if isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in TRANSIENT_ERRORS):
         return False
     try:
         path.unlink()
@@ -192,7 +192,7 @@ def _remove_if_damaged(path, error):
 
 
 def _connect(path):
-    db = sqlite3.connect(str(path), timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(str(path), timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
     try:
         db.execute(f"PRAGMA page_size = {PAGE}")
         db.execute(f"PRAGMA max_page_count = {LIMIT // PAGE}")

@@ -1,7 +1,7 @@
 """What is wrong with a data set, before a network learns it: `check_data`, behind `tools/check_data.py`.
 
     report = check_data(find_dataset())
-    for finding in report.findings:
+    for finding in report.issues:
         print(finding.level, finding.kind, *finding.files, finding.text)
 
 An error makes training or evaluation fail or run on what is no picture of an eye; a warning is for the user to judge.
@@ -23,11 +23,11 @@ from tqdm import tqdm
 from palm_cls.core import environment
 from palm_cls.core.errors import InputError
 from palm_cls.data.images import IMAGE_SIZE, JPEG, PNG, DecodeError, decode, is_truncated, jpeg_segments
-from palm_cls.data.labels import LABEL_OF_LETTER
+from palm_cls.data.labels import LABEL_BY_PREFIX
 from palm_cls.data.palm import image_names, is_image, labelled_images, workbook_difference
 
 # kind: (level, what the findings of this kind are), in the order in which they are reported
-KINDS = {
+ISSUE_TYPES = {
     "no-images": ("error", "images that are missing altogether"),
     "no-labels": ("error", "tables of labels that are missing or faulty"),
     "unreadable": ("error", "files that cannot be read"),
@@ -55,17 +55,17 @@ KINDS = {
     "fovea-unreadable": ("warning", "fovea coordinates that are no numbers"),
 }
 
-# level: "error" or "warning"; kind: a key of KINDS; files: paths, relative to the data set's root, with "/"; text: what
-# is to be said besides, or ""
-Finding = namedtuple("Finding", ("level", "kind", "files", "text"))
+# level: "error" or "warning"; kind: a key of ISSUE_TYPES; files: paths, relative to the data set's root, with "/"
+# text: what is to be said besides, or ""
+Issue = namedtuple("Issue", ("level", "kind", "files", "text"))
 
 # A split as its directory and its table tell it. paths: the images; rows: {path: LabelRow} of the table, or None where
-# there is none; by_letter: whether the names tell the labels; labels: {path: 0 or 1} of the images that have one.
-Split = namedtuple("Split", ("name", "directory", "paths", "rows", "by_letter", "labels"))
+# there is none; labels_from_names: whether the names tell the labels; labels: {path: 0 or 1} of images.
+Split = namedtuple("Split", ("name", "directory", "paths", "rows", "labels_from_names", "labels"))
 
 # What one reading of a file gave. problem: kind of the error, or None; then the rest is known. format: "JPEG", ...;
 # channels: "colour", "grey", "CMYK", ...; size: (width, height); thumbnail: uint8 [THUMBNAIL, THUMBNAIL], grey.
-Photo = namedtuple("Photo", ("problem", "detail", "digest", "format", "channels", "size", "thumbnail"))
+ImageInfo = namedtuple("ImageInfo", ("problem", "detail", "digest", "format", "channels", "size", "thumbnail"))
 
 # how files begin, as regular expressions
 SIGNATURES = {
@@ -92,31 +92,31 @@ BLANK = 1.0  # standard deviation of a thumbnail, in grey levels; the flattest o
 # photographs are a bright disc on black, and different eyes have equal hashes.
 SIMILAR = 0.003
 
-FEW = 0.1  # share of the labelled images below which a class is reported
+MIN_CLASS_SHARE = 0.1  # share of the labelled images below which a class is reported
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """What `check_data` found: findings in the order of KINDS, and per split what its images are.
+    """What `check_data` found: findings in the order of ISSUE_TYPES, and per split what its images are.
 
     splits: {"training" or "validation": {"images": number, "classes": {label: number}, "sizes": {"WxH": number},
     "channels": {name: number}, "formats": {name: number}}}; damaged images count in "images" and "classes" only.
     """
 
     root: Path
-    remark: str
+    disclaimer: str
     splits: dict
-    findings: list
+    issues: list
 
     def count(self, level):
         """Number of findings of a level, "error" or "warning"."""
-        return sum(finding.level == level for finding in self.findings)
+        return sum(finding.level == level for finding in self.issues)
 
 
 def check_data(dataset, train_csv=None):
     """Read every image and label of a Dataset once, and return a DataReport; missing parts are findings, too.
 
-    `train_csv`: table of the training labels, as for `train_reader`. A bar shows the progress on a terminal.
+    `train_csv`: table of the training labels, as for `palm_train_loader`. A bar shows the progress on a terminal.
     """
     findings = []
     splits = _splits(dataset, train_csv, findings)
@@ -126,15 +126,15 @@ def check_data(dataset, train_csv=None):
         findings += _label_findings(split)
         findings += _fovea_findings(split, photos)
     findings += _copy_findings(splits, photos)
-    order = list(KINDS)
+    order = list(ISSUE_TYPES)
     findings = [_relative(finding, dataset.root) for finding in findings]
     findings.sort(key=lambda finding: (order.index(finding.kind), finding.files))
     summaries = {split.name: _summary(split, photos) for split in splits}
-    return DataReport(dataset.root, dataset.remark, summaries, findings)
+    return DataReport(dataset.root, dataset.disclaimer, summaries, findings)
 
 
 def _finding(kind, files, text=""):
-    return Finding(KINDS[kind][0], kind, tuple(files), text)
+    return Issue(ISSUE_TYPES[kind][0], kind, tuple(files), text)
 
 
 def _relative(finding, root):
@@ -157,32 +157,32 @@ def _splits(dataset, train_csv, findings):
             findings.append(_finding("other-labels", [table], difference.replace("\n", " ")))
         return table and ask("no-labels", lambda: labelled_images(directory or dataset.root, table))
 
-    by_letter = not (train_csv or dataset.layout.train_table)
+    labels_from_names = not (train_csv or dataset.layout.train_table)
     train_images = ask("no-images", lambda: dataset.train_images)
     valid_images = ask("no-images", lambda: dataset.valid_images)
     train_rows = rows(train_images, train_csv or ask("no-labels", lambda: dataset.train_labels))
     valid_rows = rows(valid_images, ask("no-labels", lambda: dataset.valid_labels))
     return [
-        _split("training", train_images, train_rows, by_letter),
-        _split("validation", valid_images, valid_rows, by_letter=False),
+        _split("training", train_images, train_rows, labels_from_names),
+        _split("validation", valid_images, valid_rows, labels_from_names=False),
     ]
 
 
-def _split(name, directory, rows, by_letter):
+def _split(name, directory, rows, labels_from_names):
     if directory is None:
-        return Split(name, None, [], None, by_letter, {})
+        return Split(name, None, [], None, labels_from_names, {})
     paths = {directory / name for name in image_names(directory)}
     if rows is not None:
         paths |= {path for path in rows if os.path.isfile(path)}  # whatever its suffix, the readers take it
         labels = {path: row.label for path, row in rows.items() if path in paths}
     else:
-        letters = LABEL_OF_LETTER if by_letter else {}
+        letters = LABEL_BY_PREFIX if labels_from_names else {}
         labels = {path: letters[path.name[0]] for path in paths if path.name[0] in letters}
-    return Split(name, directory, sorted(paths), rows, by_letter, labels)
+    return Split(name, directory, sorted(paths), rows, labels_from_names, labels)
 
 
 def _inspect_all(paths):
-    """{path: Photo}, read and decoded on all cores (OpenCV lets other threads run meanwhile)."""
+    """{path: ImageInfo}, read and decoded on all cores (OpenCV lets other threads run meanwhile)."""
     with environment.own_threads() as pool:  # Ctrl-C need not wait for all of them
         return dict(zip(paths, tqdm(pool.map(_inspect, paths), "images", len(paths), leave=False, disable=None)))
 
@@ -204,7 +204,7 @@ def _inspect(path):
             return _bad("not-an-image", f"begins with {content[:16]!r}")
         return _bad(error.kind, ": ".join(filter(None, (format, error.reason))))
     grey = cv2.cvtColor(img, cv2.COLOR_BGR2GRAY)
-    return Photo(
+    return ImageInfo(
         problem=None,
         detail="",
         digest=hashlib.sha256(content).digest(),
@@ -216,7 +216,7 @@ def _inspect(path):
 
 
 def _bad(problem, detail=""):
-    return Photo(problem, detail, None, None, None, None, None)
+    return ImageInfo(problem, detail, None, None, None, None, None)
 
 
 def _format(content):
@@ -284,11 +284,11 @@ def _label_findings(split):
     for path in split.paths:
         if split.rows is not None and path not in split.rows:
             findings.append(_finding("unlisted", [path]))
-        if split.by_letter and path not in split.labels:
+        if split.labels_from_names and path not in split.labels:
             findings.append(_finding("no-label", [path], "its name begins with neither H, N nor P"))
     counts = Counter(split.labels.values())
     for label in (0, 1):
-        if split.labels and counts[label] < FEW * len(split.labels):
+        if split.labels and counts[label] < MIN_CLASS_SHARE * len(split.labels):
             text = f"{counts[label]} of {len(split.labels)} labelled {split.name} images have label {label}"
             findings.append(_finding("balance", (), text))
     return findings

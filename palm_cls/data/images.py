@@ -16,7 +16,7 @@ MOST_SCANS = 1000  # of one JPEG; progressive ones have about 10, and a few byte
 IMAGE_SIZE = 224  # pixels, height and width that the lesson's networks take
 PIXEL_RANGE = (-1.0, 1.0)  # what the bytes 0 and 255 become in the lesson
 # What `transform_img` makes, as checkpoints tell it: height and width in pixels, order of the channels, range of values
-INPUT = {"size": IMAGE_SIZE, "channels": "BGR", "range": list(PIXEL_RANGE)}
+INPUT_SPEC = {"size": IMAGE_SIZE, "channels": "BGR", "range": list(PIXEL_RANGE)}
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # how these files begin
 TIFF = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
 PALETTE, GREY_ALPHA, COLOUR_ALPHA = 3, 4, 6  # kinds of PNG, in its header
@@ -27,7 +27,7 @@ _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # of a segment: ff 00, ff 
 class DecodeError(ValueError):
     """What the content of a file cannot be used for, said so that it reads on after the file's name.
 
-    kind: as in `palm_cls.data.checks.KINDS`; reason: what is wrong, or "".
+    kind: as in `palm_cls.data.checks.ISSUE_TYPES`; reason: what is wrong, or "".
     """
 
     def __init__(self, reason="", kind="damaged"):
@@ -77,9 +77,9 @@ def decode(content):
 def _decode_jpeg(content):
     if content.count(b"\xff\xda") > MOST_SCANS:
         raise DecodeError(f"it has more than {MOST_SCANS:,} scans")
-    writes = libjpeg.writes()
+    writes = libjpeg.count_writes()
     img = _imdecode(content)
-    if writes is None or writes != libjpeg.writes():  # perhaps of a warning
+    if writes is None or writes != libjpeg.count_writes():  # perhaps of a warning
         warning = libjpeg.warning(content)
         if warning:
             raise DecodeError(warning[0].lower() + warning[1:])
@@ -187,7 +187,7 @@ def transform_img(img):
     img: as `read_image` gives it, of any size; resized (bilinear, whatever its proportions), then byte / 255 * 2 - 1.
     Raises ValueError for images of other types than uint8.
     """
-    return scale(resize(img))
+    return normalize(resize(img))
 
 
 def resize(img, side=IMAGE_SIZE):
@@ -195,7 +195,7 @@ def resize(img, side=IMAGE_SIZE):
     return cv2.resize(img, (side, side))
 
 
-def scale_table(pixel_range):
+def pixel_lut(pixel_range):
     """What each byte becomes in a range (low, high): float32 [1, 256]; in -1..1 by the lesson's formula, bit for bit.
 
     A byte has only 256 values: looking them up gives the same bits as computing them, in half the time.
@@ -204,13 +204,13 @@ def scale_table(pixel_range):
     return (np.arange(256).astype("float32") / 255.0 * (high - low) + low).reshape(1, 256)
 
 
-SCALED = scale_table(PIXEL_RANGE)
+DEFAULT_LUT = pixel_lut(PIXEL_RANGE)
 
 
-def scale(img, out=None, table=SCALED):
+def normalize(img, out=None, table=DEFAULT_LUT):
     """uint8 [height, width, 3] -> float32 [3, height, width] in -1..1, the lesson's formula; written to `out` if given.
 
-    table: a `scale_table` for another range. Raises ValueError for images of other types.
+    table: a `pixel_lut` for another range. Raises ValueError for images of other types.
     """
     if img.dtype != np.uint8:
         raise ValueError(f"an image of uint8 is expected, this one is of {img.dtype}")
@@ -221,7 +221,7 @@ def scale(img, out=None, table=SCALED):
     return out
 
 
-def scale_grey(pixels, table):
-    """uint8 [N, height, width] -> float32 [N, 1, height, width] by a `scale_table`."""
+def normalize_gray(pixels, table):
+    """uint8 [N, height, width] -> float32 [N, 1, height, width] by a `pixel_lut`."""
     count, height, width = pixels.shape
     return cv2.LUT(pixels.reshape(count * height, width), table).reshape(count, 1, height, width)

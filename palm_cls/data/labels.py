@@ -22,7 +22,7 @@ from palm_cls.core.errors import InputError, excerpt, not_importable
 from palm_cls.core.files import replacing
 
 CLASSES = ["no pathological myopia", "pathological myopia"]  # labels 0 and 1
-LABEL_OF_LETTER = {"H": 0, "N": 0, "P": 1}  # high myopia and normal: not pathological; P: pathological
+LABEL_BY_PREFIX = {"H": 0, "N": 0, "P": 1}  # high myopia and normal: not pathological; P: pathological
 COLUMNS = ("ID", "imgName", "Label", "Fovea_X", "Fovea_Y")
 REQUIRED = ("imgName", "Label")
 TABLE_LIMIT = 20_000_000  # bytes: half a million rows of CSV

@@ -3,7 +3,7 @@
 Of damaged data libjpeg makes some picture, and OpenCV returns it like any other. All that libjpeg does besides is to
 print the warning on standard error, where no thread can read it for itself. So another process decodes the file once
 more, with its standard error on a pipe: `warning`. That takes half as long again; but where the system counts what each
-thread writes (Linux), `writes` tells beforehand that there was no warning.
+thread writes (Linux), `count_writes` tells beforehand that there was no warning.
 """
 
 import atexit
@@ -36,7 +36,7 @@ while True:
 """
 
 
-def writes():
+def count_writes():
     """Number of write calls of this thread, in which a warning is one; None where the system does not count them."""
     return _counted_writes() if _counts_writes() else None
 

@@ -9,7 +9,7 @@ Python's `random` shuffles, each epoch on top of the last, as in the lesson: aft
 Threads decode ahead of the batch that is asked for (OpenCV lets them run at once), and the resized images are kept in a
 cache on disk (`palm_cls.data.cache`); every value is what the lesson's reader gives, bit for bit.
 
-`readers_of` gives the readers that a recipe trains with, of fundus images or of MNIST's, which lie in memory.
+`make_loaders` gives the readers that a recipe trains with, of fundus images or of MNIST's, which lie in memory.
 """
 
 import contextlib
@@ -27,11 +27,20 @@ from palm_cls.core.errors import InputError, excerpt
 from palm_cls.core.files import require_directory
 from palm_cls.data import augment
 from palm_cls.data.cache import ImageCache
-from palm_cls.data.images import IMAGE_SIZE, INPUT, PIXEL_RANGE, read_image, resize, scale, scale_grey, scale_table
-from palm_cls.data.labels import CLASSES, LABEL_OF_LETTER
-from palm_cls.data.mnist import SIDE, find_digits
-from palm_cls.data.palm import find_dataset, image_names, labelled_images, lies_in_demo_set, workbook_difference
-from palm_cls.data.prefetch import _begin, begun_ahead
+from palm_cls.data.images import (
+    IMAGE_SIZE,
+    INPUT_SPEC,
+    PIXEL_RANGE,
+    normalize,
+    normalize_gray,
+    pixel_lut,
+    read_image,
+    resize,
+)
+from palm_cls.data.labels import CLASSES, LABEL_BY_PREFIX
+from palm_cls.data.mnist import SIDE, find_mnist
+from palm_cls.data.palm import find_dataset, image_names, is_in_demo_set, labelled_images, workbook_difference
+from palm_cls.data.prefetch import _begin, prefetch
 
 MODES = ("train", "valid", "eval")
 CHUNK = 64  # images in memory where all are gone through
@@ -39,10 +48,10 @@ IMAGE_SHAPE = (3, IMAGE_SIZE, IMAGE_SIZE)
 
 
 def data_loader(datadir, batch_size=10, mode="train", skip_bad=False, cache=True):
-    """Reader of a directory, `datadir`, whose file names tell the label: H.., N.. -> 0, P.. -> 1.
+    """ImageLoader of a directory, `datadir`, whose file names tell the label: H.., N.. -> 0, P.. -> 1.
 
     Images come in the order of their sorted names, with mode "train" shuffled anew each epoch, with "valid" or "eval"
-    not. Returns a Reader; each call of it gives a generator of one epoch: (imgs float32 [N, 3, 224, 224] in -1..1,
+    not. Returns an ImageLoader; each call gives a generator of one epoch: (imgs float32 [N, 3, 224, 224] in -1..1,
     labels float32 [N, 1]), N being the batch_size; the last batch may be smaller. Raises InputError for a missing
     directory, a name with another first letter, an empty file, and, when it is reached, an image that does not decode.
     `skip_bad`, for training only, looks for the last two at the beginning and leaves them out; their names and number
@@ -53,16 +62,16 @@ def data_loader(datadir, batch_size=10, mode="train", skip_bad=False, cache=True
 
 
 def _label_of(datadir, name):
-    if name[0] not in LABEL_OF_LETTER:
+    if name[0] not in LABEL_BY_PREFIX:
         raise InputError(
             f"{Path(datadir, name)}: the label is the first letter of the name, H, N or P, and this is none of them; "
             "rename the file, or give the labels in a table (--train-csv)"
         )
-    return LABEL_OF_LETTER[name[0]]
+    return LABEL_BY_PREFIX[name[0]]
 
 
 def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=False, cache=True):
-    """Reader of the images in `datadir` that a table, `csvfile`, lists: labels.csv, or the .xlsx it is made from.
+    """ImageLoader of the images in `datadir` that a table, `csvfile`, lists: labels.csv, or the .xlsx it is made from.
 
     Images come in the order of the table, with mode "train" shuffled anew each epoch; `labelled_images` says which file
     a name stands for. Where a workbook beside labels.csv has other labels, this is told. Returns and yields what
@@ -82,16 +91,16 @@ def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=Fa
 
 
 def _reader(datadir, samples, batch_size, mode, skip_bad, cache):
-    reader = Reader(datadir, samples, batch_size, mode, cache)
+    reader = ImageLoader(datadir, samples, batch_size, mode, cache)
     if skip_bad:
-        reader.drop_bad()
+        reader.drop_unreadable()
     for path, _ in reader.samples:
         if path.stat().st_size == 0:
             raise InputError(f"{path}: empty (0 bytes); replace the file or remove it")
     return reader
 
 
-class BatchReader:
+class BaseLoader:
     """What all readers have in common: calling one gives a generator of one epoch of batches, (imgs, labels).
 
     images, batches: their numbers in an epoch; pixel_range: what the bytes 0 and 255 become; epoch: the number of those
@@ -100,7 +109,7 @@ class BatchReader:
     each batch are given; the others are for other processes, see `palm_cls.training.distributed`.
     """
 
-    part = 0, 1
+    shard = 0, 1
 
     def __init__(self, samples, batch_size, shuffle):
         """samples: a list of what stands for an image; shuffle: whether each epoch shuffles it on top of the last."""
@@ -110,24 +119,24 @@ class BatchReader:
         self.pixel_range, self.epoch = PIXEL_RANGE, 0
 
     @property
-    def images(self):
+    def num_samples(self):
         return len(self.samples)
 
     @property
-    def batches(self):
-        return -(-self.images // self.batch_size)
+    def num_batches(self):
+        return -(-self.num_samples // self.batch_size)
 
     def __call__(self):
         if self.shuffle:
             random.shuffle(self.samples)
-        yield from self.rest(0)
+        yield from self.iter_from(0)
         self.epoch += 1
 
     @property
-    def about(self):
+    def metadata(self):
         """Metadata stored with weights that are trained on these batches: their input, classes, and whether drawn."""
-        made = {**self.takes, "range": list(self.pixel_range)}
-        return {"input": made, "classes": self.classes, "demo": lies_in_demo_set(self.directory)}
+        made = {**self.input_spec, "range": list(self.pixel_range)}
+        return {"input": made, "classes": self.classes, "demo": is_in_demo_set(self.directory)}
 
     @property
     def order(self):
@@ -148,13 +157,13 @@ class BatchReader:
     def _batch(self, batch):
         return self.samples[batch * self.batch_size : (batch + 1) * self.batch_size]
 
-    def _parts(self, batch):
+    def _local_batches(self, batch):
         """The samples to give, from batch number `batch` on, a list each; where that has none, the batch's first."""
-        (first, step), batches = self.part, [self._batch(number) for number in range(batch, self.batches)]
+        (first, step), batches = self.shard, [self._batch(number) for number in range(batch, self.num_batches)]
         return [samples[first::step] or samples[:1] for samples in batches]
 
 
-class Reader(BatchReader):
+class ImageLoader(BaseLoader):
     """What the loaders return: a reader of image files.
 
     An epoch belongs to the process that began it: its threads do not live on in a fork. augmentation: None, or
@@ -162,7 +171,7 @@ class Reader(BatchReader):
     ten views of each image, float32 [N, 10, 3, 224, 224].
     """
 
-    takes, classes = INPUT, CLASSES
+    input_spec, classes = INPUT_SPEC, CLASSES
     augmentation, seed, ten_crop = None, 0, False
 
     def __init__(self, directory, samples, batch_size, mode, cache=True):
@@ -176,12 +185,12 @@ class Reader(BatchReader):
     def name_of(self, sample):
         return os.path.relpath(sample[0], self.directory)  # a table may list images of several folders
 
-    def rest(self, batch):
+    def iter_from(self, batch):
         """The batches of the present order from number `batch` on."""
         shape = (10, *IMAGE_SHAPE) if self.ten_crop else IMAGE_SHAPE
         with self._decoding(self._side) as (pool, read):
             fill = self._filler(pool, read)
-            yield from begun_ahead(_begin(samples, pool, fill, shape) for samples in self._parts(batch))
+            yield from prefetch(_begin(samples, pool, fill, shape) for samples in self._local_batches(batch))
 
     @property
     def _side(self):
@@ -192,25 +201,25 @@ class Reader(BatchReader):
 
     def _filler(self, pool, read):
         """The function (out, path) that fills in what the network takes of an image."""
-        table = scale_table(self.pixel_range)
+        table = pixel_lut(self.pixel_range)
         if self.ten_crop:
             return lambda out, path: np.copyto(out, augment.ten_crops(read(path), table))
         if self.augmentation is None:
-            return lambda out, path: scale(read(path), out, table)
+            return lambda out, path: normalize(read(path), out, table)
         vary, seed, epoch = self._vary(pool, read), self.seed, self.epoch
-        return lambda out, path: scale(vary(read(path), augment.generator(seed, epoch, path.name)), out, table)
+        return lambda out, path: normalize(vary(read(path), augment.sample_rng(seed, epoch, path.name)), out, table)
 
     def _vary(self, pool, read):
         if self.augmentation not in self._variations:
-            made = augment.variation(self.augmentation, lambda: self._all(pool, read))
+            made = augment.build_augmentation(self.augmentation, lambda: self._all(pool, read))
             self._variations[self.augmentation] = made
         return self._variations[self.augmentation]
 
-    def variants(self, name, epochs):
+    def augmented_samples(self, name, epochs):
         """The image of that name as its augmentation varies it in these epochs: a list of uint8 [224, 224, 3] BGR."""
         with self._decoding(self._side) as (pool, read):
             vary, img = self._vary(pool, read), read(Path(self.directory, name))
-            return [vary(img, augment.generator(self.seed, epoch, name)) for epoch in epochs]
+            return [vary(img, augment.sample_rng(self.seed, epoch, name)) for epoch in epochs]
 
     def _all(self, pool, read):
         """All resized images, sorted by name; no more than CHUNK of them in memory at once."""
@@ -218,7 +227,7 @@ class Reader(BatchReader):
         for start in range(0, len(paths), CHUNK):
             yield from pool.map(read, paths[start : start + CHUNK])
 
-    def drop_bad(self):
+    def drop_unreadable(self):
         """Leave out, for training only, the images that do not decode; their names and number are told."""
         if self.mode != "train":
             raise ValueError(f"skip_bad is for training only: a measure must not depend on it (mode {self.mode!r})")
@@ -228,9 +237,9 @@ class Reader(BatchReader):
             notice(f"Skipped: {error}.")
         good = [sample for sample, error in zip(self.samples, errors) if not error]
         if not good:
-            raise InputError(f"{self.directory}: none of its {self.images} images can be decoded")
-        if len(good) < self.images:
-            notice(f"{self.images - len(good)} of {self.images} training images are skipped.")
+            raise InputError(f"{self.directory}: none of its {self.num_samples} images can be decoded")
+        if len(good) < self.num_samples:
+            notice(f"{self.num_samples - len(good)} of {self.num_samples} training images are skipped.")
         self.samples = good
 
     @contextlib.contextmanager
@@ -240,8 +249,8 @@ class Reader(BatchReader):
             read = functools.partial(_read_resized, side=side)
             if self.cache:
                 cache = stack.enter_context(ImageCache(self.directory, side))
-                cache.tell(self.images)
-                read = functools.partial(cache.image, make=read)
+                cache.log_location(self.num_samples)
+                read = functools.partial(cache.get_or_compute, make=read)
             yield stack.enter_context(environment.own_threads()), read
 
     @property
@@ -255,22 +264,22 @@ class Reader(BatchReader):
         """Labels of the images in the present order: a list of int."""
         return [label for _, label in self.samples]
 
-    def photo(self, name):
+    def load_image(self, name):
         """The image of that name as it is on the disk: uint8 BGR [height, width, 3]."""
         return read_image(Path(self.directory, name))
 
-    def img(self, name):
+    def load_input(self, name):
         """The image of that name as the network takes it: float32 [3, 224, 224]."""
-        return scale(resize(self.photo(name)), table=scale_table(self.pixel_range))
+        return normalize(resize(self.load_image(name)), table=pixel_lut(self.pixel_range))
 
 
-class ArrayReader(BatchReader):
+class ArrayLoader(BaseLoader):
     """A reader of grey images in memory: (imgs float32 [N, 1, height, width], labels int64 [N, 1]) in batches.
 
     An image's name is its number, in five digits ("00017").
     """
 
-    takes = {"size": SIDE, "channels": "grey"}
+    input_spec = {"size": SIDE, "channels": "grey"}
 
     def __init__(self, directory, pixels, labels, batch_size, classes, shuffle=False):
         """directory: where they are from; pixels: uint8 [images, height, width]; labels: int64 [images, 1].
@@ -284,11 +293,11 @@ class ArrayReader(BatchReader):
     def name_of(self, sample):
         return f"{sample:05d}"
 
-    def rest(self, batch):
+    def iter_from(self, batch):
         """The batches of the present order from number `batch` on."""
-        table = scale_table(self.pixel_range)
-        for chosen in self._parts(batch):
-            yield scale_grey(self._pixels[chosen], table), self._labels[chosen]
+        table = pixel_lut(self.pixel_range)
+        for chosen in self._local_batches(batch):
+            yield normalize_gray(self._pixels[chosen], table), self._labels[chosen]
 
     @functools.cached_property
     def fingerprint(self):
@@ -302,13 +311,13 @@ class ArrayReader(BatchReader):
         """Labels of the images in the present order: a list of int."""
         return self._labels[self.samples].ravel().tolist()
 
-    def photo(self, name):
+    def load_image(self, name):
         """The image of that name for people: uint8 BGR [height, width, 3]."""
         return np.repeat(self._pixels[int(name), :, :, None], 3, axis=2)
 
-    def img(self, name):
+    def load_input(self, name):
         """The image of that name as the network takes it: float32 [1, height, width]."""
-        return scale_grey(self._pixels[int(name)][None], scale_table(self.pixel_range))[0]
+        return normalize_gray(self._pixels[int(name)][None], pixel_lut(self.pixel_range))[0]
 
 
 def _read_resized(path, side):
@@ -323,16 +332,18 @@ def _error_of(path, read):
     return ""
 
 
-def dataset_readers(dataset, batch_size=10, train_csv=None, skip_bad=False, cache=True):
+def palm_loaders(dataset, batch_size=10, train_csv=None, skip_bad=False, cache=True):
     """The two readers of a Dataset: (training, validation).
 
     Training labels come from `train_csv`, else from the dataset's own table, else from the names of the images.
     `skip_bad` passes over training images that do not decode.
     """
-    return train_reader(dataset, batch_size, train_csv, skip_bad, cache), valid_reader(dataset, batch_size, cache)
+    return palm_train_loader(dataset, batch_size, train_csv, skip_bad, cache), palm_valid_loader(
+        dataset, batch_size, cache
+    )
 
 
-def train_reader(dataset, batch_size=10, train_csv=None, skip_bad=False, cache=True):
+def palm_train_loader(dataset, batch_size=10, train_csv=None, skip_bad=False, cache=True):
     """The shuffled reader of a Dataset's training images."""
     table = train_csv or dataset.train_labels
     if table:
@@ -340,22 +351,22 @@ def train_reader(dataset, batch_size=10, train_csv=None, skip_bad=False, cache=T
     return data_loader(dataset.train_images, batch_size, "train", skip_bad, cache)
 
 
-def valid_reader(dataset, batch_size=10, cache=True):
+def palm_valid_loader(dataset, batch_size=10, cache=True):
     """The reader of a Dataset's validation images, in the order of their table."""
     return valid_data_loader(dataset.valid_images, dataset.valid_labels, batch_size, cache=cache)
 
 
-def readers_of(recipe, data=None, train_csv=None, skip_bad=False, cache=True, download=False):
-    """The readers of a Recipe and where their images come from: (training, validation, Dataset or Digits).
+def make_loaders(recipe, data=None, train_csv=None, skip_bad=False, cache=True, download=False):
+    """Readers of a Recipe and where their images come from: (training, validation, Dataset or MnistDataset).
 
-    All that trains a recipe has its batches from here; `valid_reader_of` gives those that only measure. data: directory
-    of the data set, else where that of the recipe usually lies. train_csv, skip_bad, cache: as `dataset_readers` takes
+    All that trains a recipe has its batches from here; `make_valid_loader` is for evaluation. data: directory
+    of the data set, else where that of the recipe usually lies. train_csv, skip_bad, cache: as `palm_loaders` takes
     them, of fundus images. download: fetch the files of MNIST or Fashion-MNIST that are missing. Raises InputError for
     what is missing, damaged, or not for the recipe's data.
     """
     found = _find_data(recipe, data, download)
     if recipe.data == "palm":
-        train_loader = train_reader(found, recipe.batch_size, train_csv, skip_bad, cache)
+        train_loader = palm_train_loader(found, recipe.batch_size, train_csv, skip_bad, cache)
     elif train_csv or skip_bad:
         raise InputError(f"{'--train-csv' if train_csv else '--skip-bad'} is for fundus images, not for {recipe.data}")
     else:
@@ -367,10 +378,10 @@ def readers_of(recipe, data=None, train_csv=None, skip_bad=False, cache=True, do
     return train_loader, _valid_reader(recipe, found, recipe.batch_size, cache), found
 
 
-def valid_reader_of(recipe, data=None, batch_size=10, cache=True, download=False, ten_crop=False):
-    """The reader of the images that a Recipe is measured on, and where they come from; see `readers_of`.
+def make_valid_loader(recipe, data=None, batch_size=10, cache=True, download=False, ten_crop=False):
+    """The reader of the images that a Recipe is measured on, and where they come from; see `make_loaders`.
 
-    ten_crop: of ten views of each fundus image, see `Reader`.
+    ten_crop: of ten views of each fundus image, see `ImageLoader`.
     """
     found = _find_data(recipe, data, download)
     if ten_crop and recipe.data != "palm":
@@ -382,7 +393,7 @@ def valid_reader_of(recipe, data=None, batch_size=10, cache=True, download=False
 
 def _find_data(recipe, directory, download):
     if recipe.data != "palm":
-        return find_digits(recipe.data, directory, download)
+        return find_mnist(recipe.data, directory, download)
     if download:
         raise InputError("--download fetches MNIST and Fashion-MNIST; data/README.md says how to get the fundus images")
     return find_dataset(directory)
@@ -390,10 +401,10 @@ def _find_data(recipe, directory, download):
 
 def _valid_reader(recipe, found, batch_size, cache):
     palm = recipe.data == "palm"
-    loader = valid_reader(found, batch_size, cache) if palm else _array_reader(found, "test", batch_size)
+    loader = palm_valid_loader(found, batch_size, cache) if palm else _array_reader(found, "test", batch_size)
     loader.pixel_range = recipe.pixel_range
     return loader
 
 
 def _array_reader(digits, part, batch_size):
-    return ArrayReader(digits.root, *digits.read(part), batch_size, digits.classes)
+    return ArrayLoader(digits.root, *digits.read(part), batch_size, digits.classes)

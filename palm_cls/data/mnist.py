@@ -1,6 +1,6 @@
 """MNIST and Fashion-MNIST: where their four files lie, what is in them, and how they are fetched.
 
-    images, labels = find_digits("mnist").read("train")      # uint8 [60000, 28, 28], int64 [60000, 1]
+    images, labels = find_mnist("mnist").read("train")      # uint8 [60000, 28, 28], int64 [60000, 1]
 
 The files are train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each
 as it is or gzipped (.gz). They are read here and not by paddle.vision.datasets.MNIST, which (in 2.6.2 and 3.3.1) reads
@@ -30,7 +30,7 @@ MOST_IMAGES = 500_000  # a gzipped file of 400 kB could claim, and hold, any num
 
 # title: its name for people; source: class in paddle.vision.datasets; classes: names of the labels 0 to 9
 Kind = namedtuple("Kind", ("title", "source", "classes"))
-KINDS = {
+VARIANTS = {
     "mnist": Kind("MNIST", "MNIST", list("0123456789")),
     "fashion-mnist": Kind(
         "Fashion-MNIST",
@@ -41,18 +41,18 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Digits:
-    """The files of `kind`, a key of KINDS, in the directory `root`."""
+class MnistDataset:
+    """The files of `kind`, a key of VARIANTS, in the directory `root`."""
 
     kind: str
     root: Path
     is_demo = False
-    remark = ""  # beside results, as a `palm_cls.data.palm.Dataset` has one
+    disclaimer = ""  # beside results, as a `palm_cls.data.palm.Dataset` has one
 
     @property
     def classes(self):
         """Names of the labels, a list of ten str."""
-        return KINDS[self.kind].classes
+        return VARIANTS[self.kind].classes
 
     def read(self, part):
         """The images, uint8 [N, 28, 28], 0 background, and labels, int64 [N, 1], of part "train" or "test".
@@ -80,22 +80,22 @@ class Digits:
         return plain if plain.is_file() else self.root / f"{name}.gz"
 
 
-def find_digits(kind, directory=None, download=False):
-    """The Digits of `kind` ("mnist" or "fashion-mnist") in `directory`, else in data/mnist or data/fashion-mnist.
+def find_mnist(kind, directory=None, download=False):
+    """The MnistDataset of `kind` ("mnist" or "fashion-mnist") in `directory`, else in data/mnist or data/fashion-mnist.
 
     download: fetch the files that are missing there. Raises InputError where files are missing and not to be fetched,
     RunError where they cannot be.
     """
-    found = Digits(kind, Path(directory) if directory else palm.PROJECT / "data" / kind)
+    found = MnistDataset(kind, Path(directory) if directory else palm.PROJECT / "data" / kind)
     if found.root.exists():
-        require_directory(found.root, f"that of {KINDS[kind].title}")
+        require_directory(found.root, f"that of {VARIANTS[kind].title}")
     missing = found.missing
     if missing and download:
         _fetch(found, missing)
     elif missing:
         raise InputError(
             f"{found.root}: {missing[0]} is not there, nor is it with .gz ({len(missing)} of the four files of "
-            f"{KINDS[kind].title} are missing)\n"
+            f"{VARIANTS[kind].title} are missing)\n"
             "Put them there, or say where they are with --data DIR, or have them fetched with --download."
         )
     return found
@@ -158,7 +158,7 @@ def _count(path, header, magic, shape, what):
 def _fetch(digits, names):
     from paddle.vision import datasets
 
-    source = getattr(datasets, KINDS[digits.kind].source)
+    source = getattr(datasets, VARIANTS[digits.kind].source)
     for name in names:
         which = ("TRAIN" if name.startswith("train") else "TEST") + ("_IMAGE" if name.endswith(IMAGES) else "_LABEL")
         fetch(getattr(source, f"{which}_URL"), getattr(source, f"{which}_MD5"), digits.root / f"{name}.gz")

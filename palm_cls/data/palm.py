@@ -23,7 +23,7 @@ from palm_cls.core.errors import InputError, excerpt
 from palm_cls.core.files import require_directory
 from palm_cls.data.labels import name_key, read_labels
 
-OWN_FILE = ".palm_cls-"  # how the names of files begin that this package puts beside the images
+CACHE_PREFIX = ".palm_cls-"  # how the names of files begin that this package puts beside the images
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 PROJECT = Path(__file__).resolve().parents[2]
 AISTUDIO_WORK = Path("/home/aistudio/work")  # what lies here persists
@@ -31,7 +31,7 @@ AISTUDIO_DATA = Path("/home/aistudio/data/data19065")  # the course's archives, 
 ARCHIVES = ("training.zip", "validation.zip", "valid_gt.zip")
 DEMO_MARK = "DEMO.txt"
 DEMO_TEXT = "Drawn by palm_cls, to try the program with. No photographs: results on them tell nothing about eyes.\n"
-DEMO_REMARK = "(demo set: drawn images, tells nothing about eyes)"
+DEMO_DISCLAIMER = "(demo set: drawn images, tells nothing about eyes)"
 
 # Directories relative to the root: where images may lie, the first that holds any; where the tables of labels lie
 # (train_table "": the first letter of the file names tells the label); the name of the .xlsx.
@@ -72,7 +72,7 @@ def image_names(directory):
     """
     directory = Path(directory)
     require_directory(directory, f"one of images ({', '.join(IMAGE_SUFFIXES)})")
-    entries = [entry for entry in directory.iterdir() if not entry.name.startswith(OWN_FILE)]
+    entries = [entry for entry in directory.iterdir() if not entry.name.startswith(CACHE_PREFIX)]
     names = sorted(entry.name for entry in entries if is_image(entry))
     if not names:
         raise InputError(f"{directory}: no images in it; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
@@ -193,11 +193,11 @@ class Dataset:
         return (self.root / DEMO_MARK).is_file()
 
     @property
-    def remark(self):
+    def disclaimer(self):
         """What must stand beside every result on this data set ("" for real images)."""
-        return DEMO_REMARK if self.is_demo else ""
+        return DEMO_DISCLAIMER if self.is_demo else ""
 
-    def require_all(self):
+    def validate(self):
         """Raise InputError unless training images, validation images and their labels are there."""
         for part in ("train_images", "valid_images", "valid_labels"):
             getattr(self, part)
@@ -220,7 +220,7 @@ class Dataset:
         return f"\n{_unpack_advice(self.root, self.root)}" if archives_in(self.root) else ""
 
 
-def recognise(root):
+def detect_layout(root):
     """The Dataset in the directory `root`, or None if no known layout has images there."""
     for layout in LAYOUTS:
         if any(has_images(Path(root, directory)) for directory in layout.train_images + layout.valid_images):
@@ -228,7 +228,7 @@ def recognise(root):
     return None
 
 
-def lies_in_demo_set(directory):
+def is_in_demo_set(directory):
     """Whether a directory of images belongs to the demo set (which lies up to two levels above it)."""
     directory = Path(directory).resolve()
     return any((place / DEMO_MARK).is_file() for place in (directory, *list(directory.parents)[:2]))
@@ -238,7 +238,7 @@ def find_dataset(directory=None):
     """The data set to work on: `directory`, else $PALM_DATA, else where it usually lies, else the demo set.
 
     Usual places are data/palm in the project and /home/aistudio/work/palm. Returns a Dataset: its `train_images` and
-    `valid_images` are directories, `train_labels` (or None) and `valid_labels` tables, all Paths; `remark` is what
+    `valid_images` are directories, `train_labels` (or None) and `valid_labels` tables, all Paths; `disclaimer` is what
     should stand beside results. Raises InputError where an explicit directory holds no images, and where only archives
     are found that are not unpacked yet. The demo set is announced.
     """
@@ -246,7 +246,7 @@ def find_dataset(directory=None):
     usual = (PROJECT / "data" / "palm", AISTUDIO_WORK / "palm")
     places = (Path(explicit),) if explicit else usual
     for place in places:
-        dataset = recognise(place)
+        dataset = detect_layout(place)
         if dataset:
             return _announced(dataset)
     for place in places if explicit else (*usual, AISTUDIO_DATA):
@@ -310,7 +310,7 @@ def demo_set():
         notice("No images found: drawing a demo set, once.")
         _draw_demo_set(dataset.root)
     try:
-        dataset.require_all()
+        dataset.validate()
     except InputError as error:
         raise InputError(f"{error}\nThe demo set is incomplete: delete {dataset.root}, and it is drawn anew.") from None
     return dataset

@@ -8,7 +8,7 @@ import numpy as np
 AHEAD = 2  # batches being decoded while one is in use
 
 
-def begun_ahead(batches):
+def prefetch(batches):
     """The batches of a generator that has threads begin each, finished, and AHEAD of them begun before their turn.
 
     batches: of functions without arguments that wait for the threads and return the batch.
@@ -23,7 +23,7 @@ def begun_ahead(batches):
 
 
 def _begin(samples, pool, fill, shape):
-    """Have threads fill the batch of these samples; returns the function that waits for it, see `begun_ahead`."""
+    """Have threads fill the batch of these samples; returns the function that waits for it, see `prefetch`."""
     imgs = np.empty((len(samples), *shape), "float32")
     labels = np.array([[label] for _, label in samples], "float32")
     futures = [pool.submit(fill, out, path) for out, (path, _) in zip(imgs, samples)]

@@ -216,10 +216,10 @@ def prepare_data(archives=None, directory=None):
     for place in filter(None, (archives, target if target.exists() else None)):
         require_directory(place, "one of the course's archives, or to unpack them into")
     written = sum(unpack(archive, target) for archive in _find_archives(archives, target, explicit))
-    dataset = palm.recognise(target)
+    dataset = palm.detect_layout(target)
     if dataset is None:
         raise InputError(f"{target}: no images there after unpacking; are these the course's archives?")
-    dataset.require_all()
+    dataset.validate()
     written += sum(_convert(workbook) for workbook in dataset.workbooks)
     return dataset, written
 
@@ -247,7 +247,7 @@ def _find_archives(archives, target, explicit):
             if missing:
                 notice(f"{place}: {' and '.join(missing)} not there.")
             return found
-    if not archives and palm.recognise(target):
+    if not archives and palm.detect_layout(target):
         return []
     raise InputError(
         f"no archives in {' or '.join(map(str, places))}; expected {', '.join(palm.ARCHIVES)} "

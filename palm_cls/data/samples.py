@@ -5,8 +5,8 @@ from pathlib import Path
 from palm_cls.core.errors import InputError
 from palm_cls.core.figures import drawable, import_matplotlib, write_png
 from palm_cls.data.images import read_image
-from palm_cls.data.labels import LABEL_OF_LETTER
-from palm_cls.data.loaders import train_reader
+from palm_cls.data.labels import LABEL_BY_PREFIX
+from palm_cls.data.loaders import palm_train_loader
 from palm_cls.data.palm import image_names, labelled_images
 
 LESSON_EXAMPLES = ("N0012.jpg", "P0095.jpg")
@@ -23,7 +23,7 @@ def lesson_examples(dataset):
         rows = labelled_images(directory, dataset.train_labels)
         label_of = {path.name: row.label for path, row in rows.items()}
     else:
-        label_of = {name: LABEL_OF_LETTER.get(name[0]) for name in names}
+        label_of = {name: LABEL_BY_PREFIX.get(name[0]) for name in names}
     return tuple(directory / _example(directory, names, label_of, label) for label in (0, 1))
 
 
@@ -52,41 +52,41 @@ def lesson_figure(dataset):
         axis.set_title(f"{title}\n{drawable(path.name)}, shape {img.shape}", fontsize=14)
         axis.axis("off")
     if dataset.is_demo:
-        figure.text(0.5, 0.14, dataset.remark, ha="center", fontsize=12)
+        figure.text(0.5, 0.14, dataset.disclaimer, ha="center", fontsize=12)
     return figure, shapes
 
 
-def variants_figure(dataset, augmentation):
+def augmentation_figure(dataset, augmentation):
     """A pathological training image, and what a way of `palm_cls.data.augment` makes of it in eleven epochs."""
     plt = _import_pyplot()
-    reader = train_reader(dataset)
+    reader = palm_train_loader(dataset)
     reader.augmentation = augmentation
     name = lesson_examples(dataset)[1].name
     titles = [drawable(name), *(f"epoch {epoch}" for epoch in range(11))]
-    pictures = [reader.photo(name), *reader.variants(name, range(11))]
+    pictures = [reader.load_image(name), *reader.augmented_samples(name, range(11))]
     figure, axes = plt.subplots(3, 4, figsize=(11, 9), layout="constrained")
     for axis, title, img in zip(axes.flat, titles, pictures):
         axis.imshow(img[:, :, ::-1])  # BGR -> RGB
         axis.set_title(title)
         axis.axis("off")
-    figure.suptitle(f"--augment {augmentation} {dataset.remark}".rstrip())
+    figure.suptitle(f"--augment {augmentation} {dataset.disclaimer}".rstrip())
     return figure
 
 
 def digits_figure(reader, predicted=None):
-    """The first nine images of an ArrayReader, titled with their labels, and beside them what a network calls them.
+    """The first nine images of an ArrayLoader, titled with their labels, and beside them what a network calls them.
 
     predicted: the classes that it gives these images, int [9], or None.
     """
     plt = _import_pyplot()
-    names, labels, classes = reader.order[:9], reader.labels[:9], reader.about["classes"]
+    names, labels, classes = reader.order[:9], reader.labels[:9], reader.metadata["classes"]
     titles, right = [classes[label] for label in labels], [True] * 9
     if predicted is not None:
         titles = [f"{title}, called {classes[number]}" for title, number in zip(titles, predicted)]
         right = [label == number for label, number in zip(labels, predicted)]
     figure, axes = plt.subplots(3, 3, figsize=(9, 9), layout="constrained")
     for axis, name, title, is_right in zip(axes.flat, names, titles, right):
-        axis.imshow(reader.photo(name))
+        axis.imshow(reader.load_image(name))
         axis.set_title(title, color="black" if is_right else "#d55e00")
         axis.axis("off")
     return figure

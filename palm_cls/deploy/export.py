@@ -27,7 +27,7 @@ from palm_cls.checkpoints.weights import weights_file
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError, RunError, excerpt
 from palm_cls.core.files import file_digest, new_directory, refuse_existing, replacing
-from palm_cls.data.images import resize, scale, scale_grey, scale_table
+from palm_cls.data.images import normalize, normalize_gray, pixel_lut, resize
 from palm_cls.data.synthetic import draw_fundus
 from palm_cls.deploy.exported_model import ABOUT, IS_PADDLE_2, ONNX, PROGRAM, run_onnx
 from palm_cls.deploy.predict import input_of, known_network, note_about
@@ -84,10 +84,10 @@ def export_network(weights, form, name=None, output=None):
 def _images_for(name):
     """Four images as the network of a recipe takes them, float32 [4, C, H, W]: drawn photographs, or else noise."""
     made, rng = input_of(name), np.random.default_rng(0)
-    table = scale_table(made["range"])
+    table = pixel_lut(made["range"])
     if made["channels"] == "grey":
-        return scale_grey(rng.integers(0, 256, (len(TRIED), made["size"], made["size"]), "uint8"), table)
-    return np.stack([scale(resize(draw_fundus(kind, rng)[0], made["size"]), table=table) for kind in TRIED])
+        return normalize_gray(rng.integers(0, 256, (len(TRIED), made["size"], made["size"]), "uint8"), table)
+    return np.stack([normalize(resize(draw_fundus(kind, rng)[0], made["size"]), table=table) for kind in TRIED])
 
 
 def _manual(name, about, logits):

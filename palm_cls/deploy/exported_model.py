@@ -20,7 +20,7 @@ from palm_cls.checkpoints.weights import ONNX
 from palm_cls.core.device import paddle, threads
 from palm_cls.core.errors import InputError, excerpt
 from palm_cls.core.files import file_digest
-from palm_cls.data.images import INPUT
+from palm_cls.data.images import INPUT_SPEC
 from palm_cls.eval.engine import find_program, run_program
 
 PROGRAM = "inference"  # without suffix
@@ -38,8 +38,8 @@ def exported_network(path, name=None):
     logits_of, about = (_read_onnx if path.suffix == ONNX else _read_paddle)(path)
     if "input" not in about:
         raise InputError(f"{path}: does not tell which images it takes; expected what tools/export.py writes")
-    if about["input"] != INPUT:
-        raise InputError(f"{path}: takes images as {excerpt(about['input'])}; here they are made as {INPUT}")
+    if about["input"] != INPUT_SPEC:
+        raise InputError(f"{path}: takes images as {excerpt(about['input'])}; here they are made as {INPUT_SPEC}")
     if name not in (None, about.get("model")):
         raise InputError(f"{path}: exported from {excerpt(about.get('model'))}, not from {name}")
     _try(path, logits_of)
@@ -106,7 +106,7 @@ def _verify(*files, sealed):
 
 def _try(path, logits_of):
     """Raise InputError unless a function gives logits for two classes, [N, 1] or [N, 2], whatever N is."""
-    size = INPUT["size"]
+    size = INPUT_SPEC["size"]
     for count in (1, 2):
         try:
             shape = logits_of(np.zeros((count, 3, size, size), "float32")).shape

@@ -19,9 +19,9 @@ from palm_cls.core.console import CAVEAT, DEMO_WARNING
 from palm_cls.core.errors import InputError, excerpt
 from palm_cls.core.files import TEXT, append_whole, refuse_existing, replacing
 from palm_cls.data.images import read_image, transform_img
-from palm_cls.data.loaders import ArrayReader, Reader
+from palm_cls.data.loaders import ArrayLoader, ImageLoader
 from palm_cls.data.palm import image_names, is_image
-from palm_cls.data.prefetch import begun_ahead
+from palm_cls.data.prefetch import prefetch
 from palm_cls.deploy.exported_model import exported_network
 from palm_cls.eval import metrics
 from palm_cls.eval.engine import logits_function
@@ -118,10 +118,10 @@ def known_network(weights, name=None):
 
 
 def input_of(name):
-    """The images that the network of a recipe takes, as `palm_cls.data.images.INPUT`."""
+    """The images that the network of a recipe takes, as `palm_cls.data.images.INPUT_SPEC`."""
     recipe = find_recipe(name)
-    reader = Reader if recipe.data == "palm" else ArrayReader
-    return {**reader.takes, "range": list(recipe.pixel_range)}
+    reader = ImageLoader if recipe.data == "palm" else ArrayLoader
+    return {**reader.input_spec, "range": list(recipe.pixel_range)}
 
 
 def predictions(model, paths, batch_size=10, threshold=0.5):
@@ -162,7 +162,7 @@ def _decoded(paths, batch_size):
     """Batches of (path, float32 [3, 224, 224] or None, None or error), decoded ahead by threads."""
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
     with environment.own_threads() as pool:
-        yield from begun_ahead(_begin(batch, pool) for batch in batches)
+        yield from prefetch(_begin(batch, pool) for batch in batches)
 
 
 def _begin(paths, pool):

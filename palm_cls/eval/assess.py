@@ -15,7 +15,7 @@ from palm_cls.checkpoints.weights import load, weights_file
 from palm_cls.core.console import CAVEAT, DEMO_WARNING, notice
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError, excerpt
-from palm_cls.data.loaders import valid_reader_of
+from palm_cls.data.loaders import make_valid_loader
 from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import measures, predict_all
 from palm_cls.recipes import RECIPES, build_model, find_recipe
@@ -46,7 +46,7 @@ def assess(
     weights: a run's directory (its best epoch) or a `.pdparams` file; name: the recipe, if the weights do not tell it;
     data: the images' directory, by default where the run of the weights had them, else as for `train_recipe`; device,
     cache, download: as there; batch_size: images at a time; threshold: of the probability, above which an image counts
-    as positive, where there are two classes; ten_crop: average over ten views (see `palm_cls.data.loaders.Reader`).
+    as positive, where there are two classes; ten_crop: average over ten views (as `palm_cls.data.loaders.ImageLoader`).
 
     Of what is returned, `measures` is the dictionary of `palm_cls.eval.metrics.binary_measures`, with a 95% interval to
     every share and to the AUC, or of `class_measures` for more than two classes; `predictions` has the names, labels
@@ -61,28 +61,28 @@ def assess(
     refuse_threshold(name, threshold)
     choose_device(device)
     data = run_dir.images_of(weights.parent, settings, data)
-    loader, dataset = valid_reader_of(recipe, data, batch_size, cache, download, ten_crop)
+    loader, dataset = make_valid_loader(recipe, data, batch_size, cache, download, ten_crop)
     own = settings.get("valid_sha256") in (None, loader.fingerprint)
     if not own:
         notice(f"{weights.parent}: its run has other validation images than {loader.directory}")
-    if about.get("demo") and not loader.about["demo"]:
+    if about.get("demo") and not loader.metadata["demo"]:
         notice(DEMO_WARNING)
     model = build_model(name)
     load(weights, model)
     print("start evaluation .......")
     found = assess_network(model, loader, weights, name, threshold)
     lesson = measures(found.predictions.logits, found.predictions.labels)
-    print(f"loss={lesson['loss']}, acc={lesson['accuracy']} {dataset.remark}".rstrip())
+    print(f"loss={lesson['loss']}, acc={lesson['accuracy']} {dataset.disclaimer}".rstrip())
     return found._replace(elsewhere="" if own else Path(dataset.root).name)
 
 
 def assess_network(model, loader, weights, name=None, threshold=0.5):
     """The Assessment of a network that has its weights already, on the images of a reader. weights: their file."""
     predictions = predict_all(model, loader)
-    about = loader.about
+    about = loader.metadata
     found = all_measures(predictions, threshold, class_names(about, predictions.logits.shape[1]))
     ten_crop = getattr(loader, "ten_crop", False)
-    return Assessment(name, weights, loader.directory, about["demo"], loader.images, predictions, found, ten_crop)
+    return Assessment(name, weights, loader.directory, about["demo"], loader.num_samples, predictions, found, ten_crop)
 
 
 def class_names(about, logits):

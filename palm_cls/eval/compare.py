@@ -27,7 +27,7 @@ from palm_cls.checkpoints.run_files import (
 )
 from palm_cls.core.errors import InputError
 from palm_cls.core.figures import drawable, import_matplotlib, write_png
-from palm_cls.data.palm import DEMO_REMARK
+from palm_cls.data.palm import DEMO_DISCLAIMER
 from palm_cls.eval.metrics import mcnemar, mean_and_range, paired_auc_difference
 
 PREDICTED = ("imgName", "Label", "predicted")  # its columns that are read here, and "logit" where there is one class
@@ -133,7 +133,7 @@ def _remarks(runs):
 
 
 def _demo_remark(runs):
-    return [DEMO_REMARK] if any(run.settings.get("demo") for run in runs) else []
+    return [DEMO_DISCLAIMER] if any(run.settings.get("demo") for run in runs) else []
 
 
 def compare_predictions(first, second):

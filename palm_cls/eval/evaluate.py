@@ -40,8 +40,8 @@ def evaluate(model, loader):
 
 def predict_all(model, loader):
     """The Predictions of a network, in evaluation mode, for all images of a reader; its mode is put back afterwards."""
-    batches = tqdm(loader(), "validation", getattr(loader, "batches", None), leave=False, disable=None)
-    with logits_function(model, getattr(loader, "images", 0)) as logits_of:
+    batches = tqdm(loader(), "validation", getattr(loader, "num_batches", None), leave=False, disable=None)
+    with logits_function(model, getattr(loader, "num_samples", 0)) as logits_of:
         results = [
             (_averaged(logits_of, imgs) if imgs.ndim == 5 else logits_of(imgs), labels) for imgs, labels in batches
         ]

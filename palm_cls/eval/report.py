@@ -27,8 +27,8 @@ from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError
 from palm_cls.core.files import TEXT, replacing, require_directory
 from palm_cls.core.html import img_tag, thumbnail
-from palm_cls.data.loaders import readers_of
-from palm_cls.data.palm import DEMO_REMARK
+from palm_cls.data.loaders import make_loaders
+from palm_cls.data.palm import DEMO_DISCLAIMER
 from palm_cls.eval import metrics, plots
 from palm_cls.eval.assess import assess_network, caveat_of, class_names, image_rows, refuse_threshold, write_assessment
 from palm_cls.eval.gradcam import grad_cam, overlay
@@ -37,7 +37,8 @@ from palm_cls.recipes import build_model, find_recipe
 EXAMPLES = 3  # images shown of each class
 MISTAKES = 8  # at most, of those shown
 THUMBNAIL = 320  # pixels, the longer side
-OF_READERS = ("about", "directory", "images", "labels", "order", "photo", "img")  # what a report takes from both
+# what a report takes from both
+OF_READERS = ("metadata", "directory", "num_samples", "labels", "order", "load_image", "load_input")
 OF_RECIPE = {"model", "data", "batch_size"}  # settings of a run whose report tools/report.py can write again
 
 # settings, log: of the run; train, valid: its readers; found: the Assessment of its best epoch; classes: their names
@@ -61,7 +62,7 @@ def report_run(directory, data=None, device=None, cache=True, threshold=0.5):
     refuse_threshold(name, threshold)
     choose_device(device)
     options = (settings.get("train_csv"), settings.get("skip_bad", False), cache)
-    *loaders, _ = readers_of(recipe, images_of(directory, settings, data), *options)
+    *loaders, _ = make_loaders(recipe, images_of(directory, settings, data), *options)
     refuse_other_images(directory, settings, *loaders)
     return write_report(directory, build_model(name), *loaders, threshold)
 
@@ -84,7 +85,7 @@ def write_report(directory, model, train_loader, valid_loader, threshold=0.5):
     found = assess_network(model, valid_loader, weights, settings.get("model"), threshold)
     write_assessment(found, directory / EVALUATION, directory / PREDICTIONS)
     logits = found.predictions.logits.shape[1]
-    classes = class_names(settings, logits) or class_names(valid_loader.about, logits) or list(range(max(2, logits)))
+    classes = class_names(settings, logits) or class_names(valid_loader.metadata, logits) or list(range(max(2, logits)))
     facts = Facts(directory, settings, log, train_loader, valid_loader, model, found, classes)
     page = _page(facts)
     with replacing(directory / REPORT) as temporary:
@@ -146,7 +147,7 @@ def _head(facts, name):
         epochs = f"{len(facts.log)} epochs of training, counted from 0;"
         best = f" epoch {best_record(facts.log)['epoch']} was the best, and"
         optimistic = "\nThe best epoch was chosen on the very images that it is measured on here: an optimistic choice."
-    remark = f" {DEMO_REMARK[1:-1].capitalize()}." if found.demo or facts.settings.get("demo") else ""
+    remark = f" {DEMO_DISCLAIMER[1:-1].capitalize()}." if found.demo or facts.settings.get("demo") else ""
     caveat = caveat_of(found.model)
     warning = f"<p class=plain><strong>{caveat}</strong>{remark}</p>\n" if caveat else ""
     tiles = [(key, measures.get(key)) for key in ("accuracy", "auc", "sensitivity", "specificity")]
@@ -345,14 +346,14 @@ def _confidence(row):
 def _heat_map(facts, row):
     """What speaks for the answer, as `grad_cam` gives it; None for a network without convolutions."""
     try:
-        return grad_cam(facts.model, facts.valid.img(row["imgName"]), label=row["predicted"])
+        return grad_cam(facts.model, facts.valid.load_input(row["imgName"]), label=row["predicted"])
     except InputError:
         return None
 
 
 def _mistake(facts, row, heat):
     name, answer = escape(str(row["imgName"])), _class(facts, row["predicted"])
-    photo = thumbnail(facts.valid.photo(row["imgName"]), THUMBNAIL)
+    photo = thumbnail(facts.valid.load_image(row["imgName"]), THUMBNAIL)
     pictures = img_tag(photo, f"The image {name}.")
     if heat is not None:
         pictures += img_tag(overlay(photo, heat), f"The same with the heat map of the answer {answer}.")
@@ -383,7 +384,7 @@ def _examples(facts, number):
     return "".join(
         f"<figure>{img_tag(photo, f'A training image: {_class(facts, number)}.')}"
         f"<figcaption>{escape(str(name))}: {_class(facts, number)}</figcaption></figure>\n"
-        for name, photo in ((name, thumbnail(facts.train.photo(name), THUMBNAIL)) for name in shown)
+        for name, photo in ((name, thumbnail(facts.train.load_image(name), THUMBNAIL)) for name in shown)
     )
 
 

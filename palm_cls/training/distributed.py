@@ -26,7 +26,7 @@ from palm_cls.checkpoints import run_dir
 from palm_cls.core import environment
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError, RunError, excerpt
-from palm_cls.data.loaders import BatchReader
+from palm_cls.data.loaders import BaseLoader
 from palm_cls.eval.evaluate import Predictions, predict_all
 
 import paddle.distributed as dist
@@ -45,7 +45,7 @@ def together(model, train_loader, valid_loader):
     """
     if not dist.is_available():
         raise InputError("this paddle cannot have several processes train together; start one, or do it on Linux")
-    if not all(isinstance(loader, BatchReader) for loader in (train_loader, valid_loader)):
+    if not all(isinstance(loader, BaseLoader) for loader in (train_loader, valid_loader)):
         raise InputError("several processes train with readers as `data_loader` gives them; these are others")
     if train_loader.batch_size < environment.processes():
         raise InputError(
@@ -60,11 +60,11 @@ def together(model, train_loader, valid_loader):
             _catch_what_is_fatal()
         team = Team(model, train_loader, valid_loader)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if team.rank else sys.stdout):
-        train_loader.part = valid_loader.part = team.rank, team.processes
+        train_loader.shard = valid_loader.shard = team.rank, team.processes
         try:
             yield team
         finally:
-            train_loader.part = valid_loader.part = 0, 1
+            train_loader.shard = valid_loader.shard = 0, 1
 
 
 class Team:
@@ -144,7 +144,7 @@ class Team:
         those that are right. Gradients of the first loss, averaged over the processes, are those of the mean loss.
         """
         if self.rank >= len(self.train_loader.names(batch)):
-            images = hits = 0  # the part has an image that is another's, see BatchReader
+            images = hits = 0  # the part has an image that is another's, see BaseLoader
         total, all_images, all_hits = self._sum([loss.item() * images, images, hits]).tolist()
         self._average_statistics(images / all_images)
         return loss * (images * self.processes / all_images), total / all_images, int(all_images), int(all_hits)
@@ -166,7 +166,7 @@ class Team:
 
     def _gathered(self, rows):
         """The rows of all validation images, in their order, from those for each process's part."""
-        numbers = np.arange(self.valid_loader.images)
+        numbers = np.arange(self.valid_loader.num_samples)
         mine = numbers[numbers % self.valid_loader.batch_size % self.processes == self.rank]
         whole = np.zeros((len(numbers), *rows.shape[1:]), rows.dtype)
         whole[mine] = rows[: len(mine)]  # without one that is another's

@@ -12,7 +12,7 @@ from palm_cls.core import environment
 from palm_cls.core.console import notice
 from palm_cls.core.device import choose_device, paddle, set_seed, threads
 from palm_cls.core.errors import InputError
-from palm_cls.data.loaders import readers_of
+from palm_cls.data.loaders import make_loaders
 from palm_cls.recipes import CHANGEABLE, build_model, find_recipe
 from palm_cls.training.loop import _refuse_another_number, _settings_of, train
 from palm_cls.training.visualdl import scalars_wanted
@@ -68,7 +68,7 @@ def train_recipe(
     output = Path(output or Path("output", name))
     visualdl = scalars_wanted(visualdl, [output] if resume else [])
     device = choose_device(device)
-    train_loader, valid_loader, dataset = readers_of(recipe, data, train_csv, skip_bad, cache, download)
+    train_loader, valid_loader, dataset = make_loaders(recipe, data, train_csv, skip_bad, cache, download)
     set_seed(seed)
     begins = not (resume and run_dir.checkpoints(output))
     model = build_model(name)
@@ -82,8 +82,8 @@ def train_recipe(
         "demo": dataset.is_demo,
         "train_csv": absolute(train_csv),
         "skip_bad": skip_bad,
-        "train_images": train_loader.images,
-        "valid_images": valid_loader.images,
+        "train_images": train_loader.num_samples,
+        "valid_images": valid_loader.num_samples,
         "train_sha256": train_loader.fingerprint,
         "valid_sha256": valid_loader.fingerprint,
         **{key: getattr(recipe, key) for key in CHANGEABLE},
@@ -102,7 +102,7 @@ def train_recipe(
         train_loader,
         valid_loader,
         epochs=recipe.epochs,
-        learning_rate=_learning_rate(recipe, recipe.epochs * train_loader.batches),
+        learning_rate=_learning_rate(recipe, recipe.epochs * train_loader.num_batches),
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         log_every=recipe.log_every,
@@ -110,7 +110,7 @@ def train_recipe(
         save_every=save_every,
         resume=resume,
         settings=settings,
-        remark=dataset.remark,
+        remark=dataset.disclaimer,
         visualdl=visualdl,
     )
     report = report and environment.rank() == 0

@@ -60,7 +60,7 @@ def train(
     visualdl = scalars_wanted(visualdl, [output] if resume and output else [])
     schedule = learning_rate if isinstance(learning_rate, paddle.optimizer.lr.LRScheduler) else None
     settings = {
-        **getattr(train_loader, "about", {}),
+        **getattr(train_loader, "metadata", {}),
         **(settings or {}),
         "epochs": epochs,
         "learning_rate": schedule.base_lr if schedule else learning_rate,
@@ -105,7 +105,7 @@ def train(
             for _ in train_one_epoch(model, train_loader, optimizer, progress, log_every, scalars, schedule, team):
                 stop = interrupt.is_due(team)
                 due = stop or (save_every and progress.step % save_every == 0)
-                if due and hasattr(train_loader, "rest"):  # or the epoch could not be gone on with
+                if due and hasattr(train_loader, "iter_from"):  # or the epoch could not be gone on with
                     save(run_dir.save_checkpoint)
                 if stop:
                     interrupt.deliver()
@@ -171,7 +171,7 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10, scalars=No
     network.train()
     if hasattr(loader, "epoch"):  # from which, and the seed, varied images follow
         loader.seed, loader.epoch = progress.seed, progress.epoch
-    batches = loader.rest(progress.batch) if progress.batch else loader()
+    batches = loader.iter_from(progress.batch) if progress.batch else loader()
     with _progress_bar(loader, progress) as bar:
         for imgs, labels in batches:
             seed_step(progress.seed, progress.step)
@@ -200,7 +200,7 @@ def train_one_epoch(model, loader, optimizer, progress, log_every=10, scalars=No
 def _progress_bar(loader, progress):
     """On a terminal only: images, images a second, time left and loss of the epoch."""
     done = progress.batch * getattr(loader, "batch_size", 0)
-    total = getattr(loader, "images", None)
+    total = getattr(loader, "num_samples", None)
     return tqdm(None, f"epoch {progress.epoch}", total, initial=done, unit=" images", leave=False, disable=None)
 
 

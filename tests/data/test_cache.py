@@ -81,7 +81,7 @@ def test_another_process_that_holds_the_cache_locked_is_not_waited_for_image_by_
         waits = []
         monkeypatch.setattr(cache, "_stop_writing", waits.append)
         for path in images.glob("*.jpg"):
-            cache.image(path, lambda path: resize(read_image(path)))
+            cache.get_or_compute(path, lambda path: resize(read_image(path)))
         db.close()
     assert [str(error) for error in waits] == ["database is locked"]
     assert epoch(images) == plain
@@ -158,9 +158,9 @@ def test_an_image_that_is_replaced_while_it_is_read_is_not_kept_for_the_new_one(
         return img
 
     with ImageCache(images, 224) as cache:
-        cache.image(path, slow)
+        cache.get_or_compute(path, slow)
         np.testing.assert_array_equal(
-            cache.image(path, lambda path: resize(read_image(path))), resize(read_image(path))
+            cache.get_or_compute(path, lambda path: resize(read_image(path))), resize(read_image(path))
         )
 
 
@@ -188,7 +188,7 @@ def test_it_is_bounded(images, monkeypatch, capsys, decoded):
 
 
 def test_the_last_gigabyte_of_the_disk_is_left_free(images, monkeypatch, capsys):
-    monkeypatch.setattr(cache_module, "KEEP_FREE", 1 << 62)
+    monkeypatch.setattr(cache_module, "MIN_FREE_BYTES", 1 << 62)
     assert epoch(images) == epoch(images, cache=False)
     assert "the disk is nearly full" in capsys.readouterr().err
     assert (images / FILE).stat().st_size < 100_000
@@ -272,7 +272,7 @@ def test_a_cache_that_another_process_began_anew_is_left_alone(images):
         epoch(images)
         anew = (images / FILE).stat().st_ino
         draw(images / "N0000.jpg", 77)
-        cache.image(images / "N0000.jpg", lambda path: resize(read_image(path)))  # writes to a file without a name
+        cache.get_or_compute(images / "N0000.jpg", lambda path: resize(read_image(path)))  # to a file without a name
     assert (images / FILE).stat().st_ino == anew
 
 

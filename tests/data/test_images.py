@@ -65,7 +65,7 @@ def cut(content, share=0.4):
 @pytest.fixture
 def not_counting(monkeypatch):
     """As on systems that do not count what each thread writes."""
-    monkeypatch.setattr(libjpeg, "writes", lambda: None)
+    monkeypatch.setattr(libjpeg, "count_writes", lambda: None)
 
 
 ORDINARY = {
@@ -191,7 +191,7 @@ def test_a_jpeg_is_refused_if_and_only_if_libjpeg_warns(counting, capfd, data):
     warning = capfd.readouterr().err.strip()
     with pytest.MonkeyPatch.context() as patch:
         if not counting:
-            patch.setattr(libjpeg, "writes", lambda: None)
+            patch.setattr(libjpeg, "count_writes", lambda: None)
         img, reason = decoded(content)
     if expected is not None:
         assert reason.lower() == warning.lower()

@@ -67,7 +67,7 @@ def test_images_of_one_name_in_two_folders_are_told_apart(images, tmp_path):
     ((imgs, labels),) = reader()
     np.testing.assert_allclose((imgs[:, 0, 0, 0] + 1) * 127.5, [10, 60], atol=1e-3)
     assert labels.tolist() == [[1], [0]]
-    assert [int(reader.photo(name).mean()) for name in reader.order] == [10, 60]
+    assert [int(reader.load_image(name).mean()) for name in reader.order] == [10, 60]
 
 
 def test_an_image_without_a_label_in_its_name(images):
@@ -122,7 +122,7 @@ def test_two_rows_for_one_image(images, tmp_path):
     with pytest.raises(InputError, match=r"own\.csv, row 3: 'p3\.png' is the image of row 2 already"):
         valid_data_loader(images, in_table(tmp_path, "P3.png,0", "p3.png,1"))
     write_image(images / "n1.png", 80)  # but this is another image
-    assert valid_data_loader(images, in_table(tmp_path, "N1.png,0", "n1.png,1")).images == 2
+    assert valid_data_loader(images, in_table(tmp_path, "N1.png,0", "n1.png,1")).num_samples == 2
     with pytest.raises(InputError, match="row 4: 'N1' is the image of row 2 already"):
         valid_data_loader(images, in_table(tmp_path, "N1.png,0", "n1.png,1", "N1,1"))
 
@@ -202,7 +202,7 @@ def test_skip_bad_passes_over_what_does_not_decode_and_counts_it(images, capsys)
         assert sorted(float(labels[0, 0]) for _, labels in batches) == [0, 1]
     told = capsys.readouterr().err.splitlines()
     assert told.count("5 of 7 training images are skipped.") == 1
-    assert (reader.images, reader.batches) == (2, 2)
+    assert (reader.num_samples, reader.num_batches) == (2, 2)
     assert sorted(line.partition("png: ")[2] for line in told if line.startswith("Skipped: ")) == [
         "16 bits per channel, and only images of 8 are read; save it as PNG or JPEG of 8 bits.",
         "not an image that can be decoded (corrupt JPEG data: premature end of data segment); replace the file or "

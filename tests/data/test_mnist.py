@@ -30,8 +30,8 @@ from palm_cls.core.console import CAVEAT
 from palm_cls.core.device import set_seed
 from palm_cls.core.errors import InputError, RunError
 from palm_cls.data import mnist
-from palm_cls.data.loaders import ArrayReader, readers_of
-from palm_cls.data.mnist import Digits, fetch, find_digits, read_idx_images, read_idx_labels
+from palm_cls.data.loaders import ArrayLoader, make_loaders
+from palm_cls.data.mnist import MnistDataset, fetch, find_mnist, read_idx_images, read_idx_labels
 from palm_cls.deploy.predict import trained_network
 from palm_cls.eval.assess import assess
 from palm_cls.eval.compare import compare_predictions, find_runs
@@ -140,7 +140,7 @@ def test_images_and_labels_belong_together(tmp_path):
     write_set(tmp_path)
     shutil.copy(tmp_path / f"{FILES[3]}.gz", tmp_path / f"{FILES[1]}.gz")
     with pytest.raises(InputError, match=r"labels-idx1-ubyte\.gz: 30 labels, but train-images.* has 40 images"):
-        Digits("mnist", tmp_path).read("train")
+        MnistDataset("mnist", tmp_path).read("train")
 
 
 # Where they are
@@ -150,17 +150,17 @@ def test_where_the_files_are_looked_for(nowhere, small, tmp_path, monkeypatch):
     monkeypatch.setenv("PALM_DATA", str(small))  # is for the fundus images
     for kind, title in (("mnist", "MNIST"), ("fashion-mnist", "Fashion-MNIST")):
         with pytest.raises(InputError, match=rf"{kind}: train-images.* \(4 of the four files of {title}.*\n.*--downl"):
-            find_digits(kind)
+            find_mnist(kind)
     write_set(nowhere / "data" / "mnist", suffix="")
     (nowhere / "data" / "mnist" / FILES[1]).rename(tmp_path / "kept")
     with pytest.raises(InputError, match=r"mnist: train-labels-idx1-ubyte is not there.*\(1 of the four"):
-        find_digits("mnist")
+        find_mnist("mnist")
     (tmp_path / "kept").rename(nowhere / "data" / "mnist" / FILES[1])
-    assert find_digits("mnist").root == nowhere / "data" / "mnist"
-    assert find_digits("mnist", small).root == small
+    assert find_mnist("mnist").root == nowhere / "data" / "mnist"
+    assert find_mnist("mnist", small).root == small
     with pytest.raises(InputError, match=r"gone: train-images-idx3-ubyte is not there"):
-        find_digits("mnist", tmp_path / "gone")
-    for here, there in zip(find_digits("mnist").read("test"), find_digits("mnist", small).read("test")):
+        find_mnist("mnist", tmp_path / "gone")
+    for here, there in zip(find_mnist("mnist").read("test"), find_mnist("mnist", small).read("test")):
         np.testing.assert_array_equal(here, there)
 
 
@@ -176,12 +176,12 @@ def source(small, monkeypatch):
 
 
 def test_what_is_missing_is_fetched_and_no_more(source, tmp_path, capsys):
-    found = find_digits("mnist", tmp_path / "new", download=True)
+    found = find_mnist("mnist", tmp_path / "new", download=True)
     assert contents(tmp_path / "new") == contents(source)
     assert len(found.read("train")[0]) == 40
     assert capsys.readouterr().err.count("Fetching file://") == 4
     (tmp_path / "new" / f"{FILES[2]}.gz").unlink()
-    find_digits("mnist", tmp_path / "new", download=True)
+    find_mnist("mnist", tmp_path / "new", download=True)
     assert re.findall("Fetching .*/(.*) ", capsys.readouterr().err) == [f"{FILES[2]}.gz"]
 
 
@@ -198,7 +198,7 @@ def test_what_cannot_be_fetched(source, tmp_path, monkeypatch):
 
 
 def test_paddle_still_tells_where_the_files_are():
-    for kind in mnist.KINDS.values():
+    for kind in mnist.VARIANTS.values():
         source = getattr(paddle.vision.datasets, kind.source)
         for which, name in zip(("TRAIN_IMAGE", "TRAIN_LABEL", "TEST_IMAGE", "TEST_LABEL"), FILES):
             assert getattr(source, f"{which}_URL").endswith(f"/{name}.gz")
@@ -211,7 +211,7 @@ def test_paddle_still_tells_where_the_files_are():
 @pytest.mark.parametrize("pixel_range", [(-1.0, 1.0), (0.0, 1.0)])
 def test_batches_are_the_plain_formula(pixel_range):
     pixels, labels = drawn(23)
-    reader = ArrayReader(Path(), pixels, labels.astype("int64").reshape(-1, 1), 10, list("0123456789"))
+    reader = ArrayLoader(Path(), pixels, labels.astype("int64").reshape(-1, 1), 10, list("0123456789"))
     reader.pixel_range = pixel_range
     plain = pixels.astype("float32") / 255.0
     plain = (plain * 2.0 - 1.0 if pixel_range[0] else plain).reshape(-1, 1, 28, 28)
@@ -223,15 +223,15 @@ def test_batches_are_the_plain_formula(pixel_range):
         np.testing.assert_array_equal(imgs, plain)
         np.testing.assert_array_equal(found.ravel(), labels)
     assert (reader.images, reader.batches, reader.names(2)) == (23, 3, ["00020", "00021", "00022"])
-    np.testing.assert_array_equal(reader.img("00017"), plain[17])
-    np.testing.assert_array_equal(reader.photo("00017"), np.stack([pixels[17]] * 3, axis=2))
+    np.testing.assert_array_equal(reader.load_input("00017"), plain[17])
+    np.testing.assert_array_equal(reader.load_image("00017"), np.stack([pixels[17]] * 3, axis=2))
 
 
 def test_it_shuffles_as_the_other_reader_and_goes_on_anywhere():
     pixels, labels = drawn(23)
 
     def reader():
-        return ArrayReader(Path(), pixels, labels.astype("int64").reshape(-1, 1), 5, list("0123456789"), shuffle=True)
+        return ArrayLoader(Path(), pixels, labels.astype("int64").reshape(-1, 1), 5, list("0123456789"), shuffle=True)
 
     first, numbers = reader(), list(range(23))
     random.seed(4)
@@ -255,29 +255,29 @@ def test_it_shuffles_as_the_other_reader_and_goes_on_anywhere():
 
 
 def test_what_the_readers_tell(small, small_demo):
-    train, valid, found = readers_of(RECIPES["lenet-fashion"], small)
+    train, valid, found = make_loaders(RECIPES["lenet-fashion"], small)
     expected = {"input": {"size": 28, "channels": "grey", "range": [0.0, 1.0]}, "classes": GARMENTS, "demo": False}
-    assert train.about == valid.about == expected
+    assert train.metadata == valid.metadata == expected
     assert (train.shuffle, valid.shuffle, train.images, valid.images) == (True, False, 40, 30)
     assert (found.remark, found.is_demo, found.root) == ("", False, small)
-    train, valid, found = readers_of(RECIPES["lenet-mnist"], small)
-    assert train.about["input"]["range"] == [-1.0, 1.0]
-    assert train.about["classes"] == list("0123456789")
+    train, valid, found = make_loaders(RECIPES["lenet-mnist"], small)
+    assert train.metadata["input"]["range"] == [-1.0, 1.0]
+    assert train.metadata["classes"] == list("0123456789")
     assert (train.shuffle, train.batch_size) == (False, 10)
     assert len({train.fingerprint, valid.fingerprint}) == 2
     images, labels = found.read("train")
-    other = ArrayReader(small, images, (labels + 1) % 10, 10, train.classes)
+    other = ArrayLoader(small, images, (labels + 1) % 10, 10, train.classes)
     assert other.fingerprint != train.fingerprint
 
     recipe = RECIPES["lenet"]._replace(shuffle=False, pixel_range=(0.0, 1.0))  # of the fundus images, too
-    lesson, _, _ = readers_of(RECIPES["lenet"], small_demo, cache=False)
-    train, valid, _ = readers_of(recipe, small_demo, cache=False)
-    assert train.about["input"] == valid.about["input"] == {**lesson.about["input"], "range": [0.0, 1.0]}
+    lesson, _, _ = make_loaders(RECIPES["lenet"], small_demo, cache=False)
+    train, valid, _ = make_loaders(recipe, small_demo, cache=False)
+    assert train.metadata["input"] == valid.metadata["input"] == {**lesson.metadata["input"], "range": [0.0, 1.0]}
     lesson.shuffle = False
     for (imgs, labels), (plain, expected) in zip(train(), lesson()):
         np.testing.assert_allclose(imgs, plain / 2 + 0.5, atol=1e-6)
         np.testing.assert_array_equal(labels, expected)
-    np.testing.assert_array_equal(train.img(train.order[-1]), imgs[-1])
+    np.testing.assert_array_equal(train.load_input(train.order[-1]), imgs[-1])
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_what_the_readers_tell(small, small_demo):
 )
 def test_options_that_are_not_for_these_images(small, name, options, told):
     with pytest.raises(InputError, match=told):
-        readers_of(RECIPES[name], small, **options)
+        make_loaders(RECIPES[name], small, **options)
 
 
 # The recipes

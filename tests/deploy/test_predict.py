@@ -19,8 +19,8 @@ from helpers.processes import assert_refused, posix
 from palm_cls.checkpoints.run_dir import describe
 from palm_cls.checkpoints.weights import load, save
 from palm_cls.core.errors import InputError
-from palm_cls.data.loaders import data_loader, valid_reader
-from palm_cls.data.palm import recognise
+from palm_cls.data.loaders import data_loader, palm_valid_loader
+from palm_cls.data.palm import detect_layout
 from palm_cls.deploy import predict
 from palm_cls.deploy.predict import (
     Prediction,
@@ -227,8 +227,8 @@ def test_rows_carry_the_names_of_the_tables_or_paths_where_those_repeat(tmp_path
 def test_predictions_are_those_of_the_evaluation(weights, small_demo):
     model, _ = trained_network(weights)
     model.train()
-    dataset = recognise(small_demo)
-    loader = valid_reader(dataset, cache=False)
+    dataset = detect_layout(small_demo)
+    loader = palm_valid_loader(dataset, cache=False)
     found = list(predictions(model, [path for path, _ in loader.samples], batch_size=4))
     assert model.training
     assert len({row.probability for row in found}) == 10

@@ -20,7 +20,7 @@ from palm_cls.checkpoints.weights import save
 from palm_cls.core.console import CAVEAT
 from palm_cls.core.device import set_seed
 from palm_cls.core.errors import InputError
-from palm_cls.data.loaders import Reader, dataset_readers
+from palm_cls.data.loaders import ImageLoader, palm_loaders
 from palm_cls.data.palm import find_dataset
 from palm_cls.eval import plots, report
 from palm_cls.eval.evaluate import predict_all
@@ -127,14 +127,14 @@ def made_up(tmp_path, small_demo):
         run = made_up_run(tmp_path / "run", accuracies, **({"classes": classes} if classes else {}), **settings)
         save(run / "best", network)
         samples = [(images / name, label) for name, label in zip(names, labels)]
-        readers = [Reader(images, samples, 5, mode, cache=False) for mode in ("train", "valid")]
+        readers = [ImageLoader(images, samples, 5, mode, cache=False) for mode in ("train", "valid")]
         return Page(write_report(run, network, *readers, threshold))
 
     return make
 
 
 def logits_of(model, small_demo):
-    reader = dataset_readers(find_dataset(small_demo), 10, cache=False)[1]
+    reader = palm_loaders(find_dataset(small_demo), 10, cache=False)[1]
     return predict_all(model, reader).logits.flatten()
 
 
@@ -224,7 +224,7 @@ def test_more_classes_than_the_readers_have_names(made_up):
 def test_readers_that_cannot_show_their_images_are_refused(tmp_path, network, small_demo):
     run = made_up_run(tmp_path / "run", [0.5])
     save(run / "best", network)
-    loader = dataset_readers(find_dataset(small_demo), 10, cache=False)[1]
+    loader = palm_loaders(find_dataset(small_demo), 10, cache=False)[1]
     with pytest.raises(InputError, match="a report shows images, and function, a reader, has no about, directory,"):
         write_report(run, network, loader, lambda: loader())
     assert not (run / "evaluation.json").exists()

@@ -10,7 +10,7 @@ from helpers.browser import CHROMIUM
 from helpers.runs import made_up_run
 
 from palm_cls.checkpoints.weights import save
-from palm_cls.data.loaders import Reader
+from palm_cls.data.loaders import ImageLoader
 from palm_cls.data.palm import find_dataset
 from palm_cls.eval.report import report_run, write_report
 from palm_cls.models.lenet import LeNet
@@ -113,7 +113,7 @@ def test_the_report_in_the_dark(page, tmp_path):
 def test_the_report_of_ten_classes(tmp_path, small_demo, name):
     images = find_dataset(small_demo).valid_images
     samples = [(path, number) for number, path in enumerate(sorted(images.glob("*.jpg")))]
-    readers = [Reader(images, samples, 5, mode, cache=False) for mode in ("train", "valid")]
+    readers = [ImageLoader(images, samples, 5, mode, cache=False) for mode in ("train", "valid")]
     network = LeNet(num_classes=10, activation="relu")
     run = made_up_run(tmp_path / "run", [0.1], classes=[f"{name} {number}" for number in range(10)])
     save(run / "best", network)

@@ -8,7 +8,7 @@ import numpy as np
 from helpers import tiny  # noqa: F401  the recipe
 from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.state_pickle import read_state
-from palm_cls.data.loaders import Reader
+from palm_cls.data.loaders import ImageLoader
 from palm_cls.eval.engine import WORTHWHILE
 from palm_cls.models.lenet import LeNet
 
@@ -37,11 +37,11 @@ STEPS, EPOCHS = 4, 3  # steps an epoch
 VALID = WORTHWHILE + 20  # validation images: so many that Paddle Inference evaluates them
 
 
-class SmallReader(Reader):
+class SmallReader(ImageLoader):
     """A reader of 1x28x28 images that are drawn from their names; nothing is read from the disk."""
 
-    def rest(self, batch):
-        yield from map(self.load, self._parts(batch))
+    def iter_from(self, batch):
+        yield from map(self.load, self._local_batches(batch))
 
     def load(self, samples):
         imgs = [np.random.RandomState(int(path.name[1:5])).rand(1, 28, 28) + label for path, label in samples]

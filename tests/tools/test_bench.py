@@ -90,7 +90,7 @@ def test_the_prepared_validation_images_keep_their_labels(jobs, small_demo, tmp_
     assert (told["train"], told["valid"], len(jobs.lesson_samples("part"))) == (8, 8, 5)
     reader = valid_data_loader("valid", "valid/labels.csv")
     assert [(str(path), label) for path, label in reader.samples] == sorted(jobs.lesson_samples("valid"), key=number)
-    assert data_loader("train").images == len(jobs.lesson_samples("train")) == 8
+    assert data_loader("train").num_samples == len(jobs.lesson_samples("train")) == 8
 
 
 def number(sample):
@@ -162,7 +162,7 @@ def test_the_share_of_waiting(jobs, monkeypatch):
 
 
 def test_the_evaluation_before_the_later_steps_is_large_enough_for_the_engine(jobs):
-    assert jobs.batches_in_memory(jobs.EVALUATED).images == WORTHWHILE
+    assert jobs.batches_in_memory(jobs.EVALUATED).num_samples == WORTHWHILE
 
 
 def test_checks_tell_what_differs(monkeypatch):

@@ -19,7 +19,7 @@ from palm_cls.checkpoints import run_dir
 from palm_cls.core import console, device, environment
 from palm_cls.core.errors import InputError
 from palm_cls.data import loaders
-from palm_cls.data.loaders import ArrayReader, dataset_readers
+from palm_cls.data.loaders import ArrayLoader, palm_loaders
 from palm_cls.training import multi_seed
 from palm_cls.training.loop import train
 
@@ -201,20 +201,20 @@ def second_of_three(monkeypatch):
 
 
 def test_every_image_is_read_by_one_process(small_demo):
-    train_loader, _ = dataset_readers(loaders.find_dataset(small_demo), batch_size=8)
-    arrays = ArrayReader("", np.arange(20 * 4, dtype="uint8").reshape(20, 2, 2), np.arange(20).reshape(20, 1), 8, [])
+    train_loader, _ = palm_loaders(loaders.find_dataset(small_demo), batch_size=8)
+    arrays = ArrayLoader("", np.arange(20 * 4, dtype="uint8").reshape(20, 2, 2), np.arange(20).reshape(20, 1), 8, [])
     for loader in (train_loader, arrays):
         random.seed(0)
         whole = list(loader())
         for first in range(3):
-            loader.part = first, 3
-            for (imgs, labels), (all_imgs, all_labels) in zip(loader.rest(0), whole):
+            loader.shard = first, 3
+            for (imgs, labels), (all_imgs, all_labels) in zip(loader.iter_from(0), whole):
                 np.testing.assert_array_equal(imgs, all_imgs[first::3])
                 np.testing.assert_array_equal(labels, all_labels[first::3])
-        loader.part = 6, 7  # of the last batch, which has four images, nothing is left: one that is not to count
-        *_, (imgs, _) = loader.rest(0)
+        loader.shard = 6, 7  # of the last batch, which has four images, nothing is left: one that is not to count
+        *_, (imgs, _) = loader.iter_from(0)
         np.testing.assert_array_equal(imgs, whole[-1][0][:1])
-        assert loader.batches == len(whole) == 3
+        assert loader.num_batches == len(whole) == 3
 
 
 def test_the_cores_of_a_machine_are_divided(monkeypatch, second_of_three):

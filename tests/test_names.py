@@ -17,6 +17,7 @@ from palm_cls.data import samples
 from palm_cls.data.checks import check_data
 from palm_cls.data.loaders import ImageLoader, data_loader
 from palm_cls.data.palm import detect_layout
+from palm_cls.data.pipeline import augmented_samples
 from palm_cls.deploy.export import export_network
 from palm_cls.deploy.exported_model import exported_network
 from palm_cls.deploy.predict import find_images, predictions
@@ -90,7 +91,7 @@ def test_a_reader_gives_the_images(small_demo, tmp_path):
     reader = data_loader(Path(data, "PALM-Training400", "PALM-Training400"), batch_size=10)
     assert [len(imgs) for imgs, _ in reader()] == [10, 10]
     reader.augmentation = "lesson"
-    assert len(reader.augmented_samples(f"N0001{GBK}.jpg", range(2))) == 2
+    assert len(augmented_samples(reader, f"N0001{GBK}.jpg", range(2))) == 2
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")

@@ -36,7 +36,7 @@ def prepare_photos(images, part, data):
     import random
 
     if data:
-        from palm_cls.data.loaders import palm_loaders
+        from palm_cls.data.loader_factory import palm_loaders
         from palm_cls.data.palm import find_dataset
 
         splits = [reader.samples for reader in palm_loaders(find_dataset(data))]
@@ -214,14 +214,11 @@ class Timed:
 
 
 def batches_in_memory(number=WARM_UP + STEPS):
-    """A reader of them."""
+    """A loader of them."""
+    from palm_cls.data.base_loader import CallableLoader
+
     batch = some_batch(BATCH)
-
-    def reader():
-        return iter([batch] * number)
-
-    reader.num_samples, reader.num_batches = number * BATCH, number
-    return reader
+    return CallableLoader(lambda: [batch] * number, number * BATCH, number)
 
 
 def some_batch(images):

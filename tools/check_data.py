@@ -5,6 +5,7 @@ python tools/check_data.py [--data DIR] [--json]
 Exit status: 0 nothing found, 1 warnings, 2 errors.
 """
 
+from dataclasses import asdict
 from itertools import groupby
 
 from _cli import Parser, add_data_option, path, run
@@ -47,7 +48,7 @@ def as_json(report):
         "splits": report.splits,
         "errors": report.count("error"),
         "warnings": report.count("warning"),
-        "findings": [finding._asdict() for finding in report.issues],
+        "findings": [asdict(finding) for finding in report.issues],
     }
 
 

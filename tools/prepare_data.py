@@ -14,8 +14,8 @@ def main():
     parser.add_argument("--data", type=path, metavar="DIR", help=f"target (default: {target})")
     args = parser.parse_args()
 
+    from palm_cls.data.image_files import image_names
     from palm_cls.data.labels import read_labels
-    from palm_cls.data.palm import image_names
     from palm_cls.data.prepare import prepare_data
 
     dataset, written = prepare_data(args.archives, args.data)

@@ -59,7 +59,7 @@ def draw_fundus(args):
 
 
 def draw_digits(args):
-    from palm_cls.data.loaders import make_valid_loader
+    from palm_cls.data.loader_factory import make_valid_loader
     from palm_cls.data.samples import digits_figure
 
     recipe = next((recipe for recipe in RECIPES.values() if recipe.data == args.dataset), None)

@@ -1,36 +1,45 @@
-"""Batches that threads decode while another is in use."""
+"""Batches that threads load while another one is in use."""
 
 import collections
 import functools
 
 import numpy as np
 
-AHEAD = 2  # batches being decoded while one is in use
+PREFETCH_BATCHES = 2  # loaded while one is in use
 
 
 def prefetch(batches):
-    """The batches of a generator that has threads begin each, finished, and AHEAD of them begun before their turn.
+    """Yield finished batches while PREFETCH_BATCHES are loaded in the background.
 
-    batches: of functions without arguments that wait for the threads and return the batch.
+    Args:
+        batches: an iterable that submits a batch to threads at each step, and gives a function without arguments that
+            waits for it and returns it.
     """
-    begun = collections.deque()
-    for finish in batches:
-        begun.append(finish)
-        if len(begun) > AHEAD:
-            yield begun.popleft()()
-    while begun:
-        yield begun.popleft()()
+    pending = collections.deque()
+    for wait in batches:
+        pending.append(wait)
+        if len(pending) > PREFETCH_BATCHES:
+            yield pending.popleft()()
+    while pending:
+        yield pending.popleft()()
 
 
-def _begin(samples, pool, fill, shape):
-    """Have threads fill the batch of these samples; returns the function that waits for it, see `prefetch`."""
+def submit_batch(samples, pool, load, shape):
+    """Have threads load a batch; return the function that waits for it and returns (imgs, labels).
+
+    Args:
+        samples: [(path, label), ...].
+        pool: an executor.
+        load: a function (path, out) that writes the network's input, float32 `shape`, to `out`.
+        shape: of one sample.
+    """
     imgs = np.empty((len(samples), *shape), "float32")
     labels = np.array([[label] for _, label in samples], "float32")
-    futures = [pool.submit(fill, out, path) for out, (path, _) in zip(imgs, samples)]
-    return functools.partial(_finish, imgs, labels, futures)
+    futures = [pool.submit(load, path, out) for out, (path, _) in zip(imgs, samples)]
+    return functools.partial(_wait_batch, imgs, labels, futures)
 
 
-def _finish(imgs, labels, futures):
+def _wait_batch(imgs, labels, futures):
     for future in futures:
-        future.result()  # raises what the thread met
+        future.result()  # raises the thread's exception
     return imgs, labels

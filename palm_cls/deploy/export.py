@@ -27,7 +27,8 @@ from palm_cls.checkpoints.weights import weights_file
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError, RunError, excerpt
 from palm_cls.core.files import file_digest, new_directory, refuse_existing, replacing
-from palm_cls.data.images import normalize, normalize_gray, pixel_lut, resize
+from palm_cls.data.array_loader import normalize_gray
+from palm_cls.data.images import normalize, pixel_lut, resize
 from palm_cls.data.synthetic import draw_fundus
 from palm_cls.deploy.exported_model import ABOUT, IS_PADDLE_2, ONNX, PROGRAM, run_onnx
 from palm_cls.deploy.predict import input_of, known_network, note_about

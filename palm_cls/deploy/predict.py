@@ -18,9 +18,10 @@ from palm_cls.core import environment
 from palm_cls.core.console import CAVEAT, DEMO_WARNING
 from palm_cls.core.errors import InputError, excerpt
 from palm_cls.core.files import TEXT, append_whole, refuse_existing, replacing
+from palm_cls.data.array_loader import ArrayLoader
+from palm_cls.data.image_files import image_names, is_image
 from palm_cls.data.images import read_image, transform_img
-from palm_cls.data.loaders import ArrayLoader, ImageLoader
-from palm_cls.data.palm import image_names, is_image
+from palm_cls.data.loaders import ImageLoader
 from palm_cls.data.prefetch import prefetch
 from palm_cls.deploy.exported_model import exported_network
 from palm_cls.eval import metrics

@@ -15,7 +15,7 @@ from palm_cls.checkpoints.weights import load, weights_file
 from palm_cls.core.console import CAVEAT, DEMO_WARNING, notice
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError, excerpt
-from palm_cls.data.loaders import make_valid_loader
+from palm_cls.data.loader_factory import make_valid_loader
 from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import measures, predict_all
 from palm_cls.recipes import RECIPES, build_model, find_recipe

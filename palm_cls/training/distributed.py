@@ -26,7 +26,7 @@ from palm_cls.checkpoints import run_dir
 from palm_cls.core import environment
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError, RunError, excerpt
-from palm_cls.data.loaders import BaseLoader
+from palm_cls.data.base_loader import BaseLoader
 from palm_cls.eval.evaluate import Predictions, predict_all
 
 import paddle.distributed as dist

@@ -12,7 +12,7 @@ from palm_cls.core import environment
 from palm_cls.core.console import notice
 from palm_cls.core.device import choose_device, paddle, set_seed, threads
 from palm_cls.core.errors import InputError
-from palm_cls.data.loaders import make_loaders
+from palm_cls.data.loader_factory import make_loaders
 from palm_cls.recipes import CHANGEABLE, build_model, find_recipe
 from palm_cls.training.loop import _refuse_another_number, _settings_of, train
 from palm_cls.training.visualdl import scalars_wanted

@@ -18,7 +18,7 @@ from palm_cls.checkpoints.weights import load
 from palm_cls.core import environment
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError
-from palm_cls.data.loaders import make_loaders
+from palm_cls.data.loader_factory import make_loaders
 from palm_cls.recipes import CHANGEABLE, build_model, find_recipe
 from palm_cls.training import experiment
 from palm_cls.training.experiment import BEFORE, absolute, fixed_of, refuse_changes, resume_recipe, train_recipe

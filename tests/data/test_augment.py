@@ -15,8 +15,9 @@ from palm_cls.core.errors import InputError
 from palm_cls.data import augment
 from palm_cls.data.augment import augment_lesson, augment_paper, augment_strong, color_pca, sample_rng, ten_crops
 from palm_cls.data.images import normalize, resize
-from palm_cls.data.loaders import make_valid_loader, palm_train_loader
+from palm_cls.data.loader_factory import make_valid_loader, palm_train_loader
 from palm_cls.data.palm import find_dataset
+from palm_cls.data.pipeline import augmented_samples
 from palm_cls.data.samples import digits_figure
 from palm_cls.eval.engine import predict
 from palm_cls.eval.evaluate import predict_all
@@ -155,7 +156,7 @@ def test_the_paper_disturbs_as_it_says():
     components = color_pca([picture(20)]) * 20  # so large that rounding does not count
     grey = np.full((256, 256, 3), 128, "uint8")
     shifts = [augment_paper(grey, sample_rng(0, epoch, "a"), components)[0, 0] / 255 for epoch in range(1000)]
-    expected = augment.COLOUR_DEVIATION**2 * components @ components.T
+    expected = augment.COLOR_DEVIATION**2 * components @ components.T
     assert np.cov(np.array(shifts).T) == pytest.approx(expected, abs=0.15 * expected.max())
 
 
@@ -180,7 +181,7 @@ def reader(small_demo):
 def pictures(reader, batch=0):
     """{name: image} of the rest of an epoch."""
     names = reader.order[batch * reader.batch_size :]
-    return dict(zip(names, np.concatenate([imgs for imgs, _ in reader.rest(batch)])))
+    return dict(zip(names, np.concatenate([imgs for imgs, _ in reader.iter_from(batch)])))
 
 
 @pytest.mark.parametrize("augmentation", ["lesson", "paper", "strong"])
@@ -196,7 +197,7 @@ def test_readers_vary_images_by_seed_and_epoch_whatever_the_order(reader, augmen
         setattr(reader, what, getattr(reader, what) + 1)
         other = pictures(reader)
         assert not any((other[name] == img).all() for name, img in first.items())
-    (shown,) = reader.augmented_samples(reader.order[3], [reader.epoch])
+    (shown,) = augmented_samples(reader, reader.order[3], [reader.epoch])
     assert (normalize(shown) == other[reader.order[3]]).all()
 
 
@@ -213,7 +214,7 @@ def test_each_epoch_is_another_and_the_rest_of_one_is_its_own(reader):
     whole = [np.concatenate([imgs for imgs, _ in reader()]) for _ in range(2)]
     assert reader.epoch == 2
     reader.epoch = 1
-    assert (np.concatenate([imgs for imgs, _ in reader.rest(2)]) == whole[1][12:]).all()
+    assert (np.concatenate([imgs for imgs, _ in reader.iter_from(2)]) == whole[1][12:]).all()
 
 
 def test_a_resumed_run_sees_the_same_variants(small_demo, tmp_path, monkeypatch):

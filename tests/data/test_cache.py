@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palm_cls.core import console
+from palm_cls.core.errors import InputError
 from palm_cls.data import cache as cache_module
-from palm_cls.data import loaders
+from palm_cls.data import pipeline
 from palm_cls.data.cache import ImageCache
 from palm_cls.data.images import read_image, resize
 from palm_cls.data.loaders import data_loader
@@ -50,7 +51,7 @@ def decoded(monkeypatch):
         names.append(Path(path).name)
         return read_image(path)
 
-    monkeypatch.setattr(loaders, "read_image", noting)
+    monkeypatch.setattr(pipeline, "read_image", noting)
     return names
 
 
@@ -92,7 +93,7 @@ def test_a_directory_that_has_gone_is_not_made_again(images):
 
     reader = data_loader(images, 5, "eval")
     shutil.rmtree(images)
-    with pytest.raises(loaders.InputError, match="no such image"):
+    with pytest.raises(InputError, match="no such image"):
         list(reader())
     assert not images.exists()
 
@@ -134,7 +135,7 @@ def test_a_corrupt_jpeg_never_enters_the_cache(images):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] + b"\xff\xd9")
     for _ in range(2):
-        with pytest.raises(loaders.InputError, match=r"N0010\.jpg: .*corrupt JPEG data"):
+        with pytest.raises(InputError, match=r"N0010\.jpg: .*corrupt JPEG data"):
             epoch(images)
     with sqlite3.connect(images / FILE) as db:
         assert db.execute("SELECT count(*) FROM images WHERE name = ?", (b"N0010.jpg",)).fetchone() == (0,)
@@ -177,7 +178,7 @@ def test_images_that_are_gone_make_room(images):
 
 
 def test_it_is_bounded(images, monkeypatch, capsys, decoded):
-    monkeypatch.setattr(cache_module, "LIMIT", 1_000_000)
+    monkeypatch.setattr(cache_module, "MAX_BYTES", 1_000_000)
     plain = epoch(images, cache=False)
     assert epoch(images) == epoch(images) == plain
     assert (images / FILE).stat().st_size <= 1_000_000
@@ -342,5 +343,5 @@ def test_a_bad_image_is_met_in_its_turn(images):
     (images / "N0010.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
     batches = data_loader(images, 2, "eval")()
     assert len([next(batches), next(batches)]) == 2  # N0000 and N0002, N0004 and N0006
-    with pytest.raises(loaders.InputError, match=r"N0010\.jpg: not an image"):
+    with pytest.raises(InputError, match=r"N0010\.jpg: not an image"):
         next(batches)

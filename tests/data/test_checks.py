@@ -11,7 +11,8 @@ from PIL import Image
 
 from palm_cls.core.errors import InputError
 from palm_cls.data.checks import ISSUE_TYPES, check_data, similar_groups
-from palm_cls.data.images import is_truncated, read_image
+from palm_cls.data.decode import is_truncated
+from palm_cls.data.images import read_image
 from palm_cls.data.palm import detect_layout
 
 TRAINING = Path("PALM-Training400", "PALM-Training400")
@@ -200,7 +201,7 @@ def test_tables_that_contradict_themselves_or_the_workbook_beside_them(clean):
         book.active.append(row)
     book.save((clean / TABLE).with_name("PM_Label_and_Fovea_Location.xlsx"))
     (finding,) = check_data(detect_layout(clean)).issues
-    assert finding[:3] == ("warning", "other-labels", (TABLE.as_posix(),))
+    assert (finding.level, finding.kind, finding.files) == ("warning", "other-labels", (TABLE.as_posix(),))
     assert finding.text.startswith("has other labels for 3 images (first: V3.jpg) than PM_Label")
     book.active["B2"] = "=1-0"
     book.save((clean / TABLE).with_name("PM_Label_and_Fovea_Location.xlsx"))

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from palm_cls.core.errors import InputError, RunError
-from palm_cls.data import images, libjpeg
-from palm_cls.data.images import DecodeError, decode, read_image
+from palm_cls.data import decode as decode_module
+from palm_cls.data import libjpeg
+from palm_cls.data.decode import DecodeError, decode
+from palm_cls.data.images import read_image
 
 
 def clouds(width=48, height=40, seed=0):
@@ -182,7 +184,7 @@ def decoded(content):
 @given(data=st.data())
 def test_a_jpeg_is_refused_if_and_only_if_libjpeg_warns(counting, capfd, data):
     content = bytearray(jpeg(data.draw(st.sampled_from(list(JPEGS)))))
-    start = images.jpeg_segments(content)[images.START_OF_SCAN] + 12
+    start = decode_module.jpeg_segments(content)[decode_module.START_OF_SCAN] + 12
     for position in data.draw(st.lists(st.integers(start, len(content) - 3), max_size=3)):
         content[position] ^= data.draw(st.integers(1, 255))
     content = bytes(content)
@@ -209,7 +211,7 @@ def test_several_threads_at_once_do_not_take_the_warning_of_each_other():
 @pytest.mark.skipif(sys.platform != "linux", reason="counts what threads write as Linux does")
 def test_another_process_is_asked_only_where_something_was_written(monkeypatch):
     asked = []
-    monkeypatch.setattr(libjpeg, "warning", lambda content: asked.append(content) or "")
+    monkeypatch.setattr(libjpeg, "read_warning", lambda content: asked.append(content) or "")
     whole, damaged = jpeg(), cut(jpeg())
     for content in (whole, whole, damaged, whole):
         decode(content)

@@ -3,6 +3,7 @@ import os
 import re
 import sys
 import zipfile
+from dataclasses import astuple
 
 import openpyxl
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from palm_cls.core.console import notice_once
 from palm_cls.core.errors import InputError
-from palm_cls.data.labels import COLUMNS, name_key, read_labels, visible, xlsx_to_csv
+from palm_cls.data.labels import COLUMNS, read_labels, xlsx_to_csv
+from palm_cls.data.spelling import name_key, remove_invisible
 
 HEADER = list(COLUMNS)
 ROWS = [[1, "V0001.jpg", 0, 1157.74, 1019.87], [2, "V0002.jpg", 1, 1285, 0]]
@@ -55,7 +57,7 @@ def test_columns_are_found_by_header_whatever_order_and_case(tmp_path):
 def test_empty_rows_floats_and_text_cells(tmp_path):
     rows = [HEADER, [1.0, "a.jpg", 1.0, 0.1 + 0.2, "7"], [None] * 5, ["2", "b.jpg", "0", None, None], [None], [" "]]
     labels = read_labels(workbook(tmp_path / "a.xlsx", rows))
-    assert [tuple(label) for label in labels] == [("1", "a.jpg", 1, "0.3", "7", 2), ("2", "b.jpg", 0, "", "", 4)]
+    assert [astuple(label) for label in labels] == [("1", "a.jpg", 1, "0.3", "7", 2), ("2", "b.jpg", 0, "", "", 4)]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_empty_rows_floats_and_text_cells(tmp_path):
 )
 def test_csv_dialects(tmp_path, content):
     (tmp_path / "labels.csv").write_bytes(content)
-    assert [label[:5] for label in read_labels(tmp_path / "labels.csv")] == [("1", "V0001.jpg", 0, "1", "2")]
+    assert [astuple(label)[:5] for label in read_labels(tmp_path / "labels.csv")] == [("1", "V0001.jpg", 0, "1", "2")]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
@@ -252,7 +254,7 @@ def test_no_row_of_a_csv_is_lost_and_no_name_is_there_twice(tmp_path, text, told
 
 def test_decimal_commas(tmp_path):
     (tmp_path / "a.csv").write_text("imgName;Label;Fovea_X;Fovea_Y\na.jpg;1,00;1157,74;5\n")
-    assert read_labels(tmp_path / "a.csv")[0][2:5] == (1, "1157.74", "5")
+    assert astuple(read_labels(tmp_path / "a.csv")[0])[2:5] == (1, "1157.74", "5")
 
 
 def test_without_openpyxl_the_command_that_installs_it_is_told(tmp_path, monkeypatch):
@@ -298,7 +300,7 @@ def test_binary_csv(tmp_path):
 
 
 names = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=20).map(
-    lambda name: visible(name).strip()
+    lambda name: remove_invisible(name).strip()
 )
 coordinates = st.one_of(st.none(), st.integers(0, 4000), st.integers(0, 400_000).map(lambda n: n / 100))
 
@@ -330,7 +332,7 @@ def test_any_table_survives_xlsx_and_csv(tmp_path_factory, names, data, columns)
     book.save(folder / "a.xlsx")
     path, labels = xlsx_to_csv(folder / "a.xlsx")
     assert [(label.name, label.label) for label in labels] == [(row["imgName"], row["Label"]) for row in rows]
-    assert [label[:5] for label in read_labels(path)] == [label[:5] for label in labels]
+    assert [astuple(label)[:5] for label in read_labels(path)] == [astuple(label)[:5] for label in labels]
     with path.open(encoding="utf-8", newline="") as file:  # as anyone else would read it
         for written, row in zip(csv.DictReader(file), rows):
             for column in ("Fovea_X", "Fovea_Y"):

@@ -30,7 +30,8 @@ from palm_cls.core.console import CAVEAT
 from palm_cls.core.device import set_seed
 from palm_cls.core.errors import InputError, RunError
 from palm_cls.data import mnist
-from palm_cls.data.loaders import ArrayLoader, make_loaders
+from palm_cls.data.array_loader import ArrayLoader
+from palm_cls.data.loader_factory import make_loaders
 from palm_cls.data.mnist import MnistDataset, fetch, find_mnist, read_idx_images, read_idx_labels
 from palm_cls.deploy.predict import trained_network
 from palm_cls.eval.assess import assess
@@ -113,15 +114,15 @@ def header(*numbers):
         (read_idx_images, b"<html>404 not found</html>", "not an idx file of images"),
         (read_idx_images, header(2051, 2), "truncated: it ends within its header"),
         (read_idx_images, idx(np.zeros((2, 28, 27))), "images of 28 x 27 pixels; expected 28 x 28"),
-        (read_idx_images, header(2051, 0, 28, 28), "its header tells of 0 images; expected 1 to 500000"),
-        (read_idx_images, header(2051, 2**32 - 1, 28, 28), "its header tells of 4294967295 images"),
-        (read_idx_images, idx(drawn(2)[0])[:-1], "truncated: 2 images are 1568 bytes, and 1567 are there"),
-        (read_idx_labels, idx(drawn(2)[1]) + b"!", "goes on after the 2 labels that its header tells of"),
+        (read_idx_images, header(2051, 0, 28, 28), "its header gives 0 images; expected 1 to 500000"),
+        (read_idx_images, header(2051, 2**32 - 1, 28, 28), "its header gives 4294967295 images"),
+        (read_idx_images, idx(drawn(2)[0])[:-1], "truncated: 2 images are 1568 bytes, the file has 1567"),
+        (read_idx_labels, idx(drawn(2)[1]) + b"!", "longer than the 2 labels of its header"),
         (read_idx_labels, idx(np.array([3, 10, 2])), "label 10 of image 1; expected 0 to 9"),
         (read_idx_labels, gzip.compress(idx(drawn(2)[1]))[:-1], r"damaged \(Compressed file ended"),
         (read_idx_labels, gzip.compress(idx(drawn(2)[1])) + b"!", r"damaged \(Not a gzipped file"),
-        (read_idx_labels, gzip.compress(idx(drawn(2)[1])) * 2, "goes on after the 2 labels"),
-        (read_idx_images, gzip.compress(header(2051, 1, 28, 28) + bytes(10**8)), "goes on after the 1 images"),
+        (read_idx_labels, gzip.compress(idx(drawn(2)[1])) * 2, "longer than the 2 labels"),
+        (read_idx_images, gzip.compress(header(2051, 1, 28, 28) + bytes(10**8)), "longer than the 1 images"),
     ],
 )
 def test_each_fault_is_told_with_the_files_name(tmp_path, read, content, told):
@@ -153,12 +154,12 @@ def test_where_the_files_are_looked_for(nowhere, small, tmp_path, monkeypatch):
             find_mnist(kind)
     write_set(nowhere / "data" / "mnist", suffix="")
     (nowhere / "data" / "mnist" / FILES[1]).rename(tmp_path / "kept")
-    with pytest.raises(InputError, match=r"mnist: train-labels-idx1-ubyte is not there.*\(1 of the four"):
+    with pytest.raises(InputError, match=r"mnist: train-labels-idx1-ubyte is missing, with.*\(1 of the four"):
         find_mnist("mnist")
     (tmp_path / "kept").rename(nowhere / "data" / "mnist" / FILES[1])
     assert find_mnist("mnist").root == nowhere / "data" / "mnist"
     assert find_mnist("mnist", small).root == small
-    with pytest.raises(InputError, match=r"gone: train-images-idx3-ubyte is not there"):
+    with pytest.raises(InputError, match=r"gone: train-images-idx3-ubyte is missing, with and without"):
         find_mnist("mnist", tmp_path / "gone")
     for here, there in zip(find_mnist("mnist").read("test"), find_mnist("mnist", small).read("test")):
         np.testing.assert_array_equal(here, there)
@@ -222,7 +223,7 @@ def test_batches_are_the_plain_formula(pixel_range):
         assert (imgs.dtype, found.dtype, found.shape) == ("float32", "int64", (23, 1))
         np.testing.assert_array_equal(imgs, plain)
         np.testing.assert_array_equal(found.ravel(), labels)
-    assert (reader.images, reader.batches, reader.names(2)) == (23, 3, ["00020", "00021", "00022"])
+    assert (reader.num_samples, reader.num_batches, reader.names(2)) == (23, 3, ["00020", "00021", "00022"])
     np.testing.assert_array_equal(reader.load_input("00017"), plain[17])
     np.testing.assert_array_equal(reader.load_image("00017"), np.stack([pixels[17]] * 3, axis=2))
 
@@ -245,10 +246,10 @@ def test_it_shuffles_as_the_other_reader_and_goes_on_anywhere():
     np.testing.assert_array_equal(batches[1][1].ravel(), labels[numbers[5:10]])
     second = reader()
     second.order = first.order
-    for there, here in zip(batches[3:], second.rest(3)):
+    for there, here in zip(batches[3:], second.iter_from(3)):
         np.testing.assert_array_equal(here[0], there[0])
         np.testing.assert_array_equal(here[1], there[1])
-    assert len(list(second.rest(3))) == 2
+    assert len(list(second.iter_from(3))) == 2
     for names in (first.order[1:], [*first.order[1:], "00099"], [*first.order, "00001"]):
         with pytest.raises(InputError, match="other images"):
             second.order = names
@@ -258,8 +259,8 @@ def test_what_the_readers_tell(small, small_demo):
     train, valid, found = make_loaders(RECIPES["lenet-fashion"], small)
     expected = {"input": {"size": 28, "channels": "grey", "range": [0.0, 1.0]}, "classes": GARMENTS, "demo": False}
     assert train.metadata == valid.metadata == expected
-    assert (train.shuffle, valid.shuffle, train.images, valid.images) == (True, False, 40, 30)
-    assert (found.remark, found.is_demo, found.root) == ("", False, small)
+    assert (train.shuffle, valid.shuffle, train.num_samples, valid.num_samples) == (True, False, 40, 30)
+    assert (found.disclaimer, found.is_demo, found.root) == ("", False, small)
     train, valid, found = make_loaders(RECIPES["lenet-mnist"], small)
     assert train.metadata["input"]["range"] == [-1.0, 1.0]
     assert train.metadata["classes"] == list("0123456789")
@@ -486,7 +487,7 @@ def test_fundus_photographs_are_not_fed_to_it(trained):
 
 def test_without_files_nothing_is_begun(tmp_path):
     for start in (train_recipe, lambda name, **options: train_seeds(name, [0], **options)):
-        with pytest.raises(InputError, match="train-images-idx3-ubyte is not there"):
+        with pytest.raises(InputError, match="train-images-idx3-ubyte is missing, with and without"):
             start("lenet-mnist", data=tmp_path, output=tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 

@@ -1,6 +1,7 @@
 import os
 import shutil
 import tempfile
+from dataclasses import astuple
 from pathlib import Path
 
 import openpyxl
@@ -10,10 +11,11 @@ from helpers.files import archives, tree
 from palm_cls.core.console import notice_once
 from palm_cls.core.errors import InputError
 from palm_cls.data import palm
+from palm_cls.data.image_files import image_names
 from palm_cls.data.labels import read_labels
-from palm_cls.data.loaders import palm_loaders
+from palm_cls.data.loader_factory import palm_loaders
 from palm_cls.data.mnist import find_mnist
-from palm_cls.data.palm import detect_layout, find_dataset, find_workbooks, image_names, workbook_difference
+from palm_cls.data.palm import detect_layout, find_dataset, find_workbooks, workbook_difference
 from palm_cls.data.prepare import prepare_data
 
 
@@ -53,7 +55,7 @@ def test_the_courses_layout(tmp_path, small_demo, nested_folder):
     assert found.valid_labels.name == "PM_Label_and_Fovea_Location.xlsx"
     assert not found.is_demo
     train, valid = palm_loaders(found)
-    assert (train.images, valid.images) == (20, 10)
+    assert (train.num_samples, valid.num_samples) == (20, 10)
 
 
 def test_the_layout_of_2024(tmp_path, small_demo):
@@ -64,7 +66,7 @@ def test_the_layout_of_2024(tmp_path, small_demo):
     table(tmp_path / "Validation" / "Classification Labels.xlsx", {f"V{i:04d}.jpg": i % 2 for i in range(1, 11)})
     found = detect_layout(tmp_path)
     train, valid = palm_loaders(found)
-    assert (train.images, valid.images) == (15, 10)  # the release's own table says which images count
+    assert (train.num_samples, valid.num_samples) == (15, 10)  # the release's own table says which images count
     assert sum(labels.sum() for _, labels in train()) == sum(name[0] == "P" for name in names[:15])
 
     prepare_data(directory=tmp_path)  # no archives: the tables alone
@@ -316,8 +318,8 @@ def test_layouts_are_those_of_the_documentation():
 def test_the_real_images(real_palm):
     found = find_dataset(real_palm)
     train, valid = palm_loaders(found)
-    assert (train.images, train.batches, valid.images) == (400, 40, 200)
+    assert (train.num_samples, train.num_batches, valid.num_samples) == (400, 40, 200)
     labels = read_labels(found.valid_labels)
     assert sum(label.label for label in labels) == 107
-    assert labels[0][:5] == ("1", "V0001.jpg", 0, "1157.74", "1019.87")
+    assert astuple(labels[0])[:5] == ("1", "V0001.jpg", 0, "1157.74", "1019.87")
     assert sum(labels.sum() for _, labels in train()) == 213

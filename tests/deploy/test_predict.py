@@ -19,7 +19,8 @@ from helpers.processes import assert_refused, posix
 from palm_cls.checkpoints.run_dir import describe
 from palm_cls.checkpoints.weights import load, save
 from palm_cls.core.errors import InputError
-from palm_cls.data.loaders import data_loader, palm_valid_loader
+from palm_cls.data.loader_factory import palm_valid_loader
+from palm_cls.data.loaders import data_loader
 from palm_cls.data.palm import detect_layout
 from palm_cls.deploy import predict
 from palm_cls.deploy.predict import (

@@ -12,7 +12,7 @@ from palm_cls.data.mnist import IMAGE_SIZE
 
 
 class ArrayLoader(BaseLoader):
-    """A loader of grey images in memory; the name of an image is its number in five digits ("00017").
+    """A loader of grey images in memory, each named by its number in five digits ("00017").
 
     Batches are imgs float32 [N, 1, height, width], labels int64 [N, 1].
 

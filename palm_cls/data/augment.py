@@ -84,7 +84,7 @@ def _crop(img, share, place):
 
 
 def augment_strong(img, rng):
-    """Rotate by any angle, shift, scale, flip an image, uint8 [size, size, 3]; vary brightness, tint and contrast."""
+    """Rotate, shift, scale and flip an image; vary its brightness, tint and contrast: uint8 [size, size, 3]."""
     shift = rng.uniform(-STRONG_SHIFT, STRONG_SHIFT, 2)
     img = _affine(img, rng.uniform(-180, 180), shift, rng.uniform(*STRONG_SCALE))
     if rng.random() < 0.5:
@@ -96,7 +96,10 @@ def augment_strong(img, rng):
 
 
 def augment_paper(img, rng, components):
-    """Crop, flip and shift the colours: uint8 [256, 256, 3] -> uint8 [224, 224, 3]; components: of `color_pca`."""
+    """Crop, flip and shift the colours along `components`, as `color_pca` returns them.
+
+    uint8 [256, 256, 3] -> uint8 [224, 224, 3].
+    """
     top, left = rng.integers(0, PAPER_SIZE - IMAGE_SIZE, 2, endpoint=True)
     img = img[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
     if rng.random() < 0.5:
@@ -127,7 +130,7 @@ def color_pca(images):
 
 
 def ten_crops(img, table=DEFAULT_LUT):
-    """Make the ten views that AlexNet was tested on: four corners and the centre, each also flipped.
+    """Crop the four corners and the centre, each also flipped, as AlexNet was tested.
 
     Args:
         img: uint8 [size, size, 3], size at least 224 (256 in the paper).

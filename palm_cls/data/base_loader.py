@@ -68,7 +68,7 @@ class BaseLoader:
 
     @property
     def order(self):
-        """Names of the samples in the present order, or None; can be set to another order of the same names."""
+        """Names of the samples in the present order, or None; settable to another order."""
         return [self.name_of(sample) for sample in self.samples]
 
     @order.setter
@@ -79,7 +79,7 @@ class BaseLoader:
         self.samples[:] = [sample_of[name] for name in names]
 
     def names(self, batch):
-        """List the names of the samples in batch number `batch` of the present order; [] if unknown."""
+        """List the names of the samples in batch number `batch`; [] if unknown."""
         return [self.name_of(sample) for sample in self._batch(batch)]
 
     def load_image(self, name):
@@ -100,7 +100,7 @@ class BaseLoader:
 
 
 class CallableLoader(BaseLoader):
-    """A function that gives the batches of an epoch, as a loader; names, order and labels are unknown.
+    """A function as a loader; names, order and labels are unknown.
 
     Args:
         function: without arguments, returns an iterable of (imgs, labels).

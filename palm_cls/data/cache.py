@@ -83,7 +83,7 @@ class ImageCache:
             notice_once(f"Resized images are kept in {self.path}, {megabytes:.0f} MB in all (not with --no-cache).")
 
     def get_or_compute(self, path, compute):
-        """Return the resized image of a file, uint8 [size, size, 3], from the cache or by `compute(path)`."""
+        """Return a resized image, uint8 [size, size, 3], from the cache or by `compute(path)`."""
         try:
             key = self._key(path)  # before it is read: a file that replaces it meanwhile has another state
         except OSError:

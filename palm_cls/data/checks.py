@@ -96,7 +96,7 @@ class DataReport:
 
 
 def check_data(dataset, train_csv=None):
-    """Read every image and label of a data set once, with a progress bar on a terminal.
+    """Read every image and label of a data set once, with a progress bar.
 
     Args:
         dataset: a Dataset; missing parts are issues, too.

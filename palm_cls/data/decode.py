@@ -1,4 +1,4 @@
-"""Decode image files of strangers: damage, transparency and more than 8 bits are found, not guessed at."""
+"""Decode image files of unknown origin; find damage, transparency and more than 8 bits."""
 
 import re
 
@@ -20,7 +20,7 @@ _SEGMENT = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # ff 00, ff ff and ff d0.
 
 
 class DecodeError(ValueError):
-    """The content of a file is no image that can be used; the message follows the file's name.
+    """A file is no image that can be used; the message follows its name.
 
     Args:
         reason: what is wrong, or "".

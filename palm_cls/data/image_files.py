@@ -16,7 +16,7 @@ CACHE_PREFIX = ".palm_cls-"  # of the files that this package writes beside the 
 
 
 def is_image(path):
-    """Return whether `path` is a file named like an image (.jpg, .jpeg, .png in any case) and not hidden."""
+    """Return whether `path` is a visible file named .jpg, .jpeg or .png, in any case."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 

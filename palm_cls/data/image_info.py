@@ -1,4 +1,4 @@
-"""What one image file is: its format, channels, size and thumbnail, or what is wrong with it."""
+"""Inspect one image file: format, channels, size, thumbnail, or the problem with it."""
 
 import hashlib
 import re
@@ -36,7 +36,7 @@ SIMILAR = 0.003
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What reading an image file gave; if there is a problem, the other fields but `detail` are None."""
+    """The result of reading an image file; with a problem, only `detail` is set besides."""
 
     problem: str = None  # a key of `palm_cls.data.checks.ISSUE_TYPES`, or None
     detail: str = ""  # of the problem

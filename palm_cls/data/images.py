@@ -38,7 +38,7 @@ def read_image(path):
 
 
 def transform_img(img):
-    """Resize an image to 224 x 224 pixels and normalize it to -1..1, as the lesson does.
+    """Resize to 224 x 224 pixels and normalize to -1..1, as the lesson does.
 
     Args:
         img: uint8 BGR [height, width, 3], of any size and proportions.
@@ -58,7 +58,7 @@ def resize(img, size=IMAGE_SIZE):
 
 
 def pixel_lut(pixel_range):
-    """Tabulate the lesson's formula, byte / 255 * 2 - 1, for a range (low, high): float32 [1, 256].
+    """Tabulate byte / 255 * (high - low) + low, the lesson's formula: float32 [1, 256].
 
     A lookup gives the same bits as computing them, in half the time.
     """

@@ -1,4 +1,4 @@
-"""The labels: by the first letter of an image's name, or by a table. Imports neither paddle nor cv2.
+"""Labels by the first letter of an image's name, or by a table.
 
 The challenge's table is `PM_Label_and_Fovea_Location.xlsx` with the columns `ID, imgName, Label, Fovea_X, Fovea_Y`,
 that of the release of 2024 `Classification Labels.xlsx` with `imgName, Label`. The lesson reads `labels.csv`.
@@ -30,7 +30,7 @@ class LabelRow:
 
 
 def label_from_name(path):
-    """Return the label 0 or 1 that the first letter of an image's name stands for."""
+    """Return the label, 0 or 1, for the first letter of an image's name."""
     if path.name[0] not in LABEL_BY_PREFIX:
         raise InputError(
             f"{path}: the label is the first letter of the name, H, N or P, and this is none of them; "
@@ -40,10 +40,10 @@ def label_from_name(path):
 
 
 def read_labels(path):
-    """Read a table of labels, CSV or .xlsx: a list of LabelRow in the order of the file, at least one.
+    """Read a table of labels, CSV or .xlsx, as a list of LabelRow.
 
-    A missing ID is the number of the row (1, 2, ...). Raises InputError for a faulty table, see
-    `palm_cls.data.tables.read_rows`.
+    The rows, at least one, are in the order of the file. A missing ID is the number of the row (1, 2, ...). Raises
+    InputError for a faulty table, see `palm_cls.data.tables.read_rows`.
     """
     return [
         LabelRow(

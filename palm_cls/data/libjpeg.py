@@ -37,7 +37,7 @@ while True:
 
 
 def count_writes():
-    """Return the number of write calls of this thread, a printed warning included; None if the system has no count."""
+    """Return the number of write calls of this thread; None if the system has no count."""
     return _read_write_count() if _counts_writes() else None
 
 

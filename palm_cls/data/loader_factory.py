@@ -1,4 +1,4 @@
-"""The loaders of a recipe or a data set: fundus images from files, MNIST in memory."""
+"""Make the loaders of a recipe: fundus images from files, MNIST in memory."""
 
 from palm_cls.core.errors import InputError
 from palm_cls.data.array_loader import ArrayLoader

@@ -27,7 +27,9 @@ MODES = ("train", "valid", "eval")
 
 
 def data_loader(datadir, batch_size=10, mode="train", skip_bad=False, cache=True):
-    """Load the images of a directory whose file names give the label: H.., N.. -> 0, P.. -> 1.
+    """Load the images of a directory whose names give the label.
+
+    The first letter counts: H, N -> 0, P -> 1.
 
     Args:
         datadir: the directory.
@@ -51,7 +53,7 @@ def data_loader(datadir, batch_size=10, mode="train", skip_bad=False, cache=True
 
 
 def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=False, cache=True):
-    """Load the images of a directory that a table lists, in the order of the table.
+    """Load the images that a table lists, in the order of the table.
 
     Args:
         datadir: the directory.
@@ -103,7 +105,7 @@ class ImageLoader(BaseLoader):
         return [label for _, label in self.samples]
 
     def name_of(self, sample):
-        """Return the path of an image within the directory; a table may list images of several folders."""
+        """Return the path within the directory; a table may list images of several folders."""
         return os.path.relpath(sample[0], self.directory)
 
     @property

@@ -126,12 +126,12 @@ def find_mnist(name, directory=None, download=False):
 
 
 def read_idx_images(path):
-    """Read the images of an idx file, gzipped or not: uint8 [N, 28, 28], read-only; raises InputError."""
+    """Read images of an idx file, gzipped or not: uint8 [N, 28, 28], read-only."""
     return _read_idx(path, IMAGES_MAGIC, (IMAGE_SIZE, IMAGE_SIZE), "images")
 
 
 def read_idx_labels(path):
-    """Read the labels of an idx file, gzipped or not: uint8 [N], 0 to 9, read-only; raises InputError."""
+    """Read labels of an idx file, gzipped or not: uint8 [N], 0 to 9, read-only."""
     labels = _read_idx(path, LABELS_MAGIC, (), "labels")
     if labels.max() > 9:
         at = int(labels.argmax())

@@ -162,7 +162,7 @@ class Dataset:
 
 
 def detect_layout(root):
-    """Return the Dataset in the directory `root`, or None if it has no images in a known layout."""
+    """Return the Dataset in `root`, or None without images in a known layout."""
     for layout in LAYOUTS:
         if any(has_images(Path(root, directory)) for directory in layout.train_images + layout.valid_images):
             return Dataset(Path(root), layout)
@@ -170,7 +170,7 @@ def detect_layout(root):
 
 
 def is_in_demo_set(directory):
-    """Return whether a directory of images belongs to the demo set, whose root is up to two levels above."""
+    """Return whether a directory is in the demo set, up to two levels below its root."""
     directory = Path(directory).resolve()
     return any((place / DEMO_MARK).is_file() for place in (directory, *list(directory.parents)[:2]))
 
@@ -206,7 +206,7 @@ def find_dataset(directory=None):
 
 
 def find_workbooks(directory=None):
-    """List the .xlsx tables of labels in `directory`, else in $PALM_DATA, else in the data set of `find_dataset`."""
+    """List the .xlsx tables in `directory`, else in $PALM_DATA, else in `find_dataset()`."""
     explicit = explicit_directory(directory)
     if explicit:
         tables = [table for layout in LAYOUTS for table in Dataset(Path(explicit), layout).workbooks]
@@ -253,7 +253,7 @@ def archives_in(place):
 
 
 def demo_set():
-    """Return the demo set in data/demo, drawn at the first call: 200 training and 100 validation images."""
+    """Return the demo set, 200 training and 100 validation images, drawn at the first call."""
     dataset = Dataset(PROJECT / "data" / "demo", LAYOUTS[0])
     if not dataset.is_demo:
         notice("No images found: drawing a demo set, once.")

@@ -38,7 +38,7 @@ def augmented_samples(loader, name, epochs):
 
 
 def check_images(loader, skip_bad=False):
-    """Raise InputError for an empty file; with `skip_bad`, drop the images that do not decode instead."""
+    """Raise InputError for an empty file; with `skip_bad`, drop undecodable images first."""
     if skip_bad:
         loader.samples = _drop_unreadable(loader)
     for path, _ in loader.samples:

@@ -25,7 +25,7 @@ def prefetch(batches):
 
 
 def submit_batch(samples, pool, load, shape):
-    """Have threads load a batch; return the function that waits for it and returns (imgs, labels).
+    """Load a batch in threads; return the function that waits for (imgs, labels).
 
     Args:
         samples: [(path, label), ...].

@@ -210,7 +210,9 @@ def _extract(opened, member, path):
 
 
 def prepare_data(archives=None, directory=None):
-    """Unpack the course's archives and convert the table of labels; a second run completes or changes nothing.
+    """Unpack the course's archives and convert the table of labels.
+
+    A second run completes what an interrupted one left, or changes nothing.
 
     Args:
         archives: directory of training.zip, validation.zip and valid_gt.zip; default: the target, else where AI Studio

@@ -41,7 +41,7 @@ def _example(directory, names, label_of, label):
 
 
 def lesson_figure(dataset):
-    """Draw the lesson's figure: a normal and a pathological image side by side, with their shapes.
+    """Draw a normal and a pathological image side by side, as the lesson does.
 
     Args:
         dataset: as `find_dataset` returns it.
@@ -112,7 +112,7 @@ def _import_pyplot():
 
 
 def show_or_write(figure, path=None):
-    """Write a figure as PNG, or show it if there is a screen and no `path`.
+    """Write a figure as PNG, or show it on a screen without `path`.
 
     Args:
         figure: of pyplot.

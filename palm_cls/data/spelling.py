@@ -17,9 +17,10 @@ def remove_invisible(text):
 
 
 def name_key(name):
-    """Return what all spellings of a path have in common: "./a//b" and "a\\b", letters composed and decomposed.
+    """Return what all spellings of a path have in common.
 
-    A name that is not UTF-8 is decoded as GBK, the encoding of archives made under a Chinese Windows.
+    Such are "./a//b" and "a\\b", and letters composed and decomposed. A name that is not
+    UTF-8 is decoded as GBK, the encoding of archives made under a Chinese Windows.
     """
     if re.search("[\ud800-\udfff]", name):
         name = os.fsencode(name).decode("gb18030", errors="replace")
@@ -33,6 +34,6 @@ def fold(cell):
 
 
 def find_columns(header, names):
-    """Return {name: index} of the columns found in a row of cells; the first if several have one name."""
+    """Return {name: index} of the columns in a row of cells, the first of each name."""
     folded = [fold(cell) for cell in header]
     return {name: folded.index(name.casefold()) for name in names if name.casefold() in folded}

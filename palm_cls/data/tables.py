@@ -1,4 +1,4 @@
-"""Read and check a table of labels, CSV or .xlsx, of unknown origin; `palm_cls.data.labels` makes LabelRows of it."""
+"""Read and check tables of labels of unknown origin, CSV or .xlsx, for `palm_cls.data.labels`."""
 
 import csv
 import io
@@ -67,7 +67,7 @@ def read_rows(path):
 
 
 def check_conversion(xlsx, csv_path):
-    """Raise InputError unless `xlsx` is named like a workbook and `csv_path` like a CSV that can be written."""
+    """Raise InputError unless `xlsx` names a workbook and `csv_path` a CSV to write."""
     suffix = xlsx.suffix.lower()
     if suffix != ".xlsx":
         hint = "it is the CSV already" if suffix == ".csv" else "save the table as Excel workbook first"

@@ -1,4 +1,4 @@
-"""Read the table of labels from an Excel workbook (.xlsx) of unknown origin; openpyxl is imported when needed."""
+"""Read a table from an Excel workbook (.xlsx) of unknown origin."""
 
 import io
 import itertools

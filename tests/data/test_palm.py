@@ -284,7 +284,7 @@ def test_nothing_anywhere_draws_the_demo_set_once(nowhere, capsys):
     found = find_dataset()
     assert found.root == nowhere / "data" / "demo"
     assert found.is_demo
-    assert "tells nothing about eyes" in found.remark
+    assert "tells nothing about eyes" in found.disclaimer
     assert len(image_names(found.train_images)) == 200
     assert len(read_labels(found.valid_labels)) == len(image_names(found.valid_images)) == 100
     told = capsys.readouterr().err

@@ -226,7 +226,7 @@ def test_readers_that_cannot_show_their_images_are_refused(tmp_path, network, sm
     run = made_up_run(tmp_path / "run", [0.5])
     save(run / "best", network)
     loader = palm_loaders(find_dataset(small_demo), 10, cache=False)[1]
-    with pytest.raises(InputError, match="a report shows images, and function, a reader, has no about, directory,"):
+    with pytest.raises(InputError, match="a report shows images, and function, a reader, has no metadata, directory,"):
         write_report(run, network, loader, lambda: loader())
     assert not (run / "evaluation.json").exists()
 

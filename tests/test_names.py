@@ -17,8 +17,12 @@ from palm_cls.core.files import read_json, write_json
 from palm_cls.data import samples
 from palm_cls.data.checks import check_data
 from palm_cls.data.loaders import ImageLoader, data_loader
-from palm_cls.data.palm import recognise
-from palm_cls.data.prefetch import augmented_samples
+from palm_cls.data.palm import (
+    detect_layout,
+)
+from palm_cls.data.pipeline import (
+    augmented_samples,
+)
 from palm_cls.deploy.export import export_network
 from palm_cls.deploy.exported_model import load_exported_model
 from palm_cls.deploy.predict import find_images, predict_images
@@ -63,7 +67,7 @@ def test_a_name_can_be_drawn(tmp_path):
 
 
 def test_the_lessons_figure_and_the_check_of_a_data_set(small_demo, tmp_path):
-    dataset = recognise(renamed(small_demo, tmp_path / GBK))
+    dataset = detect_layout(renamed(small_demo, tmp_path / GBK))
     figure, shapes = samples.lesson_figure(dataset)
     assert list(shapes) == [f"N0001{GBK}.jpg", f"P0001{GBK}.jpg"]
     samples.show_or_write(figure, tmp_path / f"{GBK}.png")

@@ -39,10 +39,12 @@ def shuffled_splits(data):
     """List [(path, label), ...] of the training and of the validation images."""
     import random
 
+    from palm_cls.data.loader_factory import (
+        palm_loaders,
+    )
     from palm_cls.data.palm import find_dataset
-    from palm_cls.data.recipe_data import dataset_loaders
 
-    splits = [loader.samples for loader in dataset_loaders(find_dataset(data))]
+    splits = [loader.samples for loader in palm_loaders(find_dataset(data))]
     for samples in splits:  # sorted names begin with the healthy eyes, which have another size
         random.Random(0).shuffle(samples)
     return splits

@@ -5,6 +5,7 @@ python tools/check_data.py [--data DIR] [--json]
 Exit status: 0 nothing found, 1 warnings, 2 errors.
 """
 
+from dataclasses import asdict
 from itertools import groupby
 
 from _cli import Parser, add_data_option, path, run
@@ -43,24 +44,24 @@ def main():
 def as_json(report):
     return {
         "data": str(report.root),
-        "remark": report.remark,
+        "remark": report.disclaimer,
         "splits": report.splits,
         "errors": report.count("error"),
         "warnings": report.count("warning"),
-        "findings": [finding._asdict() for finding in report.findings],
+        "findings": [asdict(finding) for finding in report.issues],
     }
 
 
 def print_report(report):
-    from palm_cls.data.checks import KINDS
+    from palm_cls.data.checks import ISSUE_TYPES
 
-    print(f"{report.root} {report.remark}".rstrip())
+    print(f"{report.root} {report.disclaimer}".rstrip())
     for name, summary in report.splits.items():
         print(f"{name}: {summary['images']} images; {format_counts(summary, 'classes', 'label ')}")
         print("    " + "; ".join(format_counts(summary, what) for what in ("sizes", "channels", "formats")))
-    for kind, group in groupby(report.findings, key=lambda finding: finding.kind):
+    for kind, group in groupby(report.issues, key=lambda finding: finding.kind):
         findings = list(group)
-        level, headline = KINDS[kind]
+        level, headline = ISSUE_TYPES[kind]
         print(f"{level}: {headline}: {len(findings)}")
         for finding in findings[:MAX_SHOWN]:
             print(f"    {format_finding(finding)}")

@@ -44,7 +44,9 @@ def main():
     args = parse_args()
     configure_runtime(vars(args))
 
-    from palm_cls.data.palm import DEMO_REMARK
+    from palm_cls.data.palm import (
+        DEMO_DISCLAIMER,
+    )
     from palm_cls.eval.assess import assess, check_threshold_source, disclaimer_for, threshold_from, write_evaluation
     from palm_cls.eval.metrics_text import format_metrics
 
@@ -64,7 +66,7 @@ def main():
     )
     if args.threshold_from:
         check_threshold_source(args.threshold_from, found)
-    remark = DEMO_REMARK if found.demo else ""
+    remark = DEMO_DISCLAIMER if found.demo else ""
     images = (
         f"{len(found.predictions.labels)} of {found.num_listed} images{', ten views of each' if found.ten_crop else ''}"
     )

@@ -18,13 +18,15 @@ def parse_args():
 def main():
     args = parse_args()
 
+    from palm_cls.data.image_files import (
+        image_names,
+    )
     from palm_cls.data.labels import read_labels
-    from palm_cls.data.palm import image_names
     from palm_cls.data.prepare import prepare_data
 
     dataset, num_written = prepare_data(args.archives, args.data)
     training, validation = len(image_names(dataset.train_images)), len(read_labels(dataset.valid_labels))
-    contents = f"{training} training, {validation} labelled validation images {dataset.remark}".rstrip()
+    contents = f"{training} training, {validation} labelled validation images {dataset.disclaimer}".rstrip()
     print(f"{dataset.root}: {contents}; {num_written} files written")
     return 0
 

@@ -47,19 +47,24 @@ def main():
 
 def draw_fundus(args):
     from palm_cls.data.palm import find_dataset
-    from palm_cls.data.samples import lesson_figure, variants_figure
+    from palm_cls.data.samples import (
+        augmentation_figure,
+        lesson_figure,
+    )
 
     dataset = find_dataset(args.data)
     if args.augment:
-        return variants_figure(dataset, args.augment)
+        return augmentation_figure(dataset, args.augment)
     figure, shapes = lesson_figure(dataset)
     for name, shape in shapes.items():
-        print(f"{name}: {shape} {dataset.remark}".rstrip())
+        print(f"{name}: {shape} {dataset.disclaimer}".rstrip())
     return figure
 
 
 def draw_digits(args):
-    from palm_cls.data.recipe_data import make_valid_loader
+    from palm_cls.data.loader_factory import (
+        make_valid_loader,
+    )
     from palm_cls.data.samples import digits_figure
 
     recipe = next((recipe for recipe in RECIPES.values() if recipe.dataset == args.dataset), None)

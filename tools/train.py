@@ -157,7 +157,7 @@ def print_summary(trained):
     print(
         f"last epoch {last['epoch']}: accuracy {last['valid_accuracy']:.4f}; "
         f"best epoch {best['epoch']}: accuracy {best['valid_accuracy']:.4f}; "
-        f"on {last['valid_images']} validation images {trained.dataset.remark}".rstrip()
+        f"on {last['valid_images']} validation images {trained.dataset.disclaimer}".rstrip()
     )
     if trained.report:
         print(f"Its report, for a browser: {trained.report}")
@@ -169,7 +169,7 @@ def print_seeds_summary(trained):
     from palm_cls.eval.compare import format_spread
 
     histories = list(trained.histories.values())
-    images, remark = histories[0][-1]["valid_images"], trained.dataset.remark
+    images, remark = histories[0][-1]["valid_images"], trained.dataset.disclaimer
     print(f"seeds {', '.join(map(str, trained.histories))}: accuracy on {images} validation images {remark}".rstrip())
     print(format_spread(histories))
     print(f"The runs lie in {trained.output}. Compare them, epoch by epoch:")

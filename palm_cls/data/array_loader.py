@@ -1,4 +1,4 @@
-"""A loader of grey images in memory, such as MNIST's."""
+"""Batches of grey images in memory, as of MNIST."""
 
 import functools
 import hashlib
@@ -8,34 +8,39 @@ import numpy as np
 
 from palm_cls.data.base_loader import BaseLoader
 from palm_cls.data.images import pixel_lut
-from palm_cls.data.mnist import SIDE
+from palm_cls.data.mnist import IMAGE_SIZE
 
 
 class ArrayLoader(BaseLoader):
-    """A loader of grey images in memory: (imgs float32 [N, 1, height, width], labels int64 [N, 1]) in batches.
+    """A loader of grey images in memory, each named by its number in five digits ("00017").
 
-    An image's name is its number, in five digits ("00017").
+    Batches are imgs float32 [N, 1, height, width], labels int64 [N, 1].
+
+    Args:
+        directory: where the images are from.
+        pixels: uint8 [images, height, width].
+        labels: the labels, int64 [images, 1].
+        batch_size: number of images of a batch.
+        classes: names of the labels, a list of str.
+        shuffle: whether each epoch shuffles.
     """
 
-    input_spec = {"size": SIDE, "channels": "grey"}
+    input_spec = {"size": IMAGE_SIZE, "channels": "grey"}
 
     def __init__(self, directory, pixels, labels, batch_size, classes, shuffle=False):
-        """directory: where they are from; pixels: uint8 [images, height, width]; labels: int64 [images, 1].
-
-        classes: names of the labels, a list of str.
-        """
         super().__init__(list(range(len(pixels))), batch_size, shuffle)
         self.directory, self.classes = directory, classes
         self._pixels, self._labels = pixels, labels
 
-    def name_of(self, sample):
-        return f"{sample:05d}"
-
     def iter_from(self, batch):
-        """Yield the batches of the present order from number `batch`."""
-        lut = pixel_lut(self.pixel_range)
-        for chosen in self._shards(batch):
-            yield normalize_gray(self._pixels[chosen], lut), self._labels[chosen]
+        """Yield the batches of the present order from number `batch` on."""
+        table = pixel_lut(self.pixel_range)
+        for chosen in self._local_batches(batch):
+            yield normalize_gray(self._pixels[chosen], table), self._labels[chosen]
+
+    def name_of(self, sample):
+        """Return the name of a sample."""
+        return f"{sample:05d}"
 
     @functools.cached_property
     def fingerprint(self):
@@ -46,19 +51,19 @@ class ArrayLoader(BaseLoader):
 
     @property
     def labels(self):
-        """Labels of the images in the present order: a list of int."""
+        """Labels of the images in the present order."""
         return self._labels[self.samples].ravel().tolist()
 
     def load_image(self, name):
-        """The image of that name for people: uint8 BGR [height, width, 3]."""
+        """Return an image for people: uint8 BGR [height, width, 3]."""
         return np.repeat(self._pixels[int(name), :, :, None], 3, axis=2)
 
     def load_input(self, name):
-        """The image of that name as the network takes it: float32 [1, height, width]."""
+        """Return an image as the network's input: float32 [1, height, width]."""
         return normalize_gray(self._pixels[int(name)][None], pixel_lut(self.pixel_range))[0]
 
 
-def normalize_gray(pixels, lut):
-    """uint8 [N, height, width] -> float32 [N, 1, height, width] by a `pixel_lut`."""
+def normalize_gray(pixels, table):
+    """Normalize by a `pixel_lut`: uint8 [N, height, width] -> float32 [N, 1, height, width]."""
     count, height, width = pixels.shape
-    return cv2.LUT(pixels.reshape(count * height, width), lut).reshape(count, 1, height, width)
+    return cv2.LUT(pixels.reshape(count * height, width), table).reshape(count, 1, height, width)

@@ -1,8 +1,8 @@
-"""The cache of resized images: one SQLite file for a directory of images and a size.
+"""Cache of resized images: one SQLite file for a directory of images and a size.
 
-Decoding the photographs takes most of the lesson's time, and gives the same pixels every epoch. Here they are kept on
-disk, for later epochs and later runs. SQLite lets several processes read and write, and undoes what a killed one left
-half-written. Whatever goes wrong with the cache, the images are decoded as if there were none.
+Decoding the photographs takes most of the lesson's time, and gives the same pixels every epoch. The cache keeps them on
+disk for later epochs and runs. SQLite lets several processes read and write, and rolls back what a killed one left
+half-written. If the cache fails, the images are decoded as without it.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import numpy as np
 
 from palm_cls.core.console import log_once
 from palm_cls.core.errors import shorten
-from palm_cls.data.palm import OWN_FILE
+from palm_cls.data.image_files import CACHE_PREFIX
 
 try:
     import sqlite3
@@ -26,33 +26,38 @@ except ImportError:  # a Python that was built without it: there is no cache
     sqlite3 = None
 
 SCHEMA = "CREATE TABLE images (name BLOB PRIMARY KEY, state BLOB, checksum INTEGER, pixels BLOB)"
-# What decides the pixels besides the file: the builds of OpenCV have different JPEG libraries.
+# The pixels depend on it, too: the builds of OpenCV have different JPEG libraries.
 DECODER = f"{platform.machine()}, OpenCV {cv2.__version__}, build {zlib.crc32(cv2.getBuildInformation().encode()):x}"
-# In messages of SQLite's OperationalError, where the file is not to blame:
-CIRCUMSTANCES = ("locked", "unable to open", "full", "disk I/O")
-PAGE = 4096  # bytes
-LIMIT = 4 << 30  # bytes of one cache: 28,000 images of 224 x 224
-KEEP_FREE = 1 << 30  # bytes left free on the disk, for checkpoints
-PATIENCE = 2.0  # seconds to wait for another process that is writing
+# Words in messages of SQLite's OperationalError that are no fault of the file:
+TRANSIENT_ERRORS = ("locked", "unable to open", "full", "disk I/O")
+PAGE_BYTES = 4096
+MAX_BYTES = 4 << 30  # of one cache: 28,000 images of 224 x 224
+MIN_FREE_BYTES = 1 << 30  # on the disk, for checkpoints
+LOCK_TIMEOUT = 2.0  # seconds to wait for another process that is writing
 
 
 class ImageCache:
-    """Resized images of a directory, from any thread. A context manager: the file is closed at its end.
+    """Resized images of a directory, from any thread; a context manager that closes the file.
 
-    An image is found again while its name, size, times of modification and of change (ctime) and the build of OpenCV
-    are the same, and its checksum is right. (Under Windows ctime is that of creation.) What fails in SQLite ends the
-    use of the cache until it is opened again; a full disk, or a cache that has grown to LIMIT, ends the writing only.
-    The file is `.palm_cls-SIDE.cache` in the directory, or in the user's cache directory where that one cannot be
-    written. `path`: the file; None where there can be none, and all images are made anew.
+    An entry is valid while the name, size, times of modification and of change (ctime) of the image and the build of
+    OpenCV are the same, and its checksum is right. (Under Windows ctime is the time of creation.) An error of SQLite
+    ends the use of the cache until it is opened again; a full disk, or a cache of MAX_BYTES, ends the writing only. The
+    file is `.palm_cls-SIZE.cache` in the directory, else in the user's cache directory.
+
+    Args:
+        directory: of the images.
+        size: pixels, height and width to which the images are resized.
+
+    Attributes:
+        path: the file, or None if none can be written and all images are decoded.
     """
 
-    def __init__(self, directory, side):
-        """side: pixels, height and width to which the images are resized."""
-        self.directory, self.shape = Path(os.path.abspath(directory)), (side, side, 3)
+    def __init__(self, directory, size):
+        self.directory, self.shape = Path(os.path.abspath(directory)), (size, size, 3)
         self.lock = threading.Lock()  # of the connection, which the threads share
         self.path = self.db = None
         self.pruned, self.pruning = False, threading.Lock()
-        for path in _places(self.directory, side) if sqlite3 else ():
+        for path in _locations(self.directory, size) if sqlite3 else ():
             try:
                 self.db = _open(path)
                 self.file_number = path.stat().st_ino
@@ -69,30 +74,30 @@ class ImageCache:
         with self.lock:
             self._close()
 
-    def tell(self, images):
-        """Say, once, where the cache is and how large it gets with so many images."""
+    def log_location(self, num_images):
+        """Print, once, where the cache is and how large it gets with so many images."""
         if self.path is None:
             log_once(f"{self.directory}: no cache of resized images can be written; every epoch decodes them.")
         else:
-            megabytes = images * int(np.prod(self.shape)) / 1e6
+            megabytes = num_images * int(np.prod(self.shape)) / 1e6
             log_once(f"Resized images are kept in {self.path}, {megabytes:.0f} MB in all (not with --no-cache).")
 
-    def image(self, path, make):
-        """The resized image of the file at `path`, uint8 [side, side, 3]: from here, else by `make(path)` and kept."""
+    def get_or_compute(self, path, compute):
+        """Return a resized image, uint8 [size, size, 3], from the cache or by `compute(path)`."""
         try:
-            key = self._key(path)  # before it is read: what replaces the file meanwhile is another state
+            key = self._key(path)  # before it is read: a file that replaces it meanwhile has another state
         except OSError:
-            return make(path)
+            return compute(path)
         img = self._get(key)
         if img is None:
-            img = make(path)
+            img = compute(path)
             self._put(key, img)
         return img
 
     def _key(self, path):
         status = os.stat(path)
         name = os.fsencode(os.path.relpath(path, self.directory))
-        # Tools that write into a file (the EXIF orientation) may restore its modification time, but not the other.
+        # Tools that write into a file (the EXIF orientation) may restore its modification time, but not its ctime.
         return name, f"{status.st_size} bytes, {status.st_mtime_ns} ns, {status.st_ctime_ns} ns, {DECODER}".encode()
 
     def _get(self, key):
@@ -104,10 +109,10 @@ class ImageCache:
         return None
 
     def _put(self, key, img):
-        if self.writable and self.path and self._free_bytes() < KEEP_FREE:
+        if self.writable and self.path and self._free_bytes() < MIN_FREE_BYTES:
             self._stop_writing("the disk is nearly full")
         if self.writable:
-            with self.pruning:  # other threads wait: what they kept meanwhile would make the file grow
+            with self.pruning:  # other threads wait, or their entries would make the file grow
                 if not self.pruned:
                     self._prune()
             pixels = img.tobytes()
@@ -120,14 +125,14 @@ class ImageCache:
             return 0
 
     def _prune(self):
-        """Make room: forget the images whose files are gone."""
+        """Delete the entries whose files are gone."""
         for (name,) in self._execute("SELECT name FROM images"):
             if not (isinstance(name, bytes) and os.path.isfile(os.path.join(os.fsencode(self.directory), name))):
                 self._execute("DELETE FROM images WHERE name = ?", (name,))
         self.pruned = True
 
     def _execute(self, statement, values=()):
-        """The rows that SQLite gives; none where it fails."""
+        """Return the rows of a statement, or [] if it fails."""
         with self.lock:
             if self.db is None:
                 return []
@@ -142,7 +147,7 @@ class ImageCache:
         return []
 
     def _is_still_this_file(self):
-        """Whether no other process has removed it, and perhaps begun it anew."""
+        """Return whether no other process has removed or replaced the file."""
         try:
             return self.path.stat().st_ino == self.file_number
         except OSError:
@@ -158,20 +163,20 @@ class ImageCache:
             self.db = None
 
 
-def _places(directory, side):
-    """Where the cache of a directory may lie: there, or under the user's cache directory."""
-    yield directory / f"{OWN_FILE}{side}.cache"
+def _locations(directory, size):
+    """Yield the paths that the cache of a directory may have: there, or under the user's cache directory."""
+    yield directory / f"{CACHE_PREFIX}{size}.cache"
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "palm_cls")
         home.mkdir(parents=True, exist_ok=True)
-    except (RuntimeError, OSError):  # no home, or one that cannot be written
+    except (RuntimeError, OSError):  # no home, or not writable
         return
     digest = hashlib.sha256(os.fsencode(directory)).hexdigest()
-    yield home / f"{digest[:16]}-{side}.cache"
+    yield home / f"{digest[:16]}-{size}.cache"
 
 
 def _open(path):
-    """A connection to the cache at `path`, which is begun, or begun anew where it is damaged or none of ours."""
+    """Return a connection to the cache at `path`, created if it is missing, damaged or another file."""
     try:
         return _connect(path)
     except sqlite3.Error as error:
@@ -181,8 +186,8 @@ def _open(path):
 
 
 def _remove_if_damaged(path, error):
-    """Remove the file if that is what SQLite's error is about; returns whether it is gone."""
-    if isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in CIRCUMSTANCES):
+    """Remove the file if SQLite's error is about its content; return whether it is gone."""
+    if isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in TRANSIENT_ERRORS):
         return False
     try:
         path.unlink()
@@ -192,12 +197,12 @@ def _remove_if_damaged(path, error):
 
 
 def _connect(path):
-    db = sqlite3.connect(str(path), timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(str(path), timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
     try:
-        db.execute(f"PRAGMA page_size = {PAGE}")
-        db.execute(f"PRAGMA max_page_count = {LIMIT // PAGE}")
-        db.execute("PRAGMA synchronous = OFF")  # a power cut may damage it: it can be begun anew
-        db.execute("BEGIN IMMEDIATE")  # which fails where nothing can be written
+        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        db.execute(f"PRAGMA max_page_count = {MAX_BYTES // PAGE_BYTES}")
+        db.execute("PRAGMA synchronous = OFF")  # a power cut may damage it: it can be created again
+        db.execute("BEGIN IMMEDIATE")  # fails if it cannot be written
         if not _schema(db):
             db.execute(SCHEMA)
         if _schema(db) != [(SCHEMA,)]:

@@ -1,34 +1,31 @@
-"""What is wrong with a data set, before a network learns it: `check_data`, behind `tools/check_data.py`.
+"""Check a data set before training: `check_data`, behind `tools/check_data.py`.
 
     report = check_data(find_dataset())
-    for finding in report.findings:
-        print(finding.level, finding.kind, *finding.files, finding.text)
+    for issue in report.issues:
+        print(issue.level, issue.kind, *issue.files, issue.text)
 
-An error makes training or evaluation fail or run on what is no picture of an eye; a warning is for the user to judge.
+An error makes training or evaluation fail, or run on a picture that is no eye; a warning is for the user to judge.
 Does not import paddle.
 """
 
-import hashlib
 import math
 import os
-import re
-from collections import Counter, namedtuple
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
 from palm_cls.core import environment
 from palm_cls.core.errors import InputError
-from palm_cls.data.decode import JPEG, PNG, DecodeError, decode, is_truncated, jpeg_segments
+from palm_cls.data.image_files import image_names, is_image, labelled_images
+from palm_cls.data.image_info import SIGNATURE_BYTES, ImageInfo, detect_image_format, inspect_image, similar_groups
 from palm_cls.data.images import IMAGE_SIZE
 from palm_cls.data.labels import LABEL_BY_PREFIX
-from palm_cls.data.palm import image_names, is_image, labelled_images, workbook_difference
+from palm_cls.data.palm import workbook_difference
 
-# kind: (level, what the findings of this kind are), in the order in which they are reported
-KINDS = {
+# kind: (level, what the issues of this kind are), in the order in which they are reported
+ISSUE_TYPES = {
     "no-images": ("error", "images that are missing altogether"),
     "no-labels": ("error", "tables of labels that are missing or faulty"),
     "unreadable": ("error", "files that cannot be read"),
@@ -56,266 +53,207 @@ KINDS = {
     "fovea-unreadable": ("warning", "fovea coordinates that are no numbers"),
 }
 
-# level: "error" or "warning"; kind: a key of KINDS; files: paths, relative to the data set's root, with "/"; text: what
-# is to be said besides, or ""
-Finding = namedtuple("Finding", ("level", "kind", "files", "text"))
-
-# A split as its directory and its table tell it. paths: the images; rows: {path: LabelRow} of the table, or None where
-# there is none; by_letter: whether the names tell the labels; labels: {path: 0 or 1} of the images that have one.
-Split = namedtuple("Split", ("name", "directory", "paths", "rows", "by_letter", "labels"))
-
-# What one reading of a file gave. problem: kind of the error, or None; then the rest is known. format: "JPEG", ...;
-# channels: "colour", "grey", "CMYK", ...; size: (width, height); thumbnail: uint8 [THUMBNAIL, THUMBNAIL], grey.
-Photo = namedtuple("Photo", ("problem", "detail", "digest", "format", "channels", "size", "thumbnail"))
-
-# how files begin, as regular expressions
-SIGNATURES = {
-    "JPEG": JPEG,
-    "PNG": PNG,
-    "GIF": rb"GIF8[79]a",
-    "BMP": rb"BM.{4}\0{4}",
-    "TIFF": rb"II\*\0|MM\0\*",
-    "WebP": rb"RIFF.{4}WEBP",
-}
 SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
+MIN_CLASS_SHARE = 0.1  # of the labelled images; a smaller class is reported
 
-FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of the JPEG segments that tell size and channels
 
-THUMBNAIL = 32  # pixels
-BLOCK = 1024  # images compared with all others at a time
-BLANK = 1.0  # standard deviation of a thumbnail, in grey levels; the flattest of the real images has 18
+@dataclass(frozen=True)
+class Issue:
+    """One issue of a data set."""
 
-# Two images are nearly identical where their thumbnails correlate above 1 - SIMILAR. Measured on the 600 images of the
-# course's set at 224x224: of the pairs of different eyes the closest is 0.0133 from 1 (on 8000 images some 0.005 is to
-# be expected, since that distance falls with about the fifth root of the number of pairs); copies are within 0.0008
-# when rescaled by 0.9 and saved at JPEG quality 60, 0.0012 at quality 30, 0.0009 when brightened by a tenth, 0.0002
-# against the originals of 1444 and 2124 pixels. The usual 64-bit hashes (DCT, differences) do not serve: fundus
-# photographs are a bright disc on black, and different eyes have equal hashes.
-SIMILAR = 0.003
+    level: str  # "error" or "warning"
+    kind: str  # a key of ISSUE_TYPES
+    files: tuple  # paths relative to the root of the data set, with "/"
+    text: str  # details, or ""
 
-FEW = 0.1  # share of the labelled images below which a class is reported
+
+@dataclass(frozen=True)
+class Split:
+    """The training or validation images and their labels."""
+
+    name: str
+    directory: Path  # or None
+    paths: list  # of the images
+    rows: dict  # {path: LabelRow} of the table, or None if there is none
+    labels_from_names: bool
+    labels: dict  # {path: 0 or 1} of the images that have one
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """What `check_data` found: findings in the order of KINDS, and per split what its images are.
-
-    splits: {"training" or "validation": {"images": number, "classes": {label: number}, "sizes": {"WxH": number},
-    "channels": {name: number}, "formats": {name: number}}}; damaged images count in "images" and "classes" only.
-    """
+    """The result of `check_data`."""
 
     root: Path
-    remark: str
+    disclaimer: str
+    # {"training" or "validation": {"images": number, "classes": {label: number}, "sizes": {"WxH": number}, "channels":
+    # {name: number}, "formats": {name: number}}}; damaged images count in "images" and "classes" only
     splits: dict
-    findings: list
+    issues: list  # of Issue, in the order of ISSUE_TYPES
 
     def count(self, level):
-        """Number of findings of a level, "error" or "warning"."""
-        return sum(finding.level == level for finding in self.findings)
+        """Return the number of issues of a level, "error" or "warning"."""
+        return sum(issue.level == level for issue in self.issues)
 
 
 def check_data(dataset, train_csv=None):
-    """Read every image and label of a Dataset once, and return a DataReport; missing parts are findings, too.
+    """Read every image and label of a data set once, with a progress bar.
 
-    `train_csv`: table of the training labels, as for `train_reader`. A bar shows the progress on a terminal.
+    Args:
+        dataset: a Dataset; missing parts are issues, too.
+        train_csv: table of the training labels, as for `palm_train_loader`.
+
+    Returns:
+        A DataReport.
     """
-    findings = []
-    splits = _splits(dataset, train_csv, findings)
-    photos = _inspect_all([path for split in splits for path in split.paths])
+    issues = []
+    splits = _splits(dataset, train_csv, issues)
+    infos = _inspect_all([path for split in splits for path in split.paths])
     for split in splits:
-        findings += _file_findings(split, photos)
-        findings += _label_findings(split)
-        findings += _fovea_findings(split, photos)
-    findings += _copy_findings(splits, photos)
-    order = list(KINDS)
-    findings = [_relative(finding, dataset.root) for finding in findings]
-    findings.sort(key=lambda finding: (order.index(finding.kind), finding.files))
-    summaries = {split.name: _summary(split, photos) for split in splits}
-    return DataReport(dataset.root, dataset.remark, summaries, findings)
+        issues += _file_issues(split, infos)
+        issues += _label_issues(split)
+        issues += _fovea_issues(split, infos)
+    issues += _copy_issues(splits, infos)
+    order = list(ISSUE_TYPES)
+    issues = [_relative(issue, dataset.root) for issue in issues]
+    issues.sort(key=lambda issue: (order.index(issue.kind), issue.files))
+    summaries = {split.name: _summary(split, infos) for split in splits}
+    return DataReport(dataset.root, dataset.disclaimer, summaries, issues)
 
 
-def _finding(kind, files, text=""):
-    return Finding(KINDS[kind][0], kind, tuple(files), text)
+def _issue(kind, files, text=""):
+    return Issue(ISSUE_TYPES[kind][0], kind, tuple(files), text)
 
 
-def _relative(finding, root):
-    return finding._replace(files=tuple(Path(os.path.relpath(path, root)).as_posix() for path in finding.files))
+def _relative(issue, root):
+    return replace(issue, files=tuple(Path(os.path.relpath(path, root)).as_posix() for path in issue.files))
 
 
-def _splits(dataset, train_csv, findings):
-    """The two Splits, training and validation; what the data set cannot tell of them goes to `findings`."""
+def _splits(dataset, train_csv, issues):
+    """Return the training and the validation Split; add what is missing to `issues`."""
 
-    def ask(kind, what):
+    def attempt(kind, function):
         try:
-            return what()
+            return function()
         except InputError as error:
-            findings.append(_finding(kind, (), str(error)))
+            issues.append(_issue(kind, (), str(error)))
             return None
 
     def rows(directory, table):
         difference = table and workbook_difference(table)
         if difference:
-            findings.append(_finding("other-labels", [table], difference.replace("\n", " ")))
-        return table and ask("no-labels", lambda: labelled_images(directory or dataset.root, table))
+            issues.append(_issue("other-labels", [table], difference.replace("\n", " ")))
+        return table and attempt("no-labels", lambda: labelled_images(directory or dataset.root, table))
 
-    by_letter = not (train_csv or dataset.layout.train_table)
-    train_images = ask("no-images", lambda: dataset.train_images)
-    valid_images = ask("no-images", lambda: dataset.valid_images)
-    train_rows = rows(train_images, train_csv or ask("no-labels", lambda: dataset.train_labels))
-    valid_rows = rows(valid_images, ask("no-labels", lambda: dataset.valid_labels))
+    labels_from_names = not (train_csv or dataset.layout.train_table)
+    train_images = attempt("no-images", lambda: dataset.train_images)
+    valid_images = attempt("no-images", lambda: dataset.valid_images)
+    train_rows = rows(train_images, train_csv or attempt("no-labels", lambda: dataset.train_labels))
+    valid_rows = rows(valid_images, attempt("no-labels", lambda: dataset.valid_labels))
     return [
-        _split("training", train_images, train_rows, by_letter),
-        _split("validation", valid_images, valid_rows, by_letter=False),
+        _split("training", train_images, train_rows, labels_from_names),
+        _split("validation", valid_images, valid_rows, labels_from_names=False),
     ]
 
 
-def _split(name, directory, rows, by_letter):
+def _split(name, directory, rows, labels_from_names):
     if directory is None:
-        return Split(name, None, [], None, by_letter, {})
+        return Split(name, None, [], None, labels_from_names, {})
     paths = {directory / name for name in image_names(directory)}
     if rows is not None:
-        paths |= {path for path in rows if os.path.isfile(path)}  # whatever its suffix, the readers take it
+        paths |= {path for path in rows if os.path.isfile(path)}  # whatever its suffix, the loaders accept it
         labels = {path: row.label for path, row in rows.items() if path in paths}
     else:
-        letters = LABEL_BY_PREFIX if by_letter else {}
+        letters = LABEL_BY_PREFIX if labels_from_names else {}
         labels = {path: letters[path.name[0]] for path in paths if path.name[0] in letters}
-    return Split(name, directory, sorted(paths), rows, by_letter, labels)
+    return Split(name, directory, sorted(paths), rows, labels_from_names, labels)
 
 
 def _inspect_all(paths):
-    """{path: Photo}, read and decoded on all cores (OpenCV lets other threads run meanwhile)."""
-    with environment.thread_pool() as pool:  # Ctrl-C need not wait for all of them
-        return dict(zip(paths, tqdm(pool.map(_inspect, paths), "images", len(paths), leave=False, disable=None)))
+    """Return {path: ImageInfo}, read and decoded on all cores."""
+    with environment.thread_pool() as pool:  # Ctrl-C does not wait for all of them
+        return dict(zip(paths, tqdm(pool.map(inspect_image, paths), "images", len(paths), leave=False, disable=None)))
 
 
-def _inspect(path):
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        return _bad("unreadable", error.strerror)
-    if not content:
-        return _bad("empty")
-    format = _format(content)
-    if is_truncated(content):
-        return _bad("truncated", f"{len(content)} bytes, and the end of the {format} is not among them")
-    try:
-        img = decode(content)
-    except DecodeError as error:
-        if format is None:
-            return _bad("not-an-image", f"begins with {content[:16]!r}")
-        return _bad(error.kind, ": ".join(filter(None, (format, error.reason))))
-    grey = cv2.cvtColor(img, cv2.COLOR_BGR2GRAY)
-    return Photo(
-        problem=None,
-        detail="",
-        digest=hashlib.sha256(content).digest(),
-        format=format or "unknown",
-        channels=_channels(content, format),
-        size=(img.shape[1], img.shape[0]),
-        thumbnail=cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA),
-    )
-
-
-def _bad(problem, detail=""):
-    return Photo(problem, detail, None, None, None, None, None)
-
-
-def _format(content):
-    """The name in SIGNATURES of what `content` begins like, or None."""
-    return next((name for name, start in SIGNATURES.items() if re.match(start, content, re.DOTALL)), None)
-
-
-def _channels(content, format):
-    """What the header of a decodable JPEG or PNG says of its pixels: "colour", "grey with alpha", "CMYK", ..."""
-    if format == "JPEG":
-        frame = next((start for marker, start in jpeg_segments(content).items() if marker in FRAMES), None)
-        number = content[frame + 7] if frame else None
-        return {1: "grey", 3: "colour", 4: "CMYK"}.get(number, "unknown")
-    if format == "PNG":
-        return {0: "grey", 4: "grey with alpha", 6: "colour with alpha"}.get(content[25], "colour")
-    return "unknown"
-
-
-def _file_findings(split, photos):
-    """What is wrong with files, each by itself."""
-    findings = []
+def _file_issues(split, infos):
+    """Return issues of single files."""
+    issues = []
     for path in split.paths:
-        photo = photos[path]
-        if photo.problem:
-            findings.append(_finding(photo.problem, [path], photo.detail))
+        info = infos[path]
+        if info.problem:
+            issues.append(_issue(info.problem, [path], info.detail))
             continue
-        if path.suffix.lower() not in SUFFIXES.get(photo.format, ()):
-            findings.append(_finding("wrong-name", [path], f"a {photo.format} file"))
-        if photo.channels != "colour":
-            findings.append(_finding("channels", [path], photo.channels))
-        if min(photo.size) < IMAGE_SIZE:
-            findings.append(_finding("small", [path], _size(photo)))
-        if _is_blank(photo):
-            findings.append(_finding("blank", [path]))
-    return findings + _passed_over(split)
+        if path.suffix.lower() not in SUFFIXES.get(info.format, ()):
+            issues.append(_issue("wrong-name", [path], f"a {info.format} file"))
+        if info.channels != "colour":
+            issues.append(_issue("channels", [path], info.channels))
+        if min(info.size) < IMAGE_SIZE:
+            issues.append(_issue("small", [path], info.size_text))
+        if info.is_blank:
+            issues.append(_issue("blank", [path]))
+    return issues + _ignored_images(split)
 
 
-def _passed_over(split):
-    """Images among the files that the readers pass over for their names."""
-    findings = []
+def _ignored_images(split):
+    """Return issues for images that the loaders ignore because of their names."""
+    issues = []
     for path in sorted(split.directory.iterdir()) if split.directory else []:
         if path.is_file() and not is_image(path) and not path.name.startswith(".") and path not in split.paths:
-            format = _format(_beginning(path))
+            format = detect_image_format(_first_bytes(path))
             if format:
-                findings.append(_finding("wrong-name", [path], f"a {format} file, not used under this name"))
-    return findings
+                issues.append(_issue("wrong-name", [path], f"a {format} file, not used under this name"))
+    return issues
 
 
-def _beginning(path):
+def _first_bytes(path):
     try:
         with path.open("rb") as file:
-            return file.read(16)
-    except OSError:  # nothing that training would read
+            return file.read(SIGNATURE_BYTES)
+    except OSError:  # not a file that training reads
         return b""
 
 
-def _label_findings(split):
-    """Images and labels that do not find each other, and the balance of the classes."""
-    findings = []
+def _label_issues(split):
+    """Return issues of labels without image, images without label, and the balance of the classes."""
+    issues = []
     by_folded_name = {path.name.casefold(): path.name for path in split.paths}
     for path, row in (split.rows or {}).items():
         if path not in split.labels:
             other = by_folded_name.get(path.name.casefold())
-            findings.append(_finding("no-image", [path], f"row {row.row}" + (f"; there is {other}" if other else "")))
+            issues.append(_issue("no-image", [path], f"row {row.row}" + (f"; there is {other}" if other else "")))
     for path in split.paths:
         if split.rows is not None and path not in split.rows:
-            findings.append(_finding("unlisted", [path]))
-        if split.by_letter and path not in split.labels:
-            findings.append(_finding("no-label", [path], "its name begins with neither H, N nor P"))
+            issues.append(_issue("unlisted", [path]))
+        if split.labels_from_names and path not in split.labels:
+            issues.append(_issue("no-label", [path], "its name begins with neither H, N nor P"))
     counts = Counter(split.labels.values())
     for label in (0, 1):
-        if split.labels and counts[label] < FEW * len(split.labels):
+        if split.labels and counts[label] < MIN_CLASS_SHARE * len(split.labels):
             text = f"{counts[label]} of {len(split.labels)} labelled {split.name} images have label {label}"
-            findings.append(_finding("balance", (), text))
-    return findings
+            issues.append(_issue("balance", (), text))
+    return issues
 
 
-def _fovea_findings(split, photos):
-    """Foveas where none can be. Coordinates are pixels of the original; a smaller copy makes all of them too large."""
-    findings, outside, marked = [], [], 0
+def _fovea_issues(split, infos):
+    """Return issues of impossible foveas. Coordinates are pixels of the original, too large for a smaller copy."""
+    issues, outside, marked = [], [], 0
     for path, row in (split.rows or {}).items():
-        if photos.get(path, _bad("no-image")).problem or not (row.fovea_x or row.fovea_y):
+        if infos.get(path, ImageInfo("no-image")).problem or not (row.fovea_x or row.fovea_y):
             continue
         x, y = _number(row.fovea_x), _number(row.fovea_y)
-        width, height = photos[path].size
+        width, height = infos[path].size
         where = f"({row.fovea_x}, {row.fovea_y})"
         if math.isnan(x) or math.isnan(y):
-            findings.append(_finding("fovea-unreadable", [path], where))
+            issues.append(_issue("fovea-unreadable", [path], where))
         elif x == y == 0:
-            findings.append(_finding("fovea-unmarked", [path]))
+            issues.append(_issue("fovea-unmarked", [path]))
         else:
             marked += 1
             if not (0 <= x < width and 0 <= y < height):
-                outside.append(_finding("fovea-outside", [path], f"{where} in {_size(photos[path])}"))
+                outside.append(_issue("fovea-outside", [path], f"{where} in {infos[path].size_text}"))
     if len(outside) > marked / 2:
         text = f"{len(outside)} of {marked} foveas of the {split.name} images lie outside, as {outside[0].text}"
-        return [*findings, _finding("fovea-resolution", (), text)]
-    return findings + outside
+        return [*issues, _issue("fovea-resolution", (), text)]
+    return issues + outside
 
 
 def _number(text):
@@ -326,55 +264,28 @@ def _number(text):
     return number if math.isfinite(number) else math.nan
 
 
-def _copy_findings(splits, photos):
-    """Groups of images that are the same, or nearly so."""
+def _copy_issues(splits, infos):
+    """Return issues of identical and nearly identical images."""
     split_of = {path: split.name for split in splits for path in split.paths}
     label_of = {path: label for split in splits for path, label in split.labels.items()}
-    paths = [path for path, photo in photos.items() if not photo.problem and not _is_blank(photo)]
-    findings = []
-    for group in similar_groups([photos[path].thumbnail for path in paths]):
+    paths = [path for path, info in infos.items() if not info.problem and not info.is_blank]
+    issues = []
+    for group in similar_groups([infos[path].thumbnail for path in paths]):
         files = [paths[index] for index in group]
-        kind = "identical" if len({photos[path].digest for path in files}) == 1 else "similar"
+        kind = "identical" if len({infos[path].digest for path in files}) == 1 else "similar"
         leak = "-leak" if len({split_of[path] for path in files}) > 1 else ""
         labels = [label_of[path] for path in files if path in label_of]
         text = f"their labels differ: {', '.join(map(str, labels))}" if len(set(labels)) > 1 else ""
-        findings.append(_finding(kind + leak, files, text))
-    return findings
+        issues.append(_issue(kind + leak, files, text))
+    return issues
 
 
-def similar_groups(thumbnails):
-    """Groups of nearly identical images, lists of two or more indices, for thumbnails uint8 [N, height, width].
-
-    Whatever is similar to one of a group belongs to it. Thumbnails of one colour are no input for this.
-    """
-    count = len(thumbnails)
-    vectors = np.reshape(thumbnails, (count, -1)).astype("float32") if count else np.zeros((0, 1), "float32")
-    vectors -= vectors.mean(axis=1, keepdims=True)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    group_of = np.arange(count)
-    for start in range(0, count, BLOCK):
-        similar = vectors[start : start + BLOCK] @ vectors[start:].T > 1 - SIMILAR  # [BLOCK, count - start]
-        for row in np.flatnonzero(similar.sum(axis=1) > 1):
-            joined = group_of[start + np.flatnonzero(similar[row])]
-            group_of[np.isin(group_of, joined)] = joined.min()
-    sizes = np.bincount(group_of, minlength=count)
-    return [np.flatnonzero(group_of == group).tolist() for group in np.flatnonzero(sizes > 1)]
-
-
-def _is_blank(photo):
-    return photo.thumbnail.std() < BLANK
-
-
-def _size(photo):
-    return "{}x{}".format(*photo.size)
-
-
-def _summary(split, photos):
-    whole = [photos[path] for path in split.paths if not photos[path].problem]
+def _summary(split, infos):
+    whole = [infos[path] for path in split.paths if not infos[path].problem]
     return {
         "images": len(split.paths),
         "classes": dict(sorted(Counter(split.labels.values()).items())),
-        "sizes": dict(Counter(map(_size, whole)).most_common()),
-        "channels": dict(Counter(photo.channels for photo in whole).most_common()),
-        "formats": dict(Counter(photo.format for photo in whole).most_common()),
+        "sizes": dict(Counter(info.size_text for info in whole).most_common()),
+        "channels": dict(Counter(info.channels for info in whole).most_common()),
+        "formats": dict(Counter(info.format for info in whole).most_common()),
     }

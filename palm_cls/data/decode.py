@@ -1,4 +1,4 @@
-"""Decoding image files: what is damaged, truncated, transparent or deeper than 8 bits."""
+"""Decode image files of unknown origin; find damage, transparency and more than 8 bits."""
 
 import re
 
@@ -9,18 +9,22 @@ from palm_cls.core import environment
 from palm_cls.core.errors import is_out_of_memory
 from palm_cls.data import libjpeg
 
-MOST_SCANS = 1000  # of one JPEG; progressive ones have about 10, and a few bytes for each cost a pass over all pixels
-JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # how these files begin
+environment.tune_malloc()  # a decoded photograph takes 13 MB, and the next one takes the same
+
+MAX_SCANS = 1000  # of one JPEG; progressive ones have about 10, and a few bytes for each cost a pass over all pixels
+JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # the first bytes of these files
 TIFF = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
-PALETTE, GREY_ALPHA, COLOUR_ALPHA = 3, 4, 6  # kinds of PNG, in its header
+PALETTE, GRAY_ALPHA, COLOR_ALPHA = 3, 4, 6  # colour types of PNG
 START_OF_SCAN, END_OF_IMAGE = 0xDA, b"\xff\xd9"  # markers of JPEG: the pixels follow; nothing follows
-_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # of a segment: ff 00, ff ff and ff d0..d7 are none
+_SEGMENT = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # ff 00, ff ff and ff d0..d7 start no segment
 
 
 class DecodeError(ValueError):
-    """What the content of a file cannot be used for, said so that it reads on after the file's name.
+    """A file is no image that can be used; the message follows its name.
 
-    kind: as in `palm_cls.data.checks.KINDS`; reason: what is wrong, or "".
+    Args:
+        reason: what is wrong, or "".
+        kind: a key of `palm_cls.data.checks.ISSUE_TYPES`.
     """
 
     def __init__(self, reason="", kind="damaged"):
@@ -33,16 +37,21 @@ class DecodeError(ValueError):
 
 
 def decode(content):
-    """The content of an image file (bytes) as uint8 BGR [height, width, 3]; raises DecodeError where there is none.
+    """Decode the content of an image file to uint8 BGR [height, width, 3].
 
-    - Ordinary images, of 8 bits and opaque, are what `cv2.imread` makes of them, byte for byte: turned as EXIF says,
-      grey as three equal channels, CMYK as inverted (Adobe's way), without regard to colour profiles and gamma.
-    - Transparent pixels become black, as the background of fundus photographs: colour times alpha. `cv2.imread` shows
-      the colours that are hidden there.
-    - More than 8 bits, and floating point, are refused. Which value is white is not told by the file (12 bits in a PNG
-      of 16 are the usual case, and nearly black), and whoever saved it knows.
-    - What is truncated or damaged is refused: any JPEG of which libjpeg warns, too, where `cv2.imread` gives a picture
-      that is grey, or shifted, from the damage on.
+    Opaque images of 8 bits are as `cv2.imread` gives them, byte for byte: rotated by EXIF, grey as three equal
+    channels, CMYK as inverted (Adobe's way), colour profiles and gamma ignored. Transparent pixels become black, the
+    background of fundus photographs: colour times alpha (`cv2.imread` shows the hidden colours).
+
+    More than 8 bits, and floating point, are refused: the file does not store which value is white. (12 bits in a PNG
+    of 16 are the usual case, and nearly black.)
+
+    Args:
+        content: bytes of the file.
+
+    Raises:
+        DecodeError: The content is empty, truncated, damaged, of more than 8 bits, or no image. A JPEG is damaged if
+            libjpeg warns; `cv2.imread` returns a picture that is grey, or shifted, from the damage on.
     """
     if not content:
         raise DecodeError("it is empty", "empty")
@@ -54,12 +63,12 @@ def decode(content):
 
 
 def _decode_jpeg(content):
-    if content.count(b"\xff\xda") > MOST_SCANS:
-        raise DecodeError(f"it has more than {MOST_SCANS:,} scans")
-    writes = libjpeg.writes()
+    if content.count(b"\xff\xda") > MAX_SCANS:
+        raise DecodeError(f"it has more than {MAX_SCANS:,} scans")
+    writes = libjpeg.count_writes()
     img = _imdecode(content)
-    if writes is None or writes != libjpeg.writes():  # perhaps of a warning
-        warning = libjpeg.warning(content)
+    if writes is None or writes != libjpeg.count_writes():  # perhaps a warning
+        warning = libjpeg.read_warning(content)
         if warning:
             raise DecodeError(warning[0].lower() + warning[1:])
     return img
@@ -69,33 +78,33 @@ def _decode_png(content):
     header = _png_chunk(content, b"IHDR") or b""
     if len(header) != 13:
         raise DecodeError
-    bits, colours = header[8:10]
+    bits, color_type = header[8:10]
     if bits > 8:
         raise DecodeError(f"{bits} bits per channel", "depth")
     img, transparent = _imdecode(content), _png_chunk(content, b"tRNS")
-    if colours in (GREY_ALPHA, COLOUR_ALPHA) or (colours == PALETTE and transparent):
+    if color_type in (GRAY_ALPHA, COLOR_ALPHA) or (color_type == PALETTE and transparent):
         return _over_black(img, _imdecode(content, cv2.IMREAD_UNCHANGED))
-    if len(transparent or b"") in (2, 6):  # one colour, 16 bits a channel
-        colour = np.frombuffer(transparent, ">u2")[::-1].astype(int)
-        img[(img == colour * (255 // (2**bits - 1))).all(axis=2)] = 0
+    if len(transparent or b"") in (2, 6):  # one transparent colour, 16 bits a channel
+        color = np.frombuffer(transparent, ">u2")[::-1].astype(int)
+        img[(img == color * (255 // (2**bits - 1))).all(axis=2)] = 0
     return img
 
 
 def _decode_other(content):
-    """TIFF, WebP, BMP and what else OpenCV decodes, whatever the name of the file."""
+    """Decode TIFF, WebP, BMP and what else OpenCV reads, whatever the name of the file."""
     whole = _imdecode(content, cv2.IMREAD_UNCHANGED)
     if whole.dtype != np.uint8:
         raise DecodeError(f"{8 * whole.dtype.itemsize} bits per channel", "depth")
     img = _imdecode(content)
     if not content.startswith(TIFF):
         return _over_black(img, whole)
-    if _tiff_channels(content) == 2:  # of grey with alpha OpenCV reads the grey; of colour, libtiff has used the alpha
+    if _tiff_channels(content) == 2:  # OpenCV ignores this alpha; that of colour, libtiff has applied
         raise DecodeError("a TIFF of grey with transparency")
     return img
 
 
 def _tiff_channels(content):
-    """Samples of a pixel, as the first directory of a TIFF (bytes) says; 1 where it does not."""
+    """Read SamplesPerPixel (tag 277) from the first directory of a TIFF; 1 if absent."""
     order = "little" if content.startswith(b"II") else "big"
     start = int.from_bytes(content[4:8], order)
     end = start + 2 + 12 * int.from_bytes(content[start : start + 2], order)
@@ -104,7 +113,7 @@ def _tiff_channels(content):
 
 
 def _over_black(img, whole):
-    """`img`, BGR, with the alpha of the same image as it is in the file, `whole`."""
+    """Apply the alpha of `whole`, the image as stored, to `img`, the same in BGR."""
     if whole.ndim < 3 or whole.shape[2] < 4 or whole[..., 3].min() == 255:
         return img
     if whole[..., 3].max() == 0:
@@ -117,8 +126,8 @@ def _over_black(img, whole):
 def _imdecode(content, flags=cv2.IMREAD_COLOR):
     try:
         img = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error as error:  # told by the header, before a pixel is decoded
-        if is_out_of_memory(error):  # which says nothing about the image
+    except cv2.error as error:  # raised by the header, before a pixel is decoded
+        if is_out_of_memory(error):  # no fault of the image
             raise MemoryError(str(error)) from error
         raise DecodeError(f"it has more than {environment.MAX_PIXELS:,} pixels") from None
     if img is None:
@@ -127,9 +136,9 @@ def _imdecode(content, flags=cv2.IMREAD_COLOR):
 
 
 def is_truncated(content):
-    """Whether `content` (bytes) begins like a JPEG or PNG file and breaks off before its end.
+    """Return whether `content` (bytes) is a JPEG or PNG without its end.
 
-    Bytes after the end, which some cameras write, are no fault; the end of a thumbnail within a JPEG is not its own.
+    Bytes after the end, which some cameras write, are allowed. The end of a thumbnail within a JPEG does not count.
     """
     if content.startswith(JPEG):
         scan = jpeg_segments(content).get(START_OF_SCAN)
@@ -138,23 +147,23 @@ def is_truncated(content):
 
 
 def jpeg_segments(content):
-    """{marker: position after it} of a JPEG's segments, up to the first scan; what lies within a segment is passed."""
+    """Return {marker: position after it} of a JPEG's segments, up to the first scan."""
     segments, position = {}, 2
-    while START_OF_SCAN not in segments and (found := _MARKER.search(content, position)):
-        start = found.end()
-        segments[found[1][0]] = start
+    while START_OF_SCAN not in segments and (match := _SEGMENT.search(content, position)):
+        start = match.end()
+        segments[match[1][0]] = start
         position = start + int.from_bytes(content[start : start + 2], "big")
     return segments
 
 
 def _png_chunk(content, name):
-    """Data of the first chunk of that name in a PNG (bytes), which ends before IEND; None where there is none."""
+    """Return the data of the first chunk `name` of a PNG (bytes), or None."""
     position = len(PNG)
     while position + 12 <= len(content):  # a chunk: 4 bytes of length, 4 of name, its data, 4 of checksum
-        length, found = int.from_bytes(content[position : position + 4], "big"), content[position + 4 : position + 8]
-        if found == name:
+        length, chunk = int.from_bytes(content[position : position + 4], "big"), content[position + 4 : position + 8]
+        if chunk == name:
             return content[position + 8 : position + 8 + length]
-        if found == b"IEND":
+        if chunk == b"IEND":
             return None
         position += 12 + length
     return None

@@ -1,9 +1,9 @@
-"""What libjpeg warns of when it decodes a JPEG, which `cv2.imdecode` does not pass on.
+"""Warnings of libjpeg about a damaged JPEG, which `cv2.imdecode` does not pass on.
 
-Of damaged data libjpeg makes some picture, and OpenCV returns it like any other. All that libjpeg does besides is to
-print the warning on standard error, where no thread can read it for itself. So another process decodes the file once
-more, with its standard error on a pipe: `warning`. That takes half as long again; but where the system counts what each
-thread writes (Linux), `writes` tells beforehand that there was no warning.
+libjpeg decodes damaged data to some picture, and OpenCV returns it like any other. The warning is only printed on
+standard error, which the threads share. Therefore another process decodes the file once more, its standard error on a
+pipe (`read_warning`). That takes half as long again. If the system counts the writes of each thread (Linux),
+`count_writes` shows beforehand that there was no warning.
 """
 
 import atexit
@@ -15,11 +15,11 @@ import threading
 
 from palm_cls.core.errors import RunError, shorten
 
-COUNTS = "/proc/thread-self/io"
+WRITE_COUNTS = "/proc/thread-self/io"
 END = b"\0\n"  # of an answer
 # Answers once when it has started, then for each JPEG (8 bytes of length, content): libjpeg's warning, if any, and END.
 # An eighth of the size spares most of the work but none of the reading.
-CHILD = f"""
+CHECKER_SCRIPT = f"""
 import sys
 sys.path = list(filter(None, sys.path))  # "", the current directory, may hold a signal.py of the user's
 import signal
@@ -36,29 +36,33 @@ while True:
 """
 
 
-def writes():
-    """Number of write calls of this thread, in which a warning is one; None where the system does not count them."""
-    return _counted_writes() if _counts_writes() else None
+def count_writes():
+    """Return the number of write calls of this thread; None if the system has no count."""
+    return _read_write_count() if _counts_writes() else None
 
 
-def warning(content):
-    """libjpeg's warning on a JPEG (bytes), one line, or ""; raises RunError where no other process can be asked."""
-    return _checker(os.getpid()).warning(content)
+def read_warning(content):
+    """Return libjpeg's warning about a JPEG (bytes), one line, or "".
+
+    Raises:
+        RunError: The process that decodes for it cannot be started, or has ended.
+    """
+    return _checker(os.getpid()).read_warning(content)
 
 
 @functools.cache
 def _counts_writes():
-    before = _counted_writes()
+    before = _read_write_count()
     try:
         os.write(2, b"")
-    except OSError:  # standard error is closed, and what is printed there would not count
+    except OSError:  # standard error is closed, so that warnings would not count
         return False
-    return before is not None and _counted_writes() == before + 1
+    return before is not None and _read_write_count() == before + 1
 
 
-def _counted_writes():
+def _read_write_count():
     try:
-        file = os.open(COUNTS, os.O_RDONLY)
+        file = os.open(WRITE_COUNTS, os.O_RDONLY)
         try:
             return int(os.read(file, 1000).partition(b"syscw:")[2].split()[0])
         finally:
@@ -69,19 +73,18 @@ def _counted_writes():
 
 @functools.cache
 def _checker(process_id):
-    """The one of this process: a fork must not use that of its parent."""
+    """Return the checker of this process; a fork must not use that of its parent."""
     return _Checker()
 
 
 class _Checker:
-    """The process that decodes JPEGs for their warnings, one at a time; it is started when it is first needed."""
+    """A process that decodes JPEGs for their warnings, one at a time, started when first needed."""
 
     def __init__(self):
         self.lock, self.process = threading.Lock(), None
         atexit.register(self._stop)
 
-    def warning(self, content):
-        """libjpeg's warning on the content of a JPEG (bytes), one line, or ""."""
+    def read_warning(self, content):
         with self.lock:
             try:
                 if self.process is None:
@@ -92,15 +95,15 @@ class _Checker:
             except OSError as error:
                 self._stop()
                 raise RunError(f"the process that checks JPEGs: {error.strerror or error}; start again") from error
-            except BaseException:  # its answer would be taken for that on the next file
+            except BaseException:  # or its answer would be taken for that on the next file
                 self._stop()
                 raise
 
     def _start(self):
-        # What this process imports from its own directories, that one must find, too.
+        # The other process must find the same packages.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD],
+            [sys.executable, "-c", CHECKER_SCRIPT],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -113,8 +116,8 @@ class _Checker:
         lines = []
         while (line := self.process.stdout.readline()) != END:
             if not line:
-                said = shorten(lines[-1].decode(errors="replace").strip()) if lines else "no word"
-                raise RunError(f"the process that checks JPEGs has ended ({said}); start again")
+                reason = shorten(lines[-1].decode(errors="replace").strip()) if lines else "no message"
+                raise RunError(f"the process that checks JPEGs has ended ({reason}); start again")
             lines.append(line)
         return shorten(b" ".join(lines).decode(errors="replace").strip())
 

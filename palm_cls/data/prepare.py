@@ -1,4 +1,4 @@
-"""Unpacking the course's zip archives: safely, and so that doing it again completes what is missing."""
+"""Unpack the course's zip archives safely; a second run completes the first."""
 
 import contextlib
 import errno
@@ -19,30 +19,37 @@ from palm_cls.core.formats import ACTIONS, HEAD_SIZE, SPLIT_ZIP, ZIP, detect_for
 from palm_cls.data import palm
 from palm_cls.data.labels import xlsx_to_csv
 
-NESTED = "PALM-Training400.zip"  # training.zip holds the images in a second zip, unpacked in the place where it lies
-CHUNK = 1 << 20  # bytes
-NAME_LIMIT = 200  # bytes of a member's name; file systems take 255, and the temporary name is longer by some
+NESTED = "PALM-Training400.zip"  # training.zip holds the images in this second zip, unpacked in place
+CHUNK_BYTES = 1 << 20
+MAX_NAME_BYTES = 200  # of a member; file systems take 255, and the temporary name is longer
 HARMLESS = 100_000_000  # bytes that any archive may unpack to; more only if they are at most ...
-RATIO_LIMIT = 200  # ... so many times the archive: photographs hardly shrink, a disk filler does by 1000:1
-ENDING = 22 + (1 << 16)  # bytes in which the end record of a zip lies, with the longest comment
+MAX_RATIO = 200  # ... so many times the archive: photographs hardly shrink, a zip bomb does by 1000:1
+END_BYTES = 22 + (1 << 16)  # at the end of a zip, which hold its end record with the longest comment
 UTF8 = 0x800  # the flag of a member whose name is UTF-8
-READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # LZMA takes whatever memory the archive claims
+READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # LZMA takes as much memory as the archive asks for
 
 
 def unpack(archive, target):
-    """Unpack a zip file into the directory `target` and return the number of files written.
+    """Unpack a zip file; each file is written atomically, complete ones are kept.
 
-    A file that is there already, whole, is left alone; each other one appears whole or not at all. Raises InputError
-    for a damaged or encrypted archive, and, before anything of it is written, for a member that would land outside
-    `target` or in the place of another one, and for an archive made to fill the disk.
+    Args:
+        archive: the zip file.
+        target: the directory to unpack into.
+
+    Returns:
+        The number of files written.
+
+    Raises:
+        InputError: The archive is damaged or encrypted; or, before anything is written, a member would be outside
+            `target` or replace another one, or the archive is a zip bomb.
     """
-    limit = max(HARMLESS, RATIO_LIMIT * os.path.getsize(archive))
+    limit = max(HARMLESS, MAX_RATIO * os.path.getsize(archive))
     with open(archive, "rb") as file:
         return _unpack_zip(file, archive, Path(target), limit, follow=True)
 
 
 def _unpack_zip(file, archive, target, limit, follow):
-    """Unpack to `target` what is at most `limit` bytes; `follow`: whether the nested archive is one, or just a file."""
+    """Unpack at most `limit` bytes to `target`; `follow`: whether to unpack the nested archive, too."""
     _check_format(file, archive)
     try:
         with zipfile.ZipFile(file) as opened:
@@ -50,25 +57,25 @@ def _unpack_zip(file, archive, target, limit, follow):
     except InputError:
         raise
     except OSError as error:
-        if error.errno != errno.EINVAL:  # what a damaged directory makes of seek; others are not the archive's fault
+        if error.errno != errno.EINVAL:  # of seek, by a damaged directory; others are not the archive's fault
             raise
         raise _damaged(archive, error) from error
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError) as error:
-        raise _damaged(archive, error) from error  # zipfile lets all of them through
+        raise _damaged(archive, error) from error  # zipfile raises all of them
 
 
 def _check_format(file, archive):
-    """Raise InputError for a file that is another format than zip, or a part of a zip."""
-    found = detect_format(file.read(HEAD_SIZE))
-    file.seek(max(0, file.seek(0, os.SEEK_END) - ENDING))
+    """Raise InputError for another format than zip, or a part of a zip."""
+    format = detect_format(file.read(HEAD_SIZE))
+    file.seek(max(0, file.seek(0, os.SEEK_END) - END_BYTES))
     _, end_record, fields = file.read().rpartition(b"PK\x05\x06")
-    if end_record and fields[:2] not in (b"\0\0", b"\xff\xff"):  # number of this part; in zip64 it lies elsewhere
-        found = SPLIT_ZIP
-    if found == ZIP and not end_record:
+    if end_record and fields[:2] not in (b"\0\0", b"\xff\xff"):  # number of this part; zip64 stores it elsewhere
+        format = SPLIT_ZIP
+    if format == ZIP and not end_record:
         raise InputError(f"{archive}: a zip without its end: cut off, or a part of a split one; copy the whole again")
-    if found not in (None, ZIP):
-        action = ACTIONS.get(found, "unpack it by hand, and pack what it holds as a zip of the same name")
-        raise InputError(f"{archive}: {found}, not a zip; {action}")
+    if format not in (None, ZIP):
+        action = ACTIONS.get(format, "unpack it by hand, and pack what it holds as a zip of the same name")
+        raise InputError(f"{archive}: {format}, not a zip; {action}")
 
 
 def _damaged(archive, error):
@@ -80,34 +87,34 @@ def _unpack_members(opened, archive, target, limit, follow):
 
     _set_real_names(opened.infolist())
     members = [member for member in opened.infolist() if not _is_clutter(member)]
-    _refuse_bomb(members, archive, limit)
+    _check_total_size(members, archive, limit)
     for member in members:
-        _refuse_unsafe(member, archive)
-    _refuse_collisions(members, archive)
+        _check_member(member, archive)
+    _check_collisions(members, archive)
     for member in members:
-        _refuse_obstacles(target, target / member.filename, archive)
+        _check_obstacles(target, target / member.filename, archive)
     nested = [member for member in members if follow and PurePosixPath(member.filename).name == NESTED][:1]
     written = 0
     for member in tqdm(members, desc=Path(archive).name, unit="file", disable=None):
         if member in nested:
             written += _unpack_nested(opened, member, archive, target, limit)
-        elif not _is_there(target / member.filename, member):
+        elif not _is_complete(target / member.filename, member):
             _extract(opened, member, target / member.filename)
             written += 1
     return written
 
 
 def _set_real_names(members):
-    """Give the members of an archive the names that its packer meant, with "/" between folders.
+    """Set the names of members to those that the packer meant, with "/" between folders.
 
-    zipfile takes every name without the flag for UTF-8 for cp437. macOS writes UTF-8 without it, a Chinese Windows GBK.
-    "\\", which some tools on Windows write between folders, is replaced after decoding: it is half of some Chinese
-    characters.
+    zipfile decodes names without the flag for UTF-8 as cp437. macOS writes UTF-8 without it, a Chinese Windows GBK.
+    "\\", which some tools on Windows write between folders, is replaced after decoding, because it is the second byte
+    of some Chinese characters.
     """
     unflagged = [member for member in members if not member.flag_bits & UTF8]
     names = [member.filename for member in unflagged]
     raw = [member.orig_filename.partition("\0")[0] for member in unflagged]  # on Windows, too, with every backslash
-    for encoding in ("gb18030", "utf-8"):  # the last that fits all: hardly any other text is valid UTF-8
+    for encoding in ("gb18030", "utf-8"):  # the last that decodes all: hardly any other text is valid UTF-8
         with contextlib.suppress(UnicodeError):
             names = [name.encode("cp437").decode(encoding) for name in raw]
     for member, name in zip(unflagged, names):
@@ -117,23 +124,23 @@ def _set_real_names(members):
 
 
 def _is_clutter(member):
-    """Directories (made as needed) and what macOS adds to archives."""
+    """Return whether a member is a directory (made as needed) or added by macOS."""
     return member.filename.endswith(("/", "/.DS_Store")) or member.filename.startswith("__MACOSX/")
 
 
-def _refuse_bomb(members, archive, limit):
-    claimed = sum(member.file_size for member in members)  # zipfile gives no byte more than that
-    if claimed > limit:
+def _check_total_size(members, archive, limit):
+    size = sum(member.file_size for member in members)  # zipfile returns no more
+    if size > limit:
         raise InputError(
-            f"{archive}: would unpack to {claimed:,} bytes, made to fill the disk; nothing of it was unpacked"
+            f"{archive}: would unpack to {size:,} bytes, made to fill the disk; nothing of it was unpacked"
         )
 
 
-def _refuse_unsafe(member, archive):
+def _check_member(member, archive):
     name = member.filename
     if (
         not PurePosixPath(name).parts
-        or len(name.encode()) > NAME_LIMIT
+        or len(name.encode()) > MAX_NAME_BYTES
         or re.search(r"[\0-\x1f\x7f]", member.orig_filename)
     ):
         raise InputError(f"{archive}: its member {shorten(repr(name))} has no usable name; nothing of it was unpacked")
@@ -148,8 +155,8 @@ def _refuse_unsafe(member, archive):
         raise InputError(f"{archive}: its member {name!r} is not packed as usual (deflate); unpack it by hand")
 
 
-def _refuse_collisions(members, archive):
-    """No two members in one place, none where others need a directory: the result would depend on their order."""
+def _check_collisions(members, archive):
+    """Raise InputError for two members at one path, or one where another needs a directory."""
     places = set()
     for path in (PurePosixPath(member.filename) for member in members):
         if path in places:
@@ -160,8 +167,8 @@ def _refuse_collisions(members, archive):
             raise InputError(f"{archive}: holds {str(parent)!r} as file and as directory; nothing of it was unpacked")
 
 
-def _refuse_obstacles(target, path, archive):
-    """Nothing that is there already leads `path` out of `target`, or makes it impossible."""
+def _check_obstacles(target, path, archive):
+    """Raise InputError if what exists leads `path` out of `target`, or is in its place."""
     inside = os.path.realpath(target)
     if os.path.commonpath([inside, os.path.realpath(path.parent)]) != inside:
         raise InputError(f"{path.parent}: leads outside {target} through a link; {archive} was not unpacked through it")
@@ -174,24 +181,24 @@ def _refuse_obstacles(target, path, archive):
 
 
 def _unpack_nested(opened, member, archive, target, limit):
-    # Through an unnamed temporary file: it takes no name in the target, and is gone if the process is killed.
+    # An unnamed temporary file takes no name in the target, and vanishes if the process is killed.
     (target / member.filename).parent.mkdir(parents=True, exist_ok=True)
-    place = target if os.access(target, os.W_OK) else None  # elsewhere, to see whether all of it is there already
+    place = target if os.access(target, os.W_OK) else None  # elsewhere, to check whether all of it exists
     with tempfile.TemporaryFile(dir=place) as copy:
         with opened.open(member) as source:
-            shutil.copyfileobj(source, copy, CHUNK)
+            shutil.copyfileobj(source, copy, CHUNK_BYTES)
         copy.seek(0)
         name, place = f"{archive}/{member.filename}", (target / member.filename).parent
         return _unpack_zip(copy, name, place, limit, follow=False)
 
 
-def _is_there(path, member):
-    """Whether `path` holds exactly the member's content (size and checksum)."""
+def _is_complete(path, member):
+    """Return whether `path` has the member's size and checksum."""
     if not path.is_file() or path.stat().st_size != member.file_size:
         return False
     checksum = 0
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(CHUNK_BYTES):
             checksum = zlib.crc32(chunk, checksum)
     return checksum == member.CRC
 
@@ -199,27 +206,35 @@ def _is_there(path, member):
 def _extract(opened, member, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary, opened.open(member) as source, temporary.open("wb") as file:
-        shutil.copyfileobj(source, file, CHUNK)  # zipfile checks the checksum at the end
+        shutil.copyfileobj(source, file, CHUNK_BYTES)  # zipfile verifies the checksum at the end
 
 
 def prepare_data(archives=None, directory=None):
-    """Unpack the course's archives and convert the table of labels. Done twice, it changes nothing.
+    """Unpack the course's archives and convert the table of labels.
 
-    `archives`: the directory of training.zip, validation.zip and valid_gt.zip; if not given, the target, else where AI
-    Studio mounts them, unless the target is named and holds files already, perhaps a data set of the user's own.
-    `directory`: the target; if not given, $PALM_DATA, else /home/aistudio/work/palm where that can be, else data/palm.
-    What an interrupted run left undone is completed. Returns the Dataset and the number of files written. Raises
-    InputError for missing, damaged or hostile archives.
+    A second run completes what an interrupted one left, or changes nothing.
+
+    Args:
+        archives: directory of training.zip, validation.zip and valid_gt.zip; default: the target, else where AI Studio
+            mounts them, unless the target is given and holds files, perhaps a data set of the user's own.
+        directory: the target; default: $PALM_DATA, else /home/aistudio/work/palm if /home/aistudio/work exists, else
+            data/palm.
+
+    Returns:
+        The Dataset and the number of files written.
+
+    Raises:
+        InputError: Archives are missing, damaged or hostile.
     """
     explicit = palm.explicit_directory(directory)
     target = Path(explicit or _default_target())
     for place in filter(None, (archives, target if target.exists() else None)):
         require_directory(place, "one of the course's archives, or to unpack them into")
     written = sum(unpack(archive, target) for archive in _find_archives(archives, target, explicit))
-    dataset = palm.recognise(target)
+    dataset = palm.detect_layout(target)
     if dataset is None:
         raise InputError(f"{target}: no images there after unpacking; are these the course's archives?")
-    dataset.require_all()
+    dataset.validate()
     written += sum(_convert(workbook) for workbook in dataset.workbooks)
     return dataset, written
 
@@ -229,10 +244,10 @@ def _default_target():
 
 
 def _find_archives(archives, target, explicit):
-    """The archives to unpack: from `archives`, else from the usual places; none where the images are there already."""
+    """List the archives to unpack, from `archives`, else from the usual places; [] if the images exist."""
     places = (Path(archives),) if archives else (target, palm.AISTUDIO_DATA)
     if not archives and explicit and target.is_dir() and any(target.iterdir()):
-        places = (target,)  # what it holds may be somebody's own, and unpacking would replace files
+        places = (target,)  # its files may be the user's own, and unpacking would replace them
         if palm.archives_in(palm.AISTUDIO_DATA) and not palm.archives_in(target):
             log(
                 f"{target}: not empty, so the archives in {palm.AISTUDIO_DATA} were not unpacked into it; "
@@ -247,7 +262,7 @@ def _find_archives(archives, target, explicit):
             if missing:
                 log(f"{place}: {' and '.join(missing)} not there.")
             return found
-    if not archives and palm.recognise(target):
+    if not archives and palm.detect_layout(target):
         return []
     raise InputError(
         f"no archives in {' or '.join(map(str, places))}; expected {', '.join(palm.ARCHIVES)} "
@@ -256,7 +271,7 @@ def _find_archives(archives, target, explicit):
 
 
 def _convert(workbook):
-    """Convert a table to labels.csv beside it; 1 if that wrote a file. A labels.csv that says something else stays."""
+    """Convert a table to labels.csv beside it unless that exists; return the number of files written."""
     table = workbook.with_name("labels.csv")
     if not table.exists() and not os.access(table.parent, os.W_OK):
         log(f"{table.parent}: cannot be written; the labels are read from {workbook.name}.")

@@ -1,22 +1,25 @@
-"""Figures, drawn with matplotlib."""
+"""Figures of sample images, drawn with matplotlib."""
 
 from pathlib import Path
 
 from palm_cls.core.errors import InputError
 from palm_cls.core.figures import escape_text, import_matplotlib, write_png
+from palm_cls.data.image_files import image_names, labelled_images
 from palm_cls.data.images import read_image
 from palm_cls.data.labels import LABEL_BY_PREFIX
-from palm_cls.data.palm import image_names, labelled_images
-from palm_cls.data.prefetch import augmented_samples
-from palm_cls.data.recipe_data import train_loader_of
+from palm_cls.data.loader_factory import palm_train_loader
+from palm_cls.data.pipeline import augmented_samples
 
 LESSON_EXAMPLES = ("N0012.jpg", "P0095.jpg")
 
 
 def lesson_examples(dataset):
-    """Paths of the two training images that the lesson shows: a normal one and one with pathological myopia.
+    """Return the paths of a normal training image and one with pathological myopia.
 
-    N0012.jpg and P0095.jpg where the dataset has them, else its first image of each class.
+    They are those of the lesson, N0012.jpg and P0095.jpg, else the first of each class.
+
+    Raises:
+        InputError: A class has no image.
     """
     directory = dataset.train_images
     names = image_names(directory)
@@ -34,14 +37,20 @@ def _example(directory, names, label_of, label):
         raise InputError(f"{directory}: no image with label {label} to show")
     if LESSON_EXAMPLES[label] in candidates:
         return LESSON_EXAMPLES[label]
-    return min(candidates, key=lambda name: name.startswith("H"))  # high myopia only where there is nothing normal
+    return min(candidates, key=lambda name: name.startswith("H"))  # high myopia only if nothing is normal
 
 
 def lesson_figure(dataset):
-    """The lesson's figure: a normal and a pathological image side by side, titled, with their shapes.
+    """Draw a normal and a pathological image side by side, as the lesson does.
 
-    dataset: as `find_dataset` returns it. Returns (figure, shapes); figure: of matplotlib's pyplot; shapes: {file name:
-    (height, width, channels)} in the order shown. Raises InputError where a class has no image.
+    Args:
+        dataset: as `find_dataset` returns it.
+
+    Returns:
+        (figure, shapes): a figure of pyplot; {file name: (height, width, channels)} in the order drawn.
+
+    Raises:
+        InputError: A class has no image.
     """
     plt = _import_pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(12, 7))
@@ -53,42 +62,44 @@ def lesson_figure(dataset):
         axis.set_title(f"{title}\n{escape_text(path.name)}, shape {img.shape}", fontsize=14)
         axis.axis("off")
     if dataset.is_demo:
-        figure.text(0.5, 0.14, dataset.remark, ha="center", fontsize=12)
+        figure.text(0.5, 0.14, dataset.disclaimer, ha="center", fontsize=12)
     return figure, shapes
 
 
-def variants_figure(dataset, augmentation):
-    """A pathological training image, and what a way of `palm_cls.data.augment` makes of it in eleven epochs."""
+def augmentation_figure(dataset, augmentation):
+    """Draw a pathological training image and its augmentation in eleven epochs."""
     plt = _import_pyplot()
-    reader = train_loader_of(dataset)
-    reader.augmentation = augmentation
+    loader = palm_train_loader(dataset)
+    loader.augmentation = augmentation
     name = lesson_examples(dataset)[1].name
     titles = [escape_text(name), *(f"epoch {epoch}" for epoch in range(11))]
-    pictures = [reader.load_image(name), *augmented_samples(reader, name, range(11))]
+    pictures = [loader.load_image(name), *augmented_samples(loader, name, range(11))]
     figure, axes = plt.subplots(3, 4, figsize=(11, 9), layout="constrained")
     for axis, title, img in zip(axes.flat, titles, pictures):
         axis.imshow(img[:, :, ::-1])  # BGR -> RGB
         axis.set_title(title)
         axis.axis("off")
-    figure.suptitle(f"--augment {augmentation} {dataset.remark}".rstrip())
+    figure.suptitle(f"--augment {augmentation} {dataset.disclaimer}".rstrip())
     return figure
 
 
-def digits_figure(reader, predicted=None):
-    """The first nine images of an ArrayReader, titled with their labels, and beside them what a network calls them.
+def digits_figure(loader, predicted=None):
+    """Draw the first nine images of an ArrayLoader, titled with their labels.
 
-    predicted: the classes that it gives these images, int [9], or None.
+    Args:
+        loader: the ArrayLoader.
+        predicted: the predicted labels, int [9], to add to the titles.
     """
     plt = _import_pyplot()
-    names, labels, classes = reader.order[:9], reader.labels[:9], reader.metadata["classes"]
-    titles, right = [classes[label] for label in labels], [True] * 9
+    names, labels, classes = loader.order[:9], loader.labels[:9], loader.classes
+    titles, correct = [classes[label] for label in labels], [True] * 9
     if predicted is not None:
         titles = [f"{title}, called {classes[number]}" for title, number in zip(titles, predicted)]
-        right = [label == number for label, number in zip(labels, predicted)]
+        correct = [label == number for label, number in zip(labels, predicted)]
     figure, axes = plt.subplots(3, 3, figsize=(9, 9), layout="constrained")
-    for axis, name, title, is_right in zip(axes.flat, names, titles, right):
-        axis.imshow(reader.load_image(name))
-        axis.set_title(title, color="black" if is_right else "#d55e00")
+    for axis, name, title, is_correct in zip(axes.flat, names, titles, correct):
+        axis.imshow(loader.load_image(name))
+        axis.set_title(title, color="black" if is_correct else "#d55e00")
         axis.axis("off")
     return figure
 
@@ -101,12 +112,20 @@ def _import_pyplot():
 
 
 def show_or_write(figure, path=None):
-    """Write a figure to `path` as PNG, or without `path` show it; where there is no screen write output/images.png.
+    """Write a figure as PNG, or show it on a screen without `path`.
 
-    The file appears whole or not at all, directories are made as needed. Returns the path written, or None.
+    Args:
+        figure: of pyplot.
+        path: the file to write, atomically; directories are made. Without a screen the default is output/images.png.
+
+    Returns:
+        The path written, or None.
+
+    Raises:
+        InputError: The path does not end in .png.
     """
     plt = _import_pyplot()
-    on_screen = getattr(figure.canvas, "required_interactive_framework", None)  # "tk", "qt", ...; None where PNG is all
+    on_screen = getattr(figure.canvas, "required_interactive_framework", None)  # "tk", "qt", ...; None: PNG only
     if path is None and on_screen:
         plt.show()
         return None

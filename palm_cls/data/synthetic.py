@@ -1,7 +1,7 @@
 """Synthetic fundus photographs, for trying the lesson without the real data.
 
 The pictures borrow the look of the PALM set, not its pixels: every eye is drawn from random numbers, from the
-choroid up to the retinal vessels, and then photographed.  They say nothing about real patients.
+choroid up to the retinal vessels, and then photographed. Results on them mean nothing for real patients.
 
 All parts are drawn for a left eye (disc on the left, macula to the right); half the finished pictures are mirrored.
 Until the end a picture is three float32 planes [size, size], blue, green and red, from 0 to 1, because whole planes
@@ -9,8 +9,8 @@ compute several times faster than interleaved pixels.  Masks are float32 from 0 
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,8 +22,9 @@ TRAIN, VALID = 0, 1  # keep the random numbers of the two splits apart
 STEPS = 40  # points along a vessel
 
 
-class Eye(NamedTuple):
-    """Where things are, in pixels, and how ill the eye is."""
+@dataclass(frozen=True)
+class Eye:
+    """The geometry of an eye, in pixels, and the severity of its disease."""
 
     size: int  # of the picture
     disc: np.ndarray  # centre (x, y) of the optic disc
@@ -35,9 +36,17 @@ class Eye(NamedTuple):
 
 
 def write_demo_set(directory, train=200, valid=100, seed=0):
-    """Write a set in the course's layout into `directory`, which must be absent or empty.
+    """Write a set of drawn images in the course's layout.
 
-    Picture k of a split depends on `seed` and k alone, so a larger set begins with the smaller one.
+    Picture k of a split depends on `seed` and k only, so that a larger set begins with the smaller one.
+
+    Args:
+        directory: the root, absent or empty.
+        train, valid: numbers of images.
+        seed: of the random numbers.
+
+    Raises:
+        FileExistsError: The directory is not empty.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -59,7 +68,7 @@ def write_demo_set(directory, train=200, valid=100, seed=0):
 
 
 def _kinds(count, seed):
-    """`count` letters in random order, every block of 15 in the right proportions."""
+    """Draw `count` letters in random order, each block of 15 in the right proportions."""
     blocks = [np.random.default_rng([*seed, k, 1]).permutation(list(BLOCK)) for k in range(0, count, len(BLOCK))]
     return "".join("".join(block) for block in blocks)[:count]
 
@@ -88,8 +97,13 @@ def _write_table(path, files, kinds, foveas):
 def draw_fundus(kind, rng, size=512):
     """Draw one fundus photograph.
 
-    kind: "N" normal, "H" high myopia without pathology, "P" pathological myopia; rng: a numpy Generator.
-    Returns the picture, uint8 BGR [size, size, 3], and the fovea as (x, y) in pixels.
+    Args:
+        kind: "N" normal, "H" high myopia without pathology, "P" pathological myopia.
+        rng: a numpy Generator.
+        size: pixels.
+
+    Returns:
+        The picture, uint8 BGR [size, size, 3], and the fovea, (x, y) in pixels.
     """
     eye = _eye(kind, rng, size)
     planes = _retina(eye, rng)

@@ -24,7 +24,9 @@ from palm_cls.core.files import (
     write_json,
     write_table,
 )
-from palm_cls.data.recipe_data import make_valid_loader
+from palm_cls.data.loader_factory import (
+    make_valid_loader,
+)
 from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import Predictions, compute_metrics, predict_all
 from palm_cls.recipes import RECIPES, build_model, find_recipe
@@ -118,7 +120,7 @@ def assess(weights, name=None, data=None, batch_size=10, device=None, **options)
     print("start evaluation .......")
     result = evaluate_model(model, loader, weights, name, options.threshold)
     lesson = compute_metrics(result.predictions.logits, result.predictions.labels)
-    print(f"loss={lesson['loss']}, acc={lesson['accuracy']} {dataset.remark}".rstrip())
+    print(f"loss={lesson['loss']}, acc={lesson['accuracy']} {dataset.disclaimer}".rstrip())
     return replace(result, other_dataset="" if own_images else Path(dataset.root).name)
 
 

@@ -25,7 +25,9 @@ from palm_cls.checkpoints.run_files import (
 )
 from palm_cls.core.console import format_table
 from palm_cls.core.errors import InputError
-from palm_cls.data.palm import DEMO_REMARK
+from palm_cls.data.palm import (
+    DEMO_DISCLAIMER,
+)
 from palm_cls.eval.auc import paired_auc_difference
 from palm_cls.eval.metrics import mcnemar, summarize
 from palm_cls.eval.predictions_file import read_predictions
@@ -157,7 +159,7 @@ def _remarks(runs):
 
 def demo_remark(runs):
     """Return [the remark of the demo set] if a Run is on it, else []."""
-    return [DEMO_REMARK] if any(run.settings.get("demo") for run in runs) else []
+    return [DEMO_DISCLAIMER] if any(run.settings.get("demo") for run in runs) else []
 
 
 def compare_predictions(first, second):

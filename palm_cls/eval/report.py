@@ -26,8 +26,10 @@ from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError, missing_package_error
 from palm_cls.core.files import TEXT, atomic_write, require_directory
 from palm_cls.core.html import img_tag, thumbnail
-from palm_cls.data.palm import DEMO_REMARK
-from palm_cls.data.recipe_data import make_loaders
+from palm_cls.data.loader_factory import (
+    make_loaders,
+)
+from palm_cls.data.palm import DEMO_DISCLAIMER
 from palm_cls.eval import metrics, plots
 from palm_cls.eval.assess import (
     EvaluationResult,
@@ -179,7 +181,7 @@ def _render(context):
         num_listed=result.num_listed,
         classes=context.classes,
         disclaimer=disclaimer_for(result.model),
-        demo_remark=f"{DEMO_REMARK[1:-1].capitalize()}." if result.demo or settings.get("demo") else "",
+        demo_remark=f"{DEMO_DISCLAIMER[1:-1].capitalize()}." if result.demo or settings.get("demo") else "",
         figures=_write_figures(context),
         num_mistakes=num_mistakes,
         mistakes=mistakes,

@@ -15,7 +15,9 @@ from palm_cls.core.console import log
 from palm_cls.core.device import choose_device, num_threads, paddle, set_seed
 from palm_cls.core.errors import InputError
 from palm_cls.data.base_loader import as_loader
-from palm_cls.data.recipe_data import make_loaders
+from palm_cls.data.loader_factory import (
+    make_loaders,
+)
 from palm_cls.recipes import OVERRIDABLE, build_model, find_recipe
 from palm_cls.training import loop
 from palm_cls.training.callbacks import LearningRateSchedule, ProgressBar, StopAtNaN
@@ -198,7 +200,7 @@ def train_recipe(name, output=None, resume=False, **options):
     model = build_model(name)
     if not (resume and run_dir.list_checkpoints(output)):
         _load_initial_weights(model, config)
-    config.data, config.remark = absolute(dataset.root), dataset.remark
+    config.data, config.remark = absolute(dataset.root), dataset.disclaimer
     config.train_csv, config.weights = absolute(config.train_csv), absolute(config.weights)
     config.learning_rate = _learning_rate(config, config.epochs * train_loader.num_batches)
     settings = {

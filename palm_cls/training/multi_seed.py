@@ -27,7 +27,9 @@ from palm_cls.core.errors import InputError
 from palm_cls.core.files import (
     write_json,
 )
-from palm_cls.data.recipe_data import make_loaders
+from palm_cls.data.loader_factory import (
+    make_loaders,
+)
 from palm_cls.recipes import build_model
 from palm_cls.training import experiment
 from palm_cls.training.experiment import (

@@ -13,11 +13,11 @@ from palm_cls.checkpoints.weights import save
 from palm_cls.core import environment
 from palm_cls.core.errors import InputError
 from palm_cls.data import augment
-from palm_cls.data.augment import generator, principal_colours, ten_crops, vary_as_lesson, vary_as_paper, vary_strongly
+from palm_cls.data.augment import augment_lesson, augment_paper, augment_strong, color_pca, sample_rng, ten_crops
 from palm_cls.data.images import normalize, resize
+from palm_cls.data.loader_factory import make_valid_loader, palm_train_loader
 from palm_cls.data.palm import find_dataset
-from palm_cls.data.prefetch import augmented_samples
-from palm_cls.data.recipe_data import make_valid_loader, train_loader_of
+from palm_cls.data.pipeline import augmented_samples
 from palm_cls.data.samples import digits_figure
 from palm_cls.eval.engine import predict
 from palm_cls.eval.evaluate import predict_all
@@ -47,7 +47,7 @@ CENTRE = (0.5, 0.5)
 
 def lesson_variant(img, angle=0, shift=(0, 0), zoom=1, crop=1, mirrored=False, brightness=1):
     rng = Scripted(angle, np.array(shift), zoom, crop, CENTRE, 0 if mirrored else 1, brightness)
-    return vary_as_lesson(img, rng).astype(int)
+    return augment_lesson(img, rng).astype(int)
 
 
 def test_nothing_of_it_all_is_the_image():
@@ -75,11 +75,11 @@ def test_each_part_of_the_lessons_is_what_it_is_called():
 def test_each_part_of_the_papers_is_what_it_is_called():
     img = picture(256)
     components = np.diag([0.0, 0.0, 0.5])
-    plain = vary_as_paper(img, Scripted((3, 32), 1, np.zeros(3)), components)
+    plain = augment_paper(img, Scripted((3, 32), 1, np.zeros(3)), components)
     assert (plain == img[3:227, 32:]).all()
-    mirrored = vary_as_paper(img, Scripted((0, 0), 0, np.zeros(3)), components)
+    mirrored = augment_paper(img, Scripted((0, 0), 0, np.zeros(3)), components)
     assert (mirrored == img[:224, 223::-1]).all()
-    redder = vary_as_paper(img, Scripted((0, 0), 1, np.array([9, 9, 0.1])), components).astype(int)
+    redder = augment_paper(img, Scripted((0, 0), 1, np.array([9, 9, 0.1])), components).astype(int)
     expected = img[:224, :224].astype(int)
     expected[:, :, 2] = np.minimum(expected[:, :, 2] + 13, 255)  # 0.1 * 0.5 * 255 = 12.75, rounded
     assert (redder == expected).all()
@@ -87,7 +87,7 @@ def test_each_part_of_the_papers_is_what_it_is_called():
 
 def strong_variant(img, angle=0, shift=(0, 0), zoom=1, mirrored=False, brightness=1, tint=(1, 1, 1), contrast=1):
     rng = Scripted(np.array(shift), angle, zoom, 0 if mirrored else 1, brightness, np.array(tint), contrast)
-    return vary_strongly(img, rng).astype(int)
+    return augment_strong(img, rng).astype(int)
 
 
 def test_each_part_of_the_strong_is_what_it_is_called():
@@ -109,16 +109,16 @@ def test_each_part_of_the_strong_is_what_it_is_called():
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 500), st.text(max_size=20))
 def test_a_variant_follows_from_seed_epoch_and_name(seed, epoch, name):
-    draws = [generator(*key).random() for key in ((seed, epoch, name), (seed, epoch, name), (seed, epoch + 1, name))]
+    draws = [sample_rng(*key).random() for key in ((seed, epoch, name), (seed, epoch, name), (seed, epoch + 1, name))]
     assert draws[0] == draws[1] != draws[2]
-    assert generator(seed, epoch, name + "x").random() != draws[0]
+    assert sample_rng(seed, epoch, name + "x").random() != draws[0]
 
 
 @given(st.integers(0, 10_000))
 def test_variants_are_images(seed):
-    rng = generator(seed, 0, "N0001.jpg")
-    first, second = vary_as_lesson(picture(224), rng), vary_as_paper(picture(256), rng, np.eye(3) * 0.1)
-    for img in (first, second, vary_strongly(picture(224), rng)):
+    rng = sample_rng(seed, 0, "N0001.jpg")
+    first, second = augment_lesson(picture(224), rng), augment_paper(picture(256), rng, np.eye(3) * 0.1)
+    for img in (first, second, augment_strong(picture(224), rng)):
         assert (img.shape, img.dtype) == ((224, 224, 3), np.uint8)
 
 
@@ -131,19 +131,19 @@ def test_what_is_drawn_is_as_large_as_it_says():
             seen.append((low, high))
             return np.zeros(size) if size else 1.0
 
-    vary_as_lesson(picture(224), Spy(np.array(CENTRE), 1))
+    augment_lesson(picture(224), Spy(np.array(CENTRE), 1))
     assert seen == [(-15, 15), (-0.1, 0.1), (0.9, 1.1), (0.85, 1), (0.8, 1.2)]
     seen.clear()
-    vary_strongly(picture(224), Spy(1))
+    augment_strong(picture(224), Spy(1))
     assert seen == [(-0.08, 0.08), (-180, 180), (0.9, 1.15), (0.8, 1.2), (0.88, 1.12), (0.8, 1.2)]
-    mirrored = [generator(0, epoch, "a").random() < 0.5 for epoch in range(2000)]
+    mirrored = [sample_rng(0, epoch, "a").random() < 0.5 for epoch in range(2000)]
     assert np.mean(mirrored) == pytest.approx(0.5, abs=0.05)
 
 
 def test_principal_colours_are_those_of_the_covariance():
     images = [picture(20, seed) for seed in range(3)]
     pixels = np.concatenate([img.reshape(-1, 3) for img in images]) / 255
-    components = principal_colours(images)
+    components = color_pca(images)
     covariance = np.cov(pixels.T, bias=True)
     lengths = np.linalg.norm(components, axis=0)
     assert lengths == pytest.approx(np.linalg.eigvalsh(covariance))
@@ -153,10 +153,10 @@ def test_principal_colours_are_those_of_the_covariance():
 
 def test_the_paper_disturbs_as_it_says():
     """The covariance of the disturbance is that of 0.1 * eigenvalue along each eigenvector."""
-    components = principal_colours([picture(20)]) * 20  # so large that rounding does not count
+    components = color_pca([picture(20)]) * 20  # so large that rounding does not count
     grey = np.full((256, 256, 3), 128, "uint8")
-    shifts = [vary_as_paper(grey, generator(0, epoch, "a"), components)[0, 0] / 255 for epoch in range(1000)]
-    expected = augment.COLOUR_DEVIATION**2 * components @ components.T
+    shifts = [augment_paper(grey, sample_rng(0, epoch, "a"), components)[0, 0] / 255 for epoch in range(1000)]
+    expected = augment.COLOR_DEVIATION**2 * components @ components.T
     assert np.cov(np.array(shifts).T) == pytest.approx(expected, abs=0.15 * expected.max())
 
 
@@ -173,7 +173,7 @@ def test_ten_crops():
 @pytest.fixture
 def reader(small_demo):
     """A reader of the demo's training images that varies them in the lesson's way."""
-    reader = train_loader_of(find_dataset(small_demo), batch_size=6, cache=False)
+    reader = palm_train_loader(find_dataset(small_demo), batch_size=6, cache=False)
     reader.augmentation = "lesson"
     return reader
 

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palm_cls.core import console
+from palm_cls.core.errors import InputError
 from palm_cls.data import cache as cache_module
-from palm_cls.data import loaders, prefetch
+from palm_cls.data import pipeline
 from palm_cls.data.cache import ImageCache
 from palm_cls.data.images import read_image, resize
 from palm_cls.data.loaders import data_loader
@@ -50,7 +51,7 @@ def decoded(monkeypatch):
         names.append(Path(path).name)
         return read_image(path)
 
-    monkeypatch.setattr(prefetch, "read_image", noting)
+    monkeypatch.setattr(pipeline, "read_image", noting)
     return names
 
 
@@ -81,7 +82,7 @@ def test_another_process_that_holds_the_cache_locked_is_not_waited_for_image_by_
         waits = []
         monkeypatch.setattr(cache, "_stop_writing", waits.append)
         for path in images.glob("*.jpg"):
-            cache.image(path, lambda path: resize(read_image(path)))
+            cache.get_or_compute(path, lambda path: resize(read_image(path)))
         db.close()
     assert [str(error) for error in waits] == ["database is locked"]
     assert epoch(images) == plain
@@ -92,7 +93,7 @@ def test_a_directory_that_has_gone_is_not_made_again(images):
 
     reader = data_loader(images, 5, "eval")
     shutil.rmtree(images)
-    with pytest.raises(loaders.InputError, match="no such image"):
+    with pytest.raises(InputError, match="no such image"):
         list(reader())
     assert not images.exists()
 
@@ -134,7 +135,7 @@ def test_a_corrupt_jpeg_never_enters_the_cache(images):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] + b"\xff\xd9")
     for _ in range(2):
-        with pytest.raises(loaders.InputError, match=r"N0010\.jpg: .*corrupt JPEG data"):
+        with pytest.raises(InputError, match=r"N0010\.jpg: .*corrupt JPEG data"):
             epoch(images)
     with sqlite3.connect(images / FILE) as db:
         assert db.execute("SELECT count(*) FROM images WHERE name = ?", (b"N0010.jpg",)).fetchone() == (0,)
@@ -158,9 +159,9 @@ def test_an_image_that_is_replaced_while_it_is_read_is_not_kept_for_the_new_one(
         return img
 
     with ImageCache(images, 224) as cache:
-        cache.image(path, slow)
+        cache.get_or_compute(path, slow)
         np.testing.assert_array_equal(
-            cache.image(path, lambda path: resize(read_image(path))), resize(read_image(path))
+            cache.get_or_compute(path, lambda path: resize(read_image(path))), resize(read_image(path))
         )
 
 
@@ -177,7 +178,7 @@ def test_images_that_are_gone_make_room(images):
 
 
 def test_it_is_bounded(images, monkeypatch, capsys, decoded):
-    monkeypatch.setattr(cache_module, "LIMIT", 1_000_000)
+    monkeypatch.setattr(cache_module, "MAX_BYTES", 1_000_000)
     plain = epoch(images, cache=False)
     assert epoch(images) == epoch(images) == plain
     assert (images / FILE).stat().st_size <= 1_000_000
@@ -188,7 +189,7 @@ def test_it_is_bounded(images, monkeypatch, capsys, decoded):
 
 
 def test_the_last_gigabyte_of_the_disk_is_left_free(images, monkeypatch, capsys):
-    monkeypatch.setattr(cache_module, "KEEP_FREE", 1 << 62)
+    monkeypatch.setattr(cache_module, "MIN_FREE_BYTES", 1 << 62)
     assert epoch(images) == epoch(images, cache=False)
     assert "the disk is nearly full" in capsys.readouterr().err
     assert (images / FILE).stat().st_size < 100_000
@@ -272,7 +273,7 @@ def test_a_cache_that_another_process_began_anew_is_left_alone(images):
         epoch(images)
         anew = (images / FILE).stat().st_ino
         draw(images / "N0000.jpg", 77)
-        cache.image(images / "N0000.jpg", lambda path: resize(read_image(path)))  # writes to a file without a name
+        cache.get_or_compute(images / "N0000.jpg", lambda path: resize(read_image(path)))  # to a file without a name
     assert (images / FILE).stat().st_ino == anew
 
 
@@ -342,5 +343,5 @@ def test_a_bad_image_is_met_in_its_turn(images):
     (images / "N0010.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
     batches = data_loader(images, 2, "eval")()
     assert len([next(batches), next(batches)]) == 2  # N0000 and N0002, N0004 and N0006
-    with pytest.raises(loaders.InputError, match=r"N0010\.jpg: not an image"):
+    with pytest.raises(InputError, match=r"N0010\.jpg: not an image"):
         next(batches)

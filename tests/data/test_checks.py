@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from palm_cls.core.errors import InputError
-from palm_cls.data.checks import KINDS, check_data, similar_groups
+from palm_cls.data.checks import ISSUE_TYPES, check_data, similar_groups
 from palm_cls.data.decode import is_truncated
 from palm_cls.data.images import read_image
-from palm_cls.data.palm import recognise
+from palm_cls.data.palm import detect_layout
 
 TRAINING = Path("PALM-Training400", "PALM-Training400")
 VALIDATION = Path("PALM-Validation400")
@@ -56,14 +56,14 @@ def write_table(root, *rows):
 
 def found(root, **options):
     """[(kind, (file name, ...)), ...] of what is found."""
-    report = check_data(recognise(root), **options)
-    assert all(finding.level == KINDS[finding.kind][0] for finding in report.findings)
-    return [(finding.kind, tuple(Path(file).name for file in finding.files)) for finding in report.findings]
+    report = check_data(detect_layout(root), **options)
+    assert all(finding.level == ISSUE_TYPES[finding.kind][0] for finding in report.issues)
+    return [(finding.kind, tuple(Path(file).name for file in finding.files)) for finding in report.issues]
 
 
 def test_a_clean_set(clean, tool):
-    report = check_data(recognise(clean))
-    assert report.findings == []
+    report = check_data(detect_layout(clean))
+    assert report.issues == []
     assert report.splits["training"] == {
         "images": 4,
         "classes": {0: 2, 1: 2},
@@ -125,7 +125,7 @@ def test_channels_of_png(clean):
         "N6.png": picture(13),
     }.items():
         (clean / TRAINING / name).write_bytes(encoded(img, ".png"))
-    findings = check_data(recognise(clean)).findings
+    findings = check_data(detect_layout(clean)).issues
     assert [(Path(finding.files[0]).name, finding.text) for finding in findings] == [
         ("N3.png", "PNG: 16 bits per channel"),
         ("N5.png", "PNG: 16 bits per channel"),
@@ -175,7 +175,7 @@ def test_names_and_labels(clean):
         ("wrong-name", ("P9.jpg.part",)),
         ("balance", ()),
     ]
-    texts = [finding.text for finding in check_data(recognise(clean)).findings]
+    texts = [finding.text for finding in check_data(detect_layout(clean)).issues]
     assert texts[1] == "row 3; there is V2.jpg"
     assert texts[-1] == "0 of 2 labelled validation images have label 1"
 
@@ -200,12 +200,12 @@ def test_tables_that_contradict_themselves_or_the_workbook_beside_them(clean):
     for row in (["imgName", "Label"], ["V1", 0], ["V2", 1], ["V3.jpg", 1], ["V5.jpg", 1]):
         book.active.append(row)
     book.save((clean / TABLE).with_name("PM_Label_and_Fovea_Location.xlsx"))
-    (finding,) = check_data(recognise(clean)).findings
-    assert finding[:3] == ("warning", "other-labels", (TABLE.as_posix(),))
+    (finding,) = check_data(detect_layout(clean)).issues
+    assert (finding.level, finding.kind, finding.files) == ("warning", "other-labels", (TABLE.as_posix(),))
     assert finding.text.startswith("has other labels for 3 images (first: V3.jpg) than PM_Label")
     book.active["B2"] = "=1-0"
     book.save((clean / TABLE).with_name("PM_Label_and_Fovea_Location.xlsx"))
-    (finding,) = check_data(recognise(clean)).findings
+    (finding,) = check_data(detect_layout(clean)).issues
     assert "cannot be compared with" in finding.text
     assert "row 2: a formula without its value" in finding.text
 
@@ -246,7 +246,7 @@ def test_copies_are_found_across_the_splits_and_within(clean):
         ("unlisted", ("V5.jpg",)),
         ("fovea-outside", ("V3.jpg",)),
     ]
-    texts = [finding.text for finding in check_data(recognise(clean)).findings]
+    texts = [finding.text for finding in check_data(detect_layout(clean)).issues]
     assert texts[:4] == ["their labels differ: 0, 1", "", "their labels differ: 0, 1", ""]
 
 
@@ -291,8 +291,8 @@ def test_the_tool_reports_warnings_in_short_and_in_json_in_full(clean, tool):
 
 
 def test_the_real_images(real_palm):
-    report = check_data(recognise(real_palm))
-    assert [(finding.kind, *(Path(file).stem for file in finding.files)) for finding in report.findings] == [
+    report = check_data(detect_layout(real_palm))
+    assert [(finding.kind, *(Path(file).stem for file in finding.files)) for finding in report.issues] == [
         ("identical-leak", "P0056", "V0163"),
         ("identical", "P0014", "P0072"),
         ("identical", "V0107", "V0160"),

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from palm_cls.core.errors import InputError, RunError
+from palm_cls.data import decode as decode_module
 from palm_cls.data import libjpeg
-from palm_cls.data.decode import START_OF_SCAN, DecodeError, decode, jpeg_segments
+from palm_cls.data.decode import DecodeError, decode
 from palm_cls.data.images import read_image
 
 
@@ -66,7 +67,7 @@ def cut(content, share=0.4):
 @pytest.fixture
 def not_counting(monkeypatch):
     """As on systems that do not count what each thread writes."""
-    monkeypatch.setattr(libjpeg, "writes", lambda: None)
+    monkeypatch.setattr(libjpeg, "count_writes", lambda: None)
 
 
 ORDINARY = {
@@ -183,7 +184,7 @@ def decoded(content):
 @given(data=st.data())
 def test_a_jpeg_is_refused_if_and_only_if_libjpeg_warns(counting, capfd, data):
     content = bytearray(jpeg(data.draw(st.sampled_from(list(JPEGS)))))
-    start = jpeg_segments(content)[START_OF_SCAN] + 12
+    start = decode_module.jpeg_segments(content)[decode_module.START_OF_SCAN] + 12
     for position in data.draw(st.lists(st.integers(start, len(content) - 3), max_size=3)):
         content[position] ^= data.draw(st.integers(1, 255))
     content = bytes(content)
@@ -192,7 +193,7 @@ def test_a_jpeg_is_refused_if_and_only_if_libjpeg_warns(counting, capfd, data):
     warning = capfd.readouterr().err.strip()
     with pytest.MonkeyPatch.context() as patch:
         if not counting:
-            patch.setattr(libjpeg, "writes", lambda: None)
+            patch.setattr(libjpeg, "count_writes", lambda: None)
         img, reason = decoded(content)
     if expected is not None:
         assert reason.lower() == warning.lower()
@@ -210,7 +211,7 @@ def test_several_threads_at_once_do_not_take_the_warning_of_each_other():
 @pytest.mark.skipif(sys.platform != "linux", reason="counts what threads write as Linux does")
 def test_another_process_is_asked_only_where_something_was_written(monkeypatch):
     asked = []
-    monkeypatch.setattr(libjpeg, "warning", lambda content: asked.append(content) or "")
+    monkeypatch.setattr(libjpeg, "read_warning", lambda content: asked.append(content) or "")
     whole, damaged = jpeg(), cut(jpeg())
     for content in (whole, whole, damaged, whole):
         decode(content)

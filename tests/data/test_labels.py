@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from palm_cls.core.console import log_once
 from palm_cls.core.errors import InputError
-from palm_cls.data.labels import read_labels, xlsx_to_csv
-from palm_cls.data.tables import COLUMNS, name_key, visible
+from palm_cls.data.labels import COLUMNS, read_labels, xlsx_to_csv
+from palm_cls.data.spelling import name_key, remove_invisible
 
 HEADER = list(COLUMNS)
 ROWS = [[1, "V0001.jpg", 0, 1157.74, 1019.87], [2, "V0002.jpg", 1, 1285, 0]]
@@ -300,7 +300,7 @@ def test_binary_csv(tmp_path):
 
 
 names = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=20).map(
-    lambda name: visible(name).strip()
+    lambda name: remove_invisible(name).strip()
 )
 coordinates = st.one_of(st.none(), st.integers(0, 4000), st.integers(0, 400_000).map(lambda n: n / 100))
 

@@ -24,17 +24,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palm_cls import recipes
-from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.metadata import read_metadata
+from palm_cls.checkpoints.train_state import TrainState
 from palm_cls.checkpoints.weights import load, save
 from palm_cls.core.console import DISCLAIMER
 from palm_cls.core.device import set_seed
 from palm_cls.core.errors import InputError, RunError
 from palm_cls.data import mnist
 from palm_cls.data.array_loader import ArrayLoader
-from palm_cls.data.mnist import Digits, download_file, find_digits, read_idx_images, read_idx_labels
-from palm_cls.data.recipe_data import make_loaders
-from palm_cls.deploy.predict import load_model
+from palm_cls.data.loader_factory import make_loaders
+from palm_cls.data.mnist import MnistDataset, download_file, find_mnist, read_idx_images, read_idx_labels
+from palm_cls.deploy.predict import (
+    load_model,
+)
 from palm_cls.eval.assess import assess
 from palm_cls.eval.compare import compare_predictions, find_runs
 from palm_cls.eval.report import report_run
@@ -115,15 +117,15 @@ def header(*numbers):
         (read_idx_images, b"<html>404 not found</html>", "not an idx file of images"),
         (read_idx_images, header(2051, 2), "truncated: it ends within its header"),
         (read_idx_images, idx(np.zeros((2, 28, 27))), "images of 28 x 27 pixels; expected 28 x 28"),
-        (read_idx_images, header(2051, 0, 28, 28), "its header tells of 0 images; expected 1 to 500000"),
-        (read_idx_images, header(2051, 2**32 - 1, 28, 28), "its header tells of 4294967295 images"),
-        (read_idx_images, idx(drawn(2)[0])[:-1], "truncated: 2 images are 1568 bytes, and 1567 are there"),
-        (read_idx_labels, idx(drawn(2)[1]) + b"!", "goes on after the 2 labels that its header tells of"),
+        (read_idx_images, header(2051, 0, 28, 28), "its header gives 0 images; expected 1 to 500000"),
+        (read_idx_images, header(2051, 2**32 - 1, 28, 28), "its header gives 4294967295 images"),
+        (read_idx_images, idx(drawn(2)[0])[:-1], "truncated: 2 images are 1568 bytes, the file has 1567"),
+        (read_idx_labels, idx(drawn(2)[1]) + b"!", "longer than the 2 labels of its header"),
         (read_idx_labels, idx(np.array([3, 10, 2])), "label 10 of image 1; expected 0 to 9"),
         (read_idx_labels, gzip.compress(idx(drawn(2)[1]))[:-1], r"damaged \(Compressed file ended"),
         (read_idx_labels, gzip.compress(idx(drawn(2)[1])) + b"!", r"damaged \(Not a gzipped file"),
-        (read_idx_labels, gzip.compress(idx(drawn(2)[1])) * 2, "goes on after the 2 labels"),
-        (read_idx_images, gzip.compress(header(2051, 1, 28, 28) + bytes(10**8)), "goes on after the 1 images"),
+        (read_idx_labels, gzip.compress(idx(drawn(2)[1])) * 2, "longer than the 2 labels"),
+        (read_idx_images, gzip.compress(header(2051, 1, 28, 28) + bytes(10**8)), "longer than the 1 images"),
     ],
 )
 def test_each_fault_is_told_with_the_files_name(tmp_path, read, content, told):
@@ -142,7 +144,7 @@ def test_images_and_labels_belong_together(tmp_path):
     write_set(tmp_path)
     shutil.copy(tmp_path / f"{FILES[3]}.gz", tmp_path / f"{FILES[1]}.gz")
     with pytest.raises(InputError, match=r"labels-idx1-ubyte\.gz: 30 labels, but train-images.* has 40 images"):
-        Digits("mnist", tmp_path).read("train")
+        MnistDataset("mnist", tmp_path).read("train")
 
 
 # Where they are
@@ -152,17 +154,17 @@ def test_where_the_files_are_looked_for(nowhere, small, tmp_path, monkeypatch):
     monkeypatch.setenv("PALM_DATA", str(small))  # is for the fundus images
     for kind, title in (("mnist", "MNIST"), ("fashion-mnist", "Fashion-MNIST")):
         with pytest.raises(InputError, match=rf"{kind}: train-images.* \(4 of the four files of {title}.*\n.*--downl"):
-            find_digits(kind)
+            find_mnist(kind)
     write_set(nowhere / "data" / "mnist", suffix="")
     (nowhere / "data" / "mnist" / FILES[1]).rename(tmp_path / "kept")
-    with pytest.raises(InputError, match=r"mnist: train-labels-idx1-ubyte is not there.*\(1 of the four"):
-        find_digits("mnist")
+    with pytest.raises(InputError, match=r"mnist: train-labels-idx1-ubyte is missing, with.*\(1 of the four"):
+        find_mnist("mnist")
     (tmp_path / "kept").rename(nowhere / "data" / "mnist" / FILES[1])
-    assert find_digits("mnist").root == nowhere / "data" / "mnist"
-    assert find_digits("mnist", small).root == small
-    with pytest.raises(InputError, match=r"gone: train-images-idx3-ubyte is not there"):
-        find_digits("mnist", tmp_path / "gone")
-    for here, there in zip(find_digits("mnist").read("test"), find_digits("mnist", small).read("test")):
+    assert find_mnist("mnist").root == nowhere / "data" / "mnist"
+    assert find_mnist("mnist", small).root == small
+    with pytest.raises(InputError, match=r"gone: train-images-idx3-ubyte is missing, with and without"):
+        find_mnist("mnist", tmp_path / "gone")
+    for here, there in zip(find_mnist("mnist").read("test"), find_mnist("mnist", small).read("test")):
         np.testing.assert_array_equal(here, there)
 
 
@@ -178,12 +180,12 @@ def source(small, monkeypatch):
 
 
 def test_what_is_missing_is_fetched_and_no_more(source, tmp_path, capsys):
-    found = find_digits("mnist", tmp_path / "new", download=True)
+    found = find_mnist("mnist", tmp_path / "new", download=True)
     assert contents(tmp_path / "new") == contents(source)
     assert len(found.read("train")[0]) == 40
     assert capsys.readouterr().err.count("Fetching file://") == 4
     (tmp_path / "new" / f"{FILES[2]}.gz").unlink()
-    find_digits("mnist", tmp_path / "new", download=True)
+    find_mnist("mnist", tmp_path / "new", download=True)
     assert re.findall("Fetching .*/(.*) ", capsys.readouterr().err) == [f"{FILES[2]}.gz"]
 
 
@@ -200,7 +202,7 @@ def test_what_cannot_be_fetched(source, tmp_path, monkeypatch):
 
 
 def test_paddle_still_tells_where_the_files_are():
-    for kind in mnist.KINDS.values():
+    for kind in mnist.VARIANTS.values():
         source = getattr(paddle.vision.datasets, kind.source)
         for which, name in zip(("TRAIN_IMAGE", "TRAIN_LABEL", "TEST_IMAGE", "TEST_LABEL"), FILES):
             assert getattr(source, f"{which}_URL").endswith(f"/{name}.gz")
@@ -261,7 +263,7 @@ def test_what_the_readers_tell(small, small_demo):
     expected = {"input": {"size": 28, "channels": "grey", "range": [0.0, 1.0]}, "classes": GARMENTS, "demo": False}
     assert train.metadata == valid.metadata == expected
     assert (train.shuffle, valid.shuffle, train.num_samples, valid.num_samples) == (True, False, 40, 30)
-    assert (found.remark, found.is_demo, found.root) == ("", False, small)
+    assert (found.disclaimer, found.is_demo, found.root) == ("", False, small)
     train, valid, found = make_loaders(RECIPES["lenet-mnist"], small)
     assert train.metadata["input"]["range"] == [-1.0, 1.0]
     assert train.metadata["classes"] == list("0123456789")
@@ -322,7 +324,7 @@ def test_the_table_of_recipes():
 
 def test_only_what_makes_sense_of_a_recipe_can_be_changed():
     assert recipes.find_recipe("lenet-mnist", shuffle=True, epochs=1).shuffle
-    with pytest.raises(TypeError, match="epochs, .* can be changed, not network"):
+    with pytest.raises(TypeError, match="epochs, .* can be overridden, not network"):
         recipes.find_recipe("lenet", network="models.AlexNet")
 
 
@@ -339,7 +341,7 @@ class Interrupted(BaseException):
     ],
 )
 def test_going_on_in_the_middle_of_an_epoch_changes_no_bit(small, tmp_path, monkeypatch, name, changes, optimizer):
-    seen, end_step = [], run_dir.TrainState.end_step
+    seen, end_step = [], TrainState.end_step
     options = {"data": small, "epochs": 2, **QUIET, **changes}
 
     def stop(progress, *args):
@@ -352,7 +354,7 @@ def test_going_on_in_the_middle_of_an_epoch_changes_no_bit(small, tmp_path, monk
         monkeypatch.setattr(original, "__init__", noting(seen, kind, original.__init__))
     train_recipe(name, output=tmp_path / "whole", save_every=2, **options)
     with monkeypatch.context() as patch:
-        patch.setattr(run_dir.TrainState, "end_step", stop)
+        patch.setattr(TrainState, "end_step", stop)
         with pytest.raises(Interrupted):
             train_recipe(name, output=tmp_path / "left", save_every=2, **options)
     resume_recipe(tmp_path / "left", **QUIET)
@@ -488,7 +490,7 @@ def test_fundus_photographs_are_not_fed_to_it(trained):
 
 def test_without_files_nothing_is_begun(tmp_path):
     for start in (train_recipe, lambda name, **options: train_seeds(name, [0], **options)):
-        with pytest.raises(InputError, match="train-images-idx3-ubyte is not there"):
+        with pytest.raises(InputError, match="train-images-idx3-ubyte is missing, with and without"):
             start("lenet-mnist", data=tmp_path, output=tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 

@@ -1,6 +1,7 @@
 import os
 import shutil
 import tempfile
+from dataclasses import astuple
 from pathlib import Path
 
 import openpyxl
@@ -10,11 +11,12 @@ from helpers.files import archives, tree
 from palm_cls.core.console import log_once
 from palm_cls.core.errors import InputError
 from palm_cls.data import palm
+from palm_cls.data.image_files import image_names
 from palm_cls.data.labels import read_labels
-from palm_cls.data.mnist import find_digits
-from palm_cls.data.palm import find_dataset, find_workbooks, image_names, recognise, workbook_difference
+from palm_cls.data.loader_factory import palm_loaders
+from palm_cls.data.mnist import find_mnist
+from palm_cls.data.palm import detect_layout, find_dataset, find_workbooks, workbook_difference
 from palm_cls.data.prepare import prepare_data
-from palm_cls.data.recipe_data import dataset_loaders
 
 
 def table(path, labels):
@@ -47,12 +49,12 @@ def test_the_courses_layout(tmp_path, small_demo, nested_folder):
     shutil.copytree(small_demo / "PALM-Training400" / "PALM-Training400", tmp_path / nested_folder)
     shutil.copytree(small_demo / "PALM-Validation400", tmp_path / "PALM-Validation400")
     shutil.copytree(small_demo / "PALM-Validation-GT", tmp_path / "PALM-Validation-GT")
-    found = recognise(tmp_path)
+    found = detect_layout(tmp_path)
     assert found.train_images == tmp_path / nested_folder
     assert found.train_labels is None
     assert found.valid_labels.name == "PM_Label_and_Fovea_Location.xlsx"
     assert not found.is_demo
-    train, valid = dataset_loaders(found)
+    train, valid = palm_loaders(found)
     assert (train.num_samples, valid.num_samples) == (20, 10)
 
 
@@ -62,19 +64,19 @@ def test_the_layout_of_2024(tmp_path, small_demo):
     names = image_names(tmp_path / "Training" / "Images")  # not a cache that another test left beside them
     table(tmp_path / "Training" / "Classification Labels.xlsx", {name: int(name[0] == "P") for name in names[:15]})
     table(tmp_path / "Validation" / "Classification Labels.xlsx", {f"V{i:04d}.jpg": i % 2 for i in range(1, 11)})
-    found = recognise(tmp_path)
-    train, valid = dataset_loaders(found)
+    found = detect_layout(tmp_path)
+    train, valid = palm_loaders(found)
     assert (train.num_samples, valid.num_samples) == (15, 10)  # the release's own table says which images count
     assert sum(labels.sum() for _, labels in train()) == sum(name[0] == "P" for name in names[:15])
 
     prepare_data(directory=tmp_path)  # no archives: the tables alone
-    assert recognise(tmp_path).train_labels == tmp_path / "Training" / "labels.csv"
+    assert detect_layout(tmp_path).train_labels == tmp_path / "Training" / "labels.csv"
     assert len(read_labels(tmp_path / "Validation" / "labels.csv")) == 10
 
 
 def test_what_is_missing_is_told_when_it_is_asked_for(tmp_path, small_demo):
     shutil.copytree(small_demo / "PALM-Validation400", tmp_path / "PALM-Validation400")
-    found = recognise(tmp_path)
+    found = detect_layout(tmp_path)
     assert found.valid_images.is_dir()
     with pytest.raises(InputError, match="no training images; expected them in .*PALM-Training400"):
         found.train_images
@@ -125,7 +127,7 @@ def test_a_data_set_half_unpacked_ends_in_the_command_to_run(nowhere, small_demo
     target = archives(small_demo, nowhere / "data" / "palm")
     shutil.copytree(small_demo / "PALM-Training400", target / "PALM-Training400")
     with pytest.raises(InputError, match="no validation images(.|\n)*prepare_data.py --archives .*palm --data .*palm$"):
-        dataset_loaders(find_dataset())
+        palm_loaders(find_dataset())
 
 
 def test_a_table_is_found_without_images(nowhere, tmp_path, small_demo, monkeypatch):
@@ -208,13 +210,13 @@ def test_prepare_data_writes_nothing_where_all_is_there_and_nothing_can_be_writt
 def test_a_file_where_a_directory_is_expected_is_called_one(nowhere, tmp_path, small_demo):
     file = tmp_path / "file"
     file.touch()
-    for function in (find_dataset, image_names, prepare_data, lambda path: prepare_data(None, path), find_mnist):
+    for function in (find_dataset, image_names, prepare_data, lambda path: prepare_data(None, path), find_mnist_in):
         with pytest.raises(InputError, match="file: a file, not a directory; expected "):
             function(file)
 
 
-def find_mnist(directory):
-    return find_digits("mnist", directory)
+def find_mnist_in(directory):
+    return find_mnist("mnist", directory)
 
 
 def test_prepare_data_on_ai_studio_unpacks_to_what_persists(nowhere, tmp_path, small_demo):
@@ -282,7 +284,7 @@ def test_nothing_anywhere_draws_the_demo_set_once(nowhere, capsys):
     found = find_dataset()
     assert found.root == nowhere / "data" / "demo"
     assert found.is_demo
-    assert "tells nothing about eyes" in found.remark
+    assert "tells nothing about eyes" in found.disclaimer
     assert len(image_names(found.train_images)) == 200
     assert len(read_labels(found.valid_labels)) == len(image_names(found.valid_images)) == 100
     told = capsys.readouterr().err
@@ -315,9 +317,9 @@ def test_layouts_are_those_of_the_documentation():
 
 def test_the_real_images(real_palm):
     found = find_dataset(real_palm)
-    train, valid = dataset_loaders(found)
+    train, valid = palm_loaders(found)
     assert (train.num_samples, train.num_batches, valid.num_samples) == (400, 40, 200)
     labels = read_labels(found.valid_labels)
     assert sum(label.label for label in labels) == 107
-    assert labels[0][:5] == ("1", "V0001.jpg", 0, "1157.74", "1019.87")
+    assert astuple(labels[0])[:5] == ("1", "V0001.jpg", 0, "1157.74", "1019.87")
     assert sum(labels.sum() for _, labels in train()) == 213

@@ -9,14 +9,14 @@ import pytest
 from helpers import PROJECT
 
 from palm_cls.core.errors import InputError
-from palm_cls.data.palm import recognise
+from palm_cls.data.palm import detect_layout
 from palm_cls.data.samples import lesson_examples, lesson_figure, show_or_write
 
 matplotlib.use("Agg")
 
 
 def test_the_lessons_figure(small_demo, tmp_path):
-    figure, shapes = lesson_figure(recognise(small_demo))
+    figure, shapes = lesson_figure(detect_layout(small_demo))
     assert list(shapes) == ["N0001.jpg", "P0001.jpg"]
     assert set(shapes.values()) == {(512, 512, 3)}
     titles = [axis.get_title() for axis in figure.axes]
@@ -35,7 +35,7 @@ def test_the_lessons_figure(small_demo, tmp_path):
 
 
 def test_the_lessons_own_examples_where_they_exist(real_palm):
-    assert [path.name for path in lesson_examples(recognise(real_palm))] == ["N0012.jpg", "P0095.jpg"]
+    assert [path.name for path in lesson_examples(detect_layout(real_palm))] == ["N0012.jpg", "P0095.jpg"]
 
 
 def test_the_examples_have_the_labels_they_are_titled_with(small_demo, tmp_path):
@@ -43,7 +43,7 @@ def test_the_examples_have_the_labels_they_are_titled_with(small_demo, tmp_path)
     for name in ("N0012.jpg", "P0095.jpg"):
         shutil.copy(small_demo / "PALM-Validation400" / "V0001.jpg", tmp_path / "Training" / "Images" / name)
     (tmp_path / "Training" / "labels.csv").write_text("imgName,Label\nN0012.jpg,1\nP0095.jpg,0\n")
-    assert [path.name for path in lesson_examples(recognise(tmp_path))] == ["P0095.jpg", "N0012.jpg"]
+    assert [path.name for path in lesson_examples(detect_layout(tmp_path))] == ["P0095.jpg", "N0012.jpg"]
 
 
 def test_a_class_without_an_image(small_demo, tmp_path):
@@ -51,7 +51,7 @@ def test_a_class_without_an_image(small_demo, tmp_path):
     (tmp_path / "PALM-Training400").mkdir()
     shutil.copy(source / "N0001.jpg", tmp_path / "PALM-Training400")
     with pytest.raises(InputError, match="no image with label 1"):
-        lesson_examples(recognise(tmp_path))
+        lesson_examples(detect_layout(tmp_path))
 
 
 @pytest.mark.parametrize("backend", ["of no such name", "svg"])

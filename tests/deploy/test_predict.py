@@ -20,9 +20,13 @@ from helpers.processes import assert_refused, posix
 from palm_cls.checkpoints.metadata import read_metadata
 from palm_cls.checkpoints.weights import load, save
 from palm_cls.core.errors import InputError
+from palm_cls.data.loader_factory import (
+    palm_valid_loader,
+)
 from palm_cls.data.loaders import data_loader
-from palm_cls.data.palm import recognise
-from palm_cls.data.recipe_data import valid_loader_of
+from palm_cls.data.palm import (
+    detect_layout,
+)
 from palm_cls.deploy import prediction_files
 from palm_cls.deploy.predict import Prediction, find_images, load_model, predict_images, probabilities
 from palm_cls.deploy.prediction_files import display_names, overlay_paths, row_writer
@@ -224,8 +228,8 @@ def test_rows_carry_the_names_of_the_tables_or_paths_where_those_repeat(tmp_path
 def test_predictions_are_those_of_the_evaluation(weights, small_demo):
     model, _ = load_model(weights)
     model.train()
-    dataset = recognise(small_demo)
-    loader = valid_loader_of(dataset, cache=False)
+    dataset = detect_layout(small_demo)
+    loader = palm_valid_loader(dataset, cache=False)
     found = list(predict_images(model, [path for path, _ in loader.samples], batch_size=4))
     assert model.training
     assert len({row.probability for row in found}) == 10

@@ -21,9 +21,11 @@ from palm_cls.checkpoints.weights import save
 from palm_cls.core.console import DISCLAIMER
 from palm_cls.core.device import set_seed
 from palm_cls.core.errors import InputError
+from palm_cls.data.loader_factory import (
+    palm_loaders,
+)
 from palm_cls.data.loaders import ImageLoader
 from palm_cls.data.palm import find_dataset
-from palm_cls.data.recipe_data import dataset_loaders
 from palm_cls.eval import plots, report
 from palm_cls.eval.evaluate import predict_all
 from palm_cls.eval.report import is_current, report_run, write_report
@@ -136,7 +138,7 @@ def made_up(tmp_path, small_demo):
 
 
 def logits_of(model, small_demo):
-    reader = dataset_loaders(find_dataset(small_demo), 10, cache=False)[1]
+    reader = palm_loaders(find_dataset(small_demo), 10, cache=False)[1]
     return predict_all(model, reader).logits.flatten()
 
 
@@ -226,7 +228,7 @@ def test_more_classes_than_the_readers_have_names(made_up):
 def test_loaders_that_cannot_show_their_images_are_refused(tmp_path, network, small_demo):
     run = made_up_run(tmp_path / "run", [0.5])
     save(run / "best", network)
-    loader = dataset_loaders(find_dataset(small_demo), 10, cache=False)[1]
+    loader = palm_loaders(find_dataset(small_demo), 10, cache=False)[1]
     with pytest.raises(InputError, match="a report shows images, and function, a loader, has no metadata, directory,"):
         write_report(run, network, loader, lambda: loader())
     assert not (run / "evaluation.json").exists()

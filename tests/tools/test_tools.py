@@ -18,7 +18,7 @@ from helpers import PROJECT
 from helpers.files import archives
 from helpers.processes import HEAVY, NOTICES, assert_lines, assert_refused, imported, posix
 
-from palm_cls.data.palm import DEMO_REMARK
+from palm_cls.data.palm import DEMO_DISCLAIMER
 
 TOOLS = [
     "train",
@@ -174,7 +174,7 @@ def test_evaluate_refuses_what_it_cannot_use(trained, tool, small_demo, tmp_path
     )
     shutil.copy(run / "best.pdparams", tmp_path / "stray.pdparams")
     evaluated = tool("evaluate", "--weights", tmp_path / "stray.pdparams", "--data", small_demo)
-    assert f"\nlenet, {tmp_path / 'stray.pdparams'}: 10 of 10 images {DEMO_REMARK}\n" in evaluated.stdout
+    assert f"\nlenet, {tmp_path / 'stray.pdparams'}: 10 of 10 images {DEMO_DISCLAIMER}\n" in evaluated.stdout
     content = (tmp_path / "stray.pdparams").read_bytes()
     (tmp_path / "stray.pdparams").write_bytes(content.partition(b"palm_cls about:")[0])  # as it was once written
     assert_refused(tool("evaluate", "--weights", tmp_path / "stray.pdparams"), "does not tell its network")

@@ -14,8 +14,12 @@ from sklearn.metrics import roc_auc_score
 from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.run_files import LOG_COLUMNS, read_log
 from palm_cls.core.errors import InputError
-from palm_cls.data.palm import recognise
-from palm_cls.data.recipe_data import valid_loader_of
+from palm_cls.data.loader_factory import (
+    palm_valid_loader,
+)
+from palm_cls.data.palm import (
+    detect_layout,
+)
 from palm_cls.eval.evaluate import Predictions, predict_all
 from palm_cls.training import visualdl as scalars
 from palm_cls.training.experiment import resume_recipe, train, train_recipe
@@ -94,7 +98,7 @@ def test_they_are_those_of_the_log_and_of_the_printed_lines(visualdl, small_demo
     assert found["step/learning_rate"] == [(number, float(np.float32(0.002))) for number in (0, 10, 20, 30)]
     for name in LOG_COLUMNS:
         assert found[f"epoch/{name}"] == float32(row[name] for row in read_log(tmp_path / "run")), name
-    valid = predict_all(trained.model, valid_loader_of(recognise(small_demo), cache=False))
+    valid = predict_all(trained.model, palm_valid_loader(detect_layout(small_demo), cache=False))
     assert found["epoch/valid_auc"][1][1] == np.float32(roc_auc_score(valid.labels.ravel(), valid.logits.ravel()))
 
 
@@ -286,7 +290,7 @@ def test_so_do_the_calls_of_the_package(small_demo, tmp_path, monkeypatch):
     take_visualdl_away(monkeypatch, tmp_path / "blocked")
     output = tmp_path / "run"
     for call in (
-        lambda: train(tiny.Tiny(), *2 * [valid_loader_of(recognise(small_demo))], output=output, visualdl=True),
+        lambda: train(tiny.Tiny(), *2 * [palm_valid_loader(detect_layout(small_demo))], output=output, visualdl=True),
         lambda: train_recipe("tiny", data=small_demo, output=output, visualdl=True),
         lambda: train_seeds("tiny", [0, 1], data=small_demo, output=output, visualdl=True),
     ):
@@ -297,4 +301,4 @@ def test_so_do_the_calls_of_the_package(small_demo, tmp_path, monkeypatch):
 
 def test_scalars_need_a_directory_to_go_to(small_demo):
     with pytest.raises(InputError, match="go into the directory of the run"):
-        train(tiny.Tiny(), *2 * [valid_loader_of(recognise(small_demo))], visualdl=True)
+        train(tiny.Tiny(), *2 * [palm_valid_loader(detect_layout(small_demo))], visualdl=True)

@@ -1,0 +1,103 @@
+"""Make the loaders of a recipe: fundus images from files, MNIST in memory."""
+
+from palm_cls.core.errors import InputError
+from palm_cls.data.array_loader import ArrayLoader
+from palm_cls.data.loaders import data_loader, valid_data_loader
+from palm_cls.data.mnist import find_mnist
+from palm_cls.data.palm import find_dataset
+
+
+def make_loaders(recipe, data=None, train_csv=None, skip_bad=False, cache=True, download=False):
+    """Make the loaders that a recipe is trained with.
+
+    Args:
+        recipe: a Recipe.
+        data: directory of the data set; default: a usual place of the recipe's.
+        train_csv, skip_bad, cache: for fundus images, as in `palm_train_loader`.
+        download: fetch the files of MNIST or Fashion-MNIST that are missing.
+
+    Returns:
+        (training loader, validation loader, Dataset or MnistDataset).
+
+    Raises:
+        InputError: The data is missing or damaged, or an option is not for this data.
+    """
+    dataset = _find_data(recipe, data, download)
+    if recipe.dataset == "palm":
+        train_loader = palm_train_loader(dataset, recipe.batch_size, train_csv, skip_bad, cache)
+    elif train_csv or skip_bad:
+        option = "--train-csv" if train_csv else "--skip-bad"
+        raise InputError(f"{option} is for fundus images, not for {recipe.dataset}")
+    else:
+        train_loader = _mnist_loader(dataset, "train", recipe.batch_size)
+    if recipe.augmentation and recipe.dataset != "palm":
+        raise InputError(f"--augment is for fundus images, not for {recipe.dataset}")
+    train_loader.shuffle, train_loader.pixel_range = recipe.shuffle, recipe.pixel_range
+    train_loader.augmentation = recipe.augmentation
+    return train_loader, _valid_loader(recipe, dataset, recipe.batch_size, cache), dataset
+
+
+def make_valid_loader(recipe, data=None, batch_size=10, cache=True, download=False, ten_crop=False):
+    """Make the loader of the images that a recipe is evaluated on.
+
+    Args:
+        recipe, data, cache, download: as for `make_loaders`.
+        batch_size: number of images of a batch.
+        ten_crop: load ten views of each fundus image.
+
+    Returns:
+        (validation loader, Dataset or MnistDataset).
+
+    Raises:
+        InputError: as `make_loaders`.
+    """
+    dataset = _find_data(recipe, data, download)
+    if ten_crop and recipe.dataset != "palm":
+        raise InputError(f"--ten-crop is for fundus images, not for {recipe.dataset}")
+    loader = _valid_loader(recipe, dataset, batch_size, cache)
+    loader.ten_crop = ten_crop
+    return loader, dataset
+
+
+def palm_loaders(dataset, batch_size=10, train_csv=None, skip_bad=False, cache=True):
+    """Make the loaders of a Dataset, (training, validation), see `palm_train_loader`."""
+    train_loader = palm_train_loader(dataset, batch_size, train_csv, skip_bad, cache)
+    return train_loader, palm_valid_loader(dataset, batch_size, cache)
+
+
+def palm_train_loader(dataset, batch_size=10, train_csv=None, skip_bad=False, cache=True):
+    """Make the shuffled loader of a Dataset's training images.
+
+    Args:
+        dataset: a Dataset.
+        train_csv: table of the labels; default: the dataset's own, else the names of the images.
+        batch_size, skip_bad, cache: as for `data_loader`.
+    """
+    table = train_csv or dataset.train_labels
+    if table:
+        return valid_data_loader(dataset.train_images, table, batch_size, "train", skip_bad, cache)
+    return data_loader(dataset.train_images, batch_size, "train", skip_bad, cache)
+
+
+def palm_valid_loader(dataset, batch_size=10, cache=True):
+    """Make the loader of a Dataset's validation images, in the order of their table."""
+    return valid_data_loader(dataset.valid_images, dataset.valid_labels, batch_size, cache=cache)
+
+
+def _find_data(recipe, directory, download):
+    if recipe.dataset != "palm":
+        return find_mnist(recipe.dataset, directory, download)
+    if download:
+        raise InputError("--download fetches MNIST and Fashion-MNIST; data/README.md says how to get the fundus images")
+    return find_dataset(directory)
+
+
+def _valid_loader(recipe, dataset, batch_size, cache):
+    palm = recipe.dataset == "palm"
+    loader = palm_valid_loader(dataset, batch_size, cache) if palm else _mnist_loader(dataset, "test", batch_size)
+    loader.pixel_range = recipe.pixel_range
+    return loader
+
+
+def _mnist_loader(dataset, split, batch_size):
+    return ArrayLoader(dataset.root, *dataset.read(split), batch_size, dataset.classes)

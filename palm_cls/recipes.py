@@ -142,7 +142,7 @@ def optimizer_name(recipe):
 
 
 def format_recipes():
-    """Format all recipes as text (str): a table of networks and data sets, and one of hyper-parameters."""
+    """Format all recipes as text: a table of networks and one of hyper-parameters."""
     what = [("model", "network", "data", "pixels", "loss")]
     how = [
         ("model", "optimizer", "learning rate", "momentum", "decay")

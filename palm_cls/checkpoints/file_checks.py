@@ -14,7 +14,7 @@ def is_export(path):
 
 
 def check_weights_format(path):
-    """Raise InputError if the first bytes of the file are of a format that holds no weights."""
+    """Raise InputError if the file is of a format that holds no weights."""
     with path.open("rb") as file:
         found = detect_format(file.read(HEAD_SIZE))
     if found is None or (found == ZIP and path.suffix == ".npz"):
@@ -26,7 +26,7 @@ def check_weights_format(path):
 
 
 def no_weights_error(path):
-    """The InputError for a path that leads to no file of weights; it says what is there instead."""
+    """Build the InputError for a path without weights; it says what is there instead."""
     if is_export(path):
         return InputError(f"{path}: an exported network, not weights; {WEIGHTS_OF_EXPORT}")
     if any(path.glob("*.pdiparams")) or Path(f"{path}.pdiparams").is_file():

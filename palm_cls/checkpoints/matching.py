@@ -49,7 +49,7 @@ def read_matching(path, model, skip_head=False):
 
 
 def read_named_state(path, model):
-    """The state dictionary in a `.pdparams` or `.pdopt` file; those of PaddlePaddle 1.6 get the names of `model`."""
+    """Read a `.pdparams` or `.pdopt` file; PaddlePaddle 1.6's names become those of `model`."""
     if read_trailer(path) is not None:
         verify(path)
     state = read_state(path)

@@ -49,7 +49,7 @@ def read_metadata(path):
 
 
 def stored_metadata(path):
-    """The metadata in a file, {} if it has none; reads only its end, and checks no checksum."""
+    """Read the metadata in a file, {} without any; only its end is read."""
     if read_trailer(path) is None:
         return {}
     with open(path, "rb") as file:

@@ -1,36 +1,44 @@
-"""Reading the checkpoints of PaddlePaddle 1.6, whose `save_dygraph` wrote no pickle, and their names of parameters."""
+"""Read checkpoints of PaddlePaddle 1.6, whose `save_dygraph` wrote no pickle, and rename their parameters."""
 
 import re
 
 import numpy as np
 
-FLUID_RESERVED = 256  # bytes before the header of a file of PaddlePaddle 1.6
-FLUID_MAGIC = b"TNUM"
-FLUID_DTYPES = {0: "?", 2: "<i4", 3: "<i8", 4: "<f2", 5: "<f4", 6: "<f8", 20: "u1", 21: "i1"}  # VarType.Type -> numpy
-FLUID_DIMS = 8  # a shape of a million dimensions takes hours to multiply
-FLUID_NAME = re.compile(
-    r"(?:.*/)?(?P<layer>Conv2D|FC)_(?P<number>\d{1,9})\.(?P<kind>[wb])_0(?P<slot>_\w+_velocity_\d+)?"
-)
+RESERVED_SIZE = 256  # bytes before the header
+MAGIC = b"TNUM"
+DTYPES = {0: "?", 2: "<i4", 3: "<i8", 4: "<f2", 5: "<f4", 6: "<f8", 20: "u1", 21: "i1"}  # VarType.Type -> numpy
+MAX_DIMS = 8  # a product of a million dimensions takes hours
+NAME = re.compile(r"(?:.*/)?(?P<layer>Conv2D|FC)_(?P<number>\d{1,9})\.(?P<kind>[wb])_0(?P<slot>_\w+_velocity_\d+)?")
 
 
 def read_paddle16(content):
-    """{name: array} of a file of PaddlePaddle 1.6: after 256 reserved bytes `TNUM`, their number, and the tensors."""
-    cursor = _Cursor(content, FLUID_RESERVED)
-    cursor.expect(FLUID_MAGIC)
+    """Read the tensors of a file: 256 reserved bytes, `TNUM`, their number (u64), and the tensors.
+
+    Args:
+        content: a buffer with the whole file.
+
+    Returns:
+        {name: array}.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    cursor = _Cursor(content, RESERVED_SIZE)
+    cursor.expect(MAGIC)
     state = {}
     for _ in range(cursor.integer(8)):
         cursor.expect(b"NAME")
         name = cursor.take(cursor.integer(8)).decode("utf-8")
         if name in state:
             raise ValueError(f"{name} twice")
-        state[name] = _fluid_tensor(cursor)
+        state[name] = _read_tensor(cursor)
     if cursor.left():
         raise ValueError(f"{cursor.left()} bytes too many")
     return state
 
 
-def _fluid_tensor(cursor):
-    """u32 version 0, i32 size of the description, the description (protobuf TensorDesc), little-endian data."""
+def _read_tensor(cursor):
+    """Read a tensor: u32 version 0, i32 size of its description, protobuf TensorDesc, little-endian data."""
     version = cursor.integer(4)
     if version != 0:
         raise ValueError(f"a tensor of version {version}")
@@ -44,11 +52,11 @@ def _fluid_tensor(cursor):
             shape.append(description.varint())
         else:
             raise ValueError(f"a tensor description with field {tag:#x}")
-    if code not in FLUID_DTYPES:
+    if code not in DTYPES:
         raise ValueError(f"a tensor of type {code}")
-    if len(shape) > FLUID_DIMS:
+    if len(shape) > MAX_DIMS:
         raise ValueError(f"a tensor of {len(shape)} dimensions")
-    dtype = np.dtype(FLUID_DTYPES[code])
+    dtype = np.dtype(DTYPES[code])
     size = dtype.itemsize
     for dim in shape:
         size *= dim
@@ -56,7 +64,7 @@ def _fluid_tensor(cursor):
 
 
 class _Cursor:
-    """Reads a buffer from a position on, and no byte beyond its end."""
+    """A position in a buffer; reading beyond the end raises ValueError."""
 
     def __init__(self, content, position):
         self.content, self.position = content, position
@@ -66,14 +74,14 @@ class _Cursor:
 
     def take(self, size):
         if size > self.left():
-            raise ValueError(f"cut off: {size} bytes claimed, {self.left()} left")
+            raise ValueError(f"cut off: {size} bytes expected, {self.left()} left")
         self.position += size
         return self.content[self.position - size : self.position]
 
     def expect(self, literal):
-        found = self.take(len(literal))
-        if found != literal:
-            raise ValueError(f"{literal!r} expected, {found!r} found")
+        taken = self.take(len(literal))
+        if taken != literal:
+            raise ValueError(f"{literal!r} expected, {taken!r} found")
 
     def integer(self, size):
         return int.from_bytes(self.take(size), "little")
@@ -89,18 +97,24 @@ class _Cursor:
 
 
 def is_paddle16(state):
-    """Whether the names of a state dictionary are PaddlePaddle 1.6's (`LeNet/LeNet_0/Conv2D_0.w_0`, ...)."""
-    return bool(state) and all(FLUID_NAME.fullmatch(name) for name in state)
+    """Whether all names of a state dictionary are PaddlePaddle 1.6's (`LeNet/LeNet_0/Conv2D_0.w_0`, ...)."""
+    return bool(state) and all(NAME.fullmatch(name) for name in state)
 
 
 def rename_paddle16(state, convolutions, linears):
-    """A state dictionary of PaddlePaddle 1.6 under today's names.
+    """Rename the parameters of a state dictionary of PaddlePaddle 1.6.
 
-    convolutions, linears: names of the network's layers in forward order, which is how 1.6 numbered them.
     `LeNet/LeNet_0/Conv2D_0.w_0` becomes `conv1.weight`, its velocity `conv1.weight.velocity`. Layouts are the same.
+
+    Args:
+        state: the state dictionary.
+        convolutions, linears: names of the network's layers in forward order, in which 1.6 numbered them.
+
+    Returns:
+        A state dictionary.
     """
     layers = {"Conv2D": convolutions, "FC": linears}
-    matches = {name: FLUID_NAME.fullmatch(name) for name in state}
+    matches = {name: NAME.fullmatch(name) for name in state}
     numbers = {
         layer: sorted({int(match["number"]) for match in matches.values() if match["layer"] == layer})
         for layer in layers
@@ -108,8 +122,8 @@ def rename_paddle16(state, convolutions, linears):
     renamed = {}
     for name, match in matches.items():
         position = numbers[match["layer"]].index(int(match["number"]))
-        known = layers[match["layer"]]
-        layer = known[position] if position < len(known) else name.partition(".")[0]
+        names = layers[match["layer"]]
+        layer = names[position] if position < len(names) else name.partition(".")[0]
         kind = {"w": "weight", "b": "bias"}[match["kind"]]
         renamed[f"{layer}.{kind}{'.velocity' if match['slot'] else ''}"] = state[name]
     return renamed

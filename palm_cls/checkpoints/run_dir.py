@@ -45,7 +45,9 @@ MAX_CHECKPOINTS = 2  # the last one, and the one before in case the disk damages
 
 
 def create_run_dir(directory, settings):
-    """Create the directory of a run with its settings.json; an earlier run there is moved to `directory`-1, -2, ...
+    """Create the directory of a run with its settings.json.
+
+    An earlier run there is moved to `directory`-1, -2, ...
 
     Args:
         directory: the run's output directory.

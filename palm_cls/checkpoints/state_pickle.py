@@ -1,8 +1,8 @@
-"""Reading state files that may come from a stranger: pickles without running them, and the format of PaddlePaddle 1.6.
+"""Read state files of untrusted origin: pickles without running them, and the format of PaddlePaddle 1.6.
 
-A `.pdparams` or `.pdopt` of today is a pickle, and unpickling a file runs whatever it names. Here it may name only
-what a state dictionary is made of, and what it names is not called: stand-ins of ours take the place of numpy's and
-Python's callables, check what the file claims, and build the arrays.
+A `.pdparams` or `.pdopt` file is a pickle, and unpickling calls whatever a file names. Here a file may name only the
+parts of a state dictionary, and they are not called: stand-ins take the place of NumPy's and Python's callables, check
+their arguments, and build the arrays.
 """
 
 import mmap
@@ -12,33 +12,41 @@ from pathlib import Path
 
 import numpy as np
 
-from palm_cls.checkpoints.paddle16 import FLUID_MAGIC, FLUID_RESERVED, read_paddle16
+from palm_cls.checkpoints.paddle16 import MAGIC, RESERVED_SIZE, read_paddle16
 from palm_cls.core.errors import InputError, shorten
 
-NO_WEIGHTS = re.compile("opt|master_weights|scaler|sched", re.IGNORECASE)  # in the name of what training has besides
+NO_WEIGHTS = re.compile("opt|master_weights|scaler|sched", re.IGNORECASE)  # names of state other than weights
 
 
 def read_state(path):
-    """The state dictionary in a file of `paddle.save`, or of `save_dygraph` in PaddlePaddle 1.6: {name: value}.
+    """Read the state dictionary in a file of `paddle.save`, or of `save_dygraph` in PaddlePaddle 1.6.
 
-    It may lie in a dictionary with other things, {"model": ..., "epoch": 3}, which are passed over; bfloat16 is uint16
-    there. Nothing that the file contains is run. Raises InputError, naming the file, for whatever is no state
-    dictionary.
+    Nothing that the file contains is run.
+
+    Args:
+        path: the file. The state dictionary may lie in a dictionary with other things, {"model": ..., "epoch": 3},
+            which are ignored.
+
+    Returns:
+        {name: value}; arrays are NumPy's, bfloat16 as uint16.
+
+    Raises:
+        InputError: the file contains no state dictionary.
     """
     path = Path(path)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content[FLUID_RESERVED : FLUID_RESERVED + len(FLUID_MAGIC)] == FLUID_MAGIC:
+            if content[RESERVED_SIZE : RESERVED_SIZE + len(MAGIC)] == MAGIC:
                 return read_paddle16(content)
-            return _plain(_unwrapped(_StateUnpickler(content).load()))
+            return _to_state_dict(_unwrap(_StateUnpickler(content).load()))
     except OSError:
         raise
-    except Exception as error:  # damaged and hostile files raise whatever the machinery below comes upon
-        reason = shorten(error) if " " in str(error) else "no state dictionary"  # which of an opcode says 8
+    except Exception as error:  # damaged and hostile files raise all kinds
+        reason = shorten(error) if " " in str(error) else "no state dictionary"  # a KeyError of an opcode is just "8"
         raise InputError(f"{path}: not a checkpoint that can be read ({reason})") from error
 
 
-_REFUSED_OPCODES = (
+REFUSED_OPCODES = (
     pickle.EMPTY_SET,
     pickle.ADDITEMS,
     pickle.FROZENSET,
@@ -49,41 +57,41 @@ _REFUSED_OPCODES = (
 
 
 class _Refused(ValueError):
-    """The file asks for something that a state dictionary is not made of."""
+    """The file contains something that is no part of a state dictionary."""
 
 
 def _refuse_opcode(unpickler):
     raise _Refused("it holds a set, or a buffer, which no state dictionary is made of")
 
 
-def _with_names(load):
-    """An opcode that fills a dictionary, for one whose keys are text.
+def _with_text_keys(load):
+    """Restrict an opcode that fills a dictionary to keys that are text.
 
-    The hash of a tuple of two tuples of two tuples ... takes longer than anyone lives, in a file of 200 bytes.
+    Hashing a tuple of two tuples of two tuples ... never ends, and takes 200 bytes in a file.
     """
 
     def load_items(unpickler):
         stack = unpickler.stack
         items = stack[-2:] if load is pickle._Unpickler.load_setitem else stack
         for name in items[::2]:
-            _name(name)
+            _check_name(name)
         load(unpickler)
 
     return load_items
 
 
-class _StateUnpickler(pickle._Unpickler):  # the one in Python: the one in C allocates what a file merely claims
+class _StateUnpickler(pickle._Unpickler):  # in Python: the one in C allocates any size that a file states
     dispatch = {
         **pickle._Unpickler.dispatch,
-        **dict.fromkeys((code[0] for code in _REFUSED_OPCODES), _refuse_opcode),
-        pickle.SETITEM[0]: _with_names(pickle._Unpickler.load_setitem),
-        pickle.SETITEMS[0]: _with_names(pickle._Unpickler.load_setitems),
-        pickle.DICT[0]: _with_names(pickle._Unpickler.load_dict),
+        **dict.fromkeys((code[0] for code in REFUSED_OPCODES), _refuse_opcode),
+        pickle.SETITEM[0]: _with_text_keys(pickle._Unpickler.load_setitem),
+        pickle.SETITEMS[0]: _with_text_keys(pickle._Unpickler.load_setitems),
+        pickle.DICT[0]: _with_text_keys(pickle._Unpickler.load_dict),
     }
 
     def find_class(self, module, name):
         try:
-            return _ADMITTED[module, name]
+            return ALLOWED_GLOBALS[module, name]
         except KeyError:
             raise _Refused(
                 f"it asks for {module}.{name}, which was not run: a whole pickled network, or another object; "
@@ -94,8 +102,8 @@ class _StateUnpickler(pickle._Unpickler):  # the one in Python: the one in C all
         raise _Refused("it asks for an extension of pickle, which was not run")
 
 
-class _Admitted:
-    """Stands for a callable that pickles of arrays name; `call` is what happens instead."""
+class _StandIn:
+    """Stands for a callable in pickles of arrays; `call` is called instead."""
 
     __slots__ = ("call",)
 
@@ -106,11 +114,11 @@ class _Admitted:
         return self.call(*args)
 
     def __setstate__(self, state):
-        raise _Refused("it would change what it names")
+        raise _Refused("it would set attributes of a function or type")
 
 
 class _Dtype:
-    """Stands for numpy.dtype: a code such as "f4", then a state that holds the byte order."""
+    """Stands for numpy.dtype: a code such as "f4", then a state with the byte order."""
 
     __slots__ = ("dtype",)
 
@@ -124,7 +132,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for numpy.ndarray: made empty, then given shape, type and bytes, which must fit each other."""
+    """Stands for numpy.ndarray: created empty, then given shape, type and bytes, which must match."""
 
     __slots__ = ("array",)
 
@@ -148,7 +156,7 @@ def _bytes(content):
     return content
 
 
-def _text(value):  # anything else may be without end when it is hashed or shown
+def _text(value):  # hashing or printing anything else may never end
     if not isinstance(value, str):
         raise _Refused(f"{type(value).__name__} in the place of text")
     return value
@@ -158,41 +166,41 @@ def _scalar(dtype, content):
     return np.frombuffer(_bytes(content), dtype.dtype).item()
 
 
-def _encode(text, encoding):  # how protocol 2 writes bytes
+def _encode(text, encoding):  # protocol 2 writes bytes like this
     if _text(encoding) != "latin1":
         raise _Refused(f"the encoding {encoding!r}")
     return text.encode("latin1")
 
 
-def _no_bytes():  # how protocol 2 writes none
+def _no_bytes():  # and empty bytes like this
     return b""
 
 
-def _dict(pairs=()):  # how Python 2 wrote an OrderedDict
-    return {_name(name): value for name, value in pairs}
+def _dict(pairs=()):  # Python 2 wrote an OrderedDict like this
+    return {_check_name(name): value for name, value in pairs}
 
 
-def _tuple(items):  # how paddle writes (name of the parameter, array)
+def _tuple(items):  # paddle writes (name of the parameter, array) like this
     return tuple(items) if isinstance(items, (tuple, list)) else (None,)
 
 
-_ADMITTED = {
-    ("numpy", "ndarray"): _Admitted(_Array),
-    ("numpy", "dtype"): _Admitted(_Dtype),
-    ("collections", "OrderedDict"): _Admitted(_dict),
-    ("_codecs", "encode"): _Admitted(_encode),
-    ("__builtin__", "bytes"): _Admitted(_no_bytes),
-    ("builtins", "tuple"): _Admitted(_tuple),
-    ("__builtin__", "tuple"): _Admitted(_tuple),
-    ("numpy.core.multiarray", "_reconstruct"): _Admitted(_Array),
-    ("numpy._core.multiarray", "_reconstruct"): _Admitted(_Array),
-    ("numpy.core.multiarray", "scalar"): _Admitted(_scalar),
-    ("numpy._core.multiarray", "scalar"): _Admitted(_scalar),
+ALLOWED_GLOBALS = {
+    ("numpy", "ndarray"): _StandIn(_Array),
+    ("numpy", "dtype"): _StandIn(_Dtype),
+    ("collections", "OrderedDict"): _StandIn(_dict),
+    ("_codecs", "encode"): _StandIn(_encode),
+    ("__builtin__", "bytes"): _StandIn(_no_bytes),
+    ("builtins", "tuple"): _StandIn(_tuple),
+    ("__builtin__", "tuple"): _StandIn(_tuple),
+    ("numpy.core.multiarray", "_reconstruct"): _StandIn(_Array),
+    ("numpy._core.multiarray", "_reconstruct"): _StandIn(_Array),
+    ("numpy.core.multiarray", "scalar"): _StandIn(_scalar),
+    ("numpy._core.multiarray", "scalar"): _StandIn(_scalar),
 }
 
 
-def _unwrapped(state):
-    """The state dictionary of a network in a dictionary that holds it beside other things; else `state` itself."""
+def _unwrap(state):
+    """Return the only state dictionary of a network inside `state`, or `state` itself."""
     if not isinstance(state, dict):
         return state
     inner = [name for name, value in state.items() if _holds_arrays(value) and not NO_WEIGHTS.search(name)]
@@ -202,18 +210,18 @@ def _unwrapped(state):
 
 
 def _holds_arrays(value):
-    return isinstance(value, dict) and any(isinstance(_unnamed(item), _Array) for item in value.values())
+    return isinstance(value, dict) and any(isinstance(_without_name(item), _Array) for item in value.values())
 
 
-def _unnamed(value):
-    """`value`, or the array of what paddle writes for a parameter: (its own name for it, array)."""
+def _without_name(value):
+    """The array of a parameter, which paddle writes as (its own name, array); other values as they are."""
     return value[1] if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) else value
 
 
-def _plain(state, depth=0, seen=None):
-    """A dictionary of arrays, numbers, strings and such dictionaries; anything else is refused.
+def _to_state_dict(state, depth=0, seen=None):
+    """Copy a dictionary of arrays, numbers, strings and such dictionaries; refuse anything else.
 
-    seen: the dictionaries above and beside, by their id; one in a thousand places would become a thousand.
+    seen: ids of the dictionaries met so far; one that is in a thousand places would be copied a thousand times.
     """
     if not isinstance(state, dict) or depth > 2:
         raise _Refused("it holds no dictionary of arrays")
@@ -221,21 +229,21 @@ def _plain(state, depth=0, seen=None):
     if id(state) in seen:
         raise _Refused("it holds one dictionary in two places")
     seen.add(id(state))
-    return {_name(name): _plain_value(value, depth, seen) for name, value in state.items()}
+    return {_check_name(name): _to_value(value, depth, seen) for name, value in state.items()}
 
 
-def _name(name):
+def _check_name(name):
     if not isinstance(name, str):
         raise _Refused(f"a name that is {type(name).__name__}, not text")
     return name
 
 
-def _plain_value(value, depth, seen):
-    value = _unnamed(value)
+def _to_value(value, depth, seen):
+    value = _without_name(value)
     if isinstance(value, _Array) and value.array is not None:
         return value.array
     if isinstance(value, dict):
-        return _plain(value, depth + 1, seen)
+        return _to_state_dict(value, depth + 1, seen)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise _Refused(f"it holds {type(value).__name__}, neither array, number, text nor dictionary")

@@ -1,7 +1,7 @@
-"""Weights that torch learned, a `state_dict` in a file that holds nothing but arrays: .npz and .safetensors.
+"""Read torch's weights, a `state_dict` in a file of arrays only: .npz and .safetensors.
 
-(torch's own .pth is a pickle of torch's classes.) The reader of .safetensors is our own: the format is a size, a table
-in JSON and the bytes, every claim of which must be checked against the file anyway, and so no package is needed.
+Both readers are ours. `safetensors.numpy` cannot read bfloat16, which NumPy does not have; `np.load` allocates whatever
+size the header of an array states. (torch's own .pth is a pickle of torch's classes.)
 """
 
 import io
@@ -14,10 +14,10 @@ import numpy as np
 from palm_cls.core.errors import InputError, shorten
 
 SUFFIXES = (".npz", ".safetensors")
-MAX_BYTES = 1 << 29  # bytes, also of what is packed, which may be a thousandth; torchvision's AlexNet takes 244 MB
-PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes; other ways may unpack without bounds
-HEADER = 1 << 17  # bytes of the table of a .safetensors; that of AlexNet takes 1.3 kB
-DIMS = 8  # of an array
+MAX_BYTES = 1 << 29  # of a file, and of its content unpacked; torchvision's AlexNet takes 244 MB
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # NumPy's; others may unpack without bounds
+MAX_TABLE = 1 << 17  # bytes of the table in a .safetensors file; AlexNet's takes 1.3 kB
+MAX_DIMS = 8  # of an array
 DTYPES = {
     "F16": "<f2",
     "F32": "<f4",
@@ -32,23 +32,27 @@ DTYPES = {
 
 
 def read_arrays(path):
-    """The arrays in a .npz or .safetensors file: {name: array}; bfloat16 as uint16, its bits.
+    """Read the arrays of a .npz or .safetensors file; nothing that it contains is run.
 
-    Nothing that the file contains is run. Raises InputError, naming the file, for whatever is not such a file.
+    Returns:
+        {name: array}; bfloat16 as uint16, its bits.
+
+    Raises:
+        InputError: the file is damaged, too large, or something else.
     """
     path = Path(path)
     read = {".npz": _read_npz, ".safetensors": _read_safetensors}[path.suffix]
     try:
-        _require_size(path.stat().st_size)
+        _check_size(path.stat().st_size)
         return read(path.read_bytes())
-    except OSError:  # of the disk; reading from memory raises none
+    except OSError:  # of the disk: the readers work in memory
         raise
-    except Exception as error:  # damaged and hostile files raise whatever the machinery below comes upon
+    except Exception as error:  # damaged and hostile files raise all kinds
         reason = shorten(error) or type(error).__name__
         raise InputError(f"{path}: not a {path.suffix} file that can be read ({reason})") from error
 
 
-def _require_size(size):
+def _check_size(size):
     if size > MAX_BYTES:
         raise ValueError(f"{size} bytes, where {MAX_BYTES} would be many")
 
@@ -56,19 +60,21 @@ def _require_size(size):
 def _read_npz(content):
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
-        _require_size(sum(member.file_size for member in members))
-        if any(member.compress_type not in PACKED for member in members):
+        _check_size(sum(member.file_size for member in members))
+        if any(member.compress_type not in COMPRESSIONS for member in members):
             raise ValueError("packed in another way than NumPy's")
         return {member.filename.removesuffix(".npy"): _npy(_unpacked(archive, member)) for member in members}
 
 
 def _unpacked(archive, member):
     with archive.open(member) as file:
-        return file.read(member.file_size + 1)  # not more than it claims; one more has the checksum compared
+        return file.read(
+            member.file_size + 1
+        )  # not more than the directory states; reading one more checks the checksum
 
 
 def _npy(content):
-    """An array as np.save writes it. (np.load would allocate what the header merely claims.)"""
+    """Read an array in the format of np.save."""
     stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):
@@ -80,11 +86,11 @@ def _npy(content):
 
 
 def _read_safetensors(content):
-    """u64 size of the table; the table, JSON {name: {"dtype", "shape", "data_offsets"}}; the arrays, gapless."""
+    """Read u64 size of the table; the table, JSON {name: {"dtype", "shape", "data_offsets"}}; arrays without gaps."""
     start = 8 + int.from_bytes(content[:8], "little")
-    if not 8 < start <= min(len(content), 8 + HEADER):
+    if not 8 < start <= min(len(content), 8 + MAX_TABLE):
         raise ValueError(f"a table of {start - 8} bytes in a file of {len(content)}")
-    table = json.loads(content[8:start].decode("utf-8"), object_pairs_hook=_without_doubles)
+    table = json.loads(content[8:start].decode("utf-8"), object_pairs_hook=_unique_names)
     table.pop("__metadata__", None)
     arrays, position = {}, start
     for name, entry in sorted(table.items(), key=lambda item: item[1]["data_offsets"]):
@@ -98,7 +104,7 @@ def _read_safetensors(content):
     return arrays
 
 
-def _without_doubles(pairs):
+def _unique_names(pairs):
     if len(dict(pairs)) < len(pairs):
         raise ValueError("a name twice")
     return dict(pairs)
@@ -108,16 +114,22 @@ def _array(content, name, entry):
     if entry["dtype"] not in DTYPES:
         raise ValueError(f"{name} is of type {entry['dtype']}; float32 is expected")
     shape = entry["shape"]
-    if len(shape) > DIMS or any(type(dim) is not int or dim < 0 for dim in shape):
+    if len(shape) > MAX_DIMS or any(type(dim) is not int or dim < 0 for dim in shape):
         raise ValueError(f"{name} is of shape {shape}")
-    return np.frombuffer(content, DTYPES[entry["dtype"]]).reshape(shape)  # refuses what is too short or too long
+    return np.frombuffer(content, DTYPES[entry["dtype"]]).reshape(shape)  # raises for a wrong size
 
 
 def torch_layout(state, layers):
-    """A state dictionary with its layers renamed, {name: new name}, and matrices transposed.
+    """Convert a state dictionary between torch and paddle, in either direction.
 
-    That is ours as torch has it, and torch's as we have it: torch keeps the weights of a fully connected layer [out,
-    in], paddle [in, out], and everything else is laid out alike.
+    torch stores the weights of a fully connected layer as [out, in], paddle as [in, out]; other layouts are the same.
+
+    Args:
+        state: {name: array}.
+        layers: {name of a layer: its new name}.
+
+    Returns:
+        {new name: array}, matrices transposed.
     """
     renamed = {}
     for name, value in state.items():

@@ -1,4 +1,4 @@
-"""Former names of arguments, which go on working for one release."""
+"""Former names of arguments, accepted for one release."""
 
 import functools
 

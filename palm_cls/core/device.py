@@ -30,7 +30,7 @@ def _has_nvidia_driver():
 
 
 def _gpus():
-    """Number of GPUs that paddle sees; 1 if counting fails, so that the test of the first one gives the reason."""
+    """Number of GPUs that paddle sees; 1 if counting fails: testing it gives the reason."""
     try:
         return paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     except Exception:  # the driver is too old
@@ -100,9 +100,10 @@ def choose_device(name=None):
 
 
 def _failure_of(name):
-    """Test a GPU with a small convolution and its gradient; why it fails and what to do, in words, or None.
+    """Test a GPU with a small convolution and its gradient.
 
-    This detects a missing or wrong driver, CUDA or cuDNN, lack of memory, and a card that the build has no code for.
+    Returns why it fails and what to do, in words, or None. This detects a missing or wrong driver, CUDA or cuDNN, lack
+    of memory, and a card that the build has no code for.
     """
     try:
         paddle.set_device(name)

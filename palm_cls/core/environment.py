@@ -41,7 +41,7 @@ def rank():
 
 
 def _is_launched():
-    """Whether all of the launcher's variables are set; clusters set some of them for their own jobs."""
+    """Whether all launcher variables are set; clusters set some of them for their own jobs."""
     number, rank = (os.environ.get(name, "") for name in TRAINER)
     return (
         bool(os.environ.get("PADDLE_CURRENT_ENDPOINT")) and _is_number(number) and _is_number(rank, below=int(number))
@@ -53,7 +53,11 @@ def _is_number(text, below=1 << 30):
 
 
 def drop_stray_launch_variables():
-    """Remove launcher variables that no launcher has set; return those of more than one process, {name: value}."""
+    """Remove launcher variables that no launcher has set.
+
+    Returns:
+        Those that mean more than one process, {name: value}.
+    """
     stray = {} if _is_launched() else {name: os.environ.pop(name) for name in TRAINER if name in os.environ}
     return {name: value for name, value in stray.items() if value != TRAINER[name]}
 
@@ -76,7 +80,7 @@ def available_cores():
 
 @contextlib.contextmanager
 def thread_pool():
-    """Yield a ThreadPoolExecutor with a thread for each core; at the end, tasks not yet started are cancelled."""
+    """Yield a ThreadPoolExecutor with a thread for each core; cancel pending tasks at the end."""
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(available_cores())
@@ -137,7 +141,7 @@ def paddle_environment():
 
 
 def configure():
-    """Set the variables of `paddle_environment` that are not set yet; warn if paddle was imported too early."""
+    """Set missing variables of `paddle_environment`; warn if paddle was imported too early."""
     from palm_cls.core.console import log, log_once  # which imports this module
 
     if stray := drop_stray_launch_variables():

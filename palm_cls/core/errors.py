@@ -14,9 +14,10 @@ class InputError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A run that had to stop though its input was valid: a loss that is not finite, a directory in use.
+    """A run that had to stop though its input was valid.
 
-    The message is as InputError's; the tools exit with status 1.
+    Examples: a loss that is not finite, a directory in use. The message is as InputError's; the tools exit with status
+    1.
     """
 
 
@@ -24,7 +25,7 @@ MAX_LENGTH = 300  # characters of a file's content in a message
 
 
 def shorten(text):
-    """Make text from a file fit for a message: one line, at most MAX_LENGTH characters, no control characters."""
+    """Cut text to one line of MAX_LENGTH characters, without control characters, for messages."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(text)[: MAX_LENGTH + 1])
     return text if len(text) <= MAX_LENGTH else text[:MAX_LENGTH] + "..."
 
@@ -43,7 +44,7 @@ MISSING_LIBRARY = re.compile(
 
 
 def error_reason(error):
-    """Return the message of an exception in one line; paddle's without its C++ stack and source location."""
+    """Return an exception's message in one line, without paddle's C++ stack and source location."""
     text = str(error).rpartition("Error Message Summary:")[2].strip("\n -")
     text = re.split(r"\n\s*\[|\n\s*Please check|\(at \S+:\d+\)|\s+Suggestions:", text)[0]
     text = re.sub(r"^\s*(\(\w+\)|\w+Error:)\s*", "", text)
@@ -51,7 +52,7 @@ def error_reason(error):
 
 
 def is_out_of_memory(error):
-    """Whether an exception, of any library, reports that memory of the host or a GPU is exhausted."""
+    """Whether an exception of any library reports exhausted memory, of host or GPU."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or bool(OUT_OF_MEMORY.search(str(error)))
@@ -64,7 +65,7 @@ def missing_library(error):
 
 
 def did_you_mean(word, words):
-    """Suggest the most similar of `words`: "; did you mean alexnet?", or "" if none is similar."""
+    """Suggest the most similar of `words`: "; did you mean alexnet?", or ""."""
     similar = difflib.get_close_matches(str(word).casefold(), words, 1)
     return f"; did you mean {similar[0]}?" if similar else ""
 

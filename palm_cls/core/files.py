@@ -196,7 +196,7 @@ def file_digest(path, skip_last=0, algorithm="sha256"):
 
 
 def read_trailer(path):
-    """Return the sha256 in the checksum trailer of a file (hexadecimal), or None if it has no trailer."""
+    """Return the sha256 (hexadecimal) in the checksum trailer of a file, or None."""
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - TRAILER_SIZE))
         trailer = file.read()

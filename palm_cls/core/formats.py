@@ -42,5 +42,12 @@ _PATTERNS = tuple((re.compile(pattern, re.DOTALL), name) for pattern, name in _F
 
 
 def detect_format(head):
-    """Name the format of a file by its first HEAD_SIZE bytes `head` (bytes), in words; None if it is none of these."""
+    """Name the format of a file.
+
+    Args:
+        head: its first HEAD_SIZE bytes.
+
+    Returns:
+        The format in words, or None if it is none of these.
+    """
     return next((name for pattern, name in _PATTERNS if pattern.match(head)), None)

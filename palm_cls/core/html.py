@@ -6,7 +6,7 @@ import cv2
 
 
 def thumbnail(photo, size):
-    """Resize a photo so that its longer side has `size` pixels; small images are enlarged without blur.
+    """Resize a photo to `size` pixels on its longer side; enlarge without blur.
 
     Args:
         photo: uint8 BGR [height, width, 3].

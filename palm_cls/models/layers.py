@@ -27,7 +27,7 @@ class Conv2D(nn.Conv2D):
 
 @contextlib.contextmanager
 def eval_mode(model):
-    """Put a network into evaluation mode for a while; afterwards each layer has its own mode again."""
+    """Put a network into evaluation mode; afterwards restore the mode of each layer."""
     modes = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
     model.eval()
     try:

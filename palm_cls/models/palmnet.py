@@ -41,10 +41,10 @@ class PalmNet(nn.Layer):
 
 
 class Block(nn.Layer):
-    """Two convolutions 3 x 3 and a shortcut: float32 [N, C, H, W] -> [N, out_channels, H / stride, W / stride].
+    """Two convolutions 3 x 3 and a shortcut.
 
-    Batch normalisation follows each convolution, which therefore has no bias. If the shape changes, the shortcut is a
-    convolution 1 x 1.
+    Input float32 [N, in_channels, H, W], output [N, out_channels, H / stride, W / stride]. Batch normalisation follows
+    each convolution, which therefore has no bias. If the shape changes, the shortcut is a convolution 1 x 1.
 
     Args:
         in_channels, out_channels: channels of input and output.

@@ -9,6 +9,7 @@ from helpers.checkpoints import assert_same, momentum, network, step, weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from palm_cls.checkpoints.metadata import read_metadata
 from palm_cls.checkpoints.state_pickle import read_state
 from palm_cls.checkpoints.weights import load, resolve_weights, save
 from palm_cls.core.errors import InputError
@@ -335,3 +336,13 @@ def test_an_export_is_named(tmp_path):
     for name in ("best.onnx", "best.paddle"):
         with pytest.raises(InputError, match=f"{name}: an exported network, not weights; give the weights that it was"):
             resolve_weights(tmp_path / name)
+
+
+def test_former_names_of_arguments_are_taken(tmp_path):
+    save(tmp_path / "a", network(0), about={"model": "lenet"})
+    assert read_metadata(tmp_path / "a.pdparams") == {"model": "lenet"}
+    model = network(1)
+    before = weights(model)
+    load(tmp_path / "a", model, new_head=True)
+    np.testing.assert_array_equal(weights(model)["fc2.weight"], before["fc2.weight"])
+    assert (weights(model)["fc1.weight"] == weights(network(0))["fc1.weight"]).all()

@@ -92,7 +92,7 @@ def test_imagenets_weights_are_taken_but_for_the_heads(offered, capsys):
             np.testing.assert_array_equal(value.numpy(), expected[name].numpy())
     told = capsys.readouterr().err
     assert "Fetching file://" in told
-    assert "begins with ImageNet's weights, but for the last layer (_fc_out, _out1, _out2), which is new." in told
+    assert "starts from ImageNet's weights, except for the last layer (_fc_out, _out1, _out2), which is new." in told
 
     file.unlink()  # it was kept
     load_pretrained(build_model("googlenet"), "googlenet")

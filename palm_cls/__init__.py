@@ -33,8 +33,8 @@ Training
 
 How good it is
     evaluation           the lesson's: loss and accuracy
-    assess               all measures, with intervals
-    format_measures      measures as lines for people
+    assess               all metrics, with intervals
+    format_metrics       metrics as lines for people
     write_report         everything about a run: report.html and its figures
 
 Prediction
@@ -81,7 +81,7 @@ _HOME = {
     "resume_recipe": "training.experiment",
     "evaluation": "eval.evaluate",
     "assess": "eval.assess",
-    "format_measures": "eval.metrics",
+    "format_metrics": "eval.metrics_text",
     "write_report": "eval.report",
     "load_model": "deploy.predict",
     "find_images": "deploy.predict",
@@ -98,6 +98,7 @@ _HOME = {
 
 # Names of the version before, importable for one more release.
 _RENAMED = {
+    "format_measures": "format_metrics",
     "trained_network": "load_model",
     "predictions": "predict_images",
 }

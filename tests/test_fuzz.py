@@ -28,7 +28,7 @@ from helpers.hostile import fluid_file, read_or_refused, safetensors, torch_stat
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from palm_cls.checkpoints.paddle16 import is_fluid, rename_fluid
+from palm_cls.checkpoints.paddle16 import is_paddle16, rename_paddle16
 from palm_cls.checkpoints.state_pickle import read_state
 from palm_cls.checkpoints.torch_weights import read_arrays
 from palm_cls.data.images import read_image
@@ -133,8 +133,8 @@ def weights(path):
     assert all(isinstance(name, str) for name in state)
     arrays = [value for value in state.values() if isinstance(value, np.ndarray)]
     assert sum(value.nbytes for value in arrays) <= path.stat().st_size * max(1, len(arrays))
-    if is_fluid(state):
-        rename_fluid(state, ["conv1"], ["fc1"])
+    if is_paddle16(state):
+        rename_paddle16(state, ["conv1"], ["fc1"])
 
 
 def torch_weights(path):
@@ -643,4 +643,4 @@ def test_files_that_claim_far_more_than_they_are_cost_neither_memory_nor_time(tm
 
 def test_a_layer_numbered_beyond_reason_is_not_taken_for_one_of_paddle_1_6(tmp_path):
     (tmp_path / "a").write_bytes(fluid_file([(f"A/FC_{'1' * 5000}.w_0", np.ones(2))]))
-    assert not is_fluid(read_state(tmp_path / "a"))
+    assert not is_paddle16(read_state(tmp_path / "a"))

@@ -11,7 +11,7 @@ from helpers.networks import set_weights
 
 from palm_cls.data.images import read_image, transform_img
 from palm_cls.data.loaders import data_loader, valid_data_loader
-from palm_cls.eval.evaluate import measures, predicted_classes
+from palm_cls.eval.evaluate import compute_metrics, predicted_classes
 from palm_cls.eval.losses import cross_entropy
 from palm_cls.models.lenet import LeNet
 from palm_cls.training.experiment import train
@@ -90,7 +90,7 @@ def test_loss_and_accuracy_formulas(golden, kind):
     for batch, label, loss, accuracy in zip(logits, labels, expected[f"{kind}.loss"], expected[f"{kind}.acc"]):
         close(cross_entropy(paddle.to_tensor(batch), paddle.to_tensor(label), "none").numpy(), loss)
         assert (predicted_classes(paddle.to_tensor(batch)) == label.ravel()).mean() == pytest.approx(accuracy.item())
-    together = measures(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1, 1))
+    together = compute_metrics(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1, 1))
     assert together["images"] == 60
     assert together["loss"] == pytest.approx(expected[f"{kind}.mean_loss"].item(), rel=1e-5)
     assert together["accuracy"] == pytest.approx(expected[f"{kind}.mean_acc"].item())

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from helpers import tiny  # noqa: F401  the recipe
 
-from palm_cls.checkpoints.run_files import read_json, read_settings, write_json
+from palm_cls.checkpoints.run_files import read_settings
 from palm_cls.core import figures
 from palm_cls.core.console import command_line
+from palm_cls.core.files import read_json, write_json
 from palm_cls.data import samples
 from palm_cls.data.checks import check_data
 from palm_cls.data.loaders import ImageLoader, data_loader
@@ -21,7 +22,7 @@ from palm_cls.data.prefetch import augmented_samples
 from palm_cls.deploy.export import export_network
 from palm_cls.deploy.exported_model import load_exported_model
 from palm_cls.deploy.predict import find_images, predict_images
-from palm_cls.eval import compare, plots
+from palm_cls.eval import compare_figure, plots
 from palm_cls.training.experiment import resume_recipe, train_recipe
 
 GBK = os.fsdecode("眼".encode("gbk")) if sys.platform.startswith("linux") else ""  # elsewhere no file can have it
@@ -58,7 +59,7 @@ def test_a_name_can_be_drawn(tmp_path):
     figure = figures.import_matplotlib().figure.Figure()
     figure.subplots().set_title(figures.escape_text(f"{GBK} 眼 $x^"))
     figures.write_png(figure, tmp_path / f"{GBK}.png")
-    assert compare._short(f"{GBK}$") == plots._short(f"{GBK}$", 1) == r"\udcd1\udcdb\$"
+    assert compare_figure._shorten(f"{GBK}$") == plots._shorten(f"{GBK}$", 1) == r"\udcd1\udcdb\$"
 
 
 def test_the_lessons_figure_and_the_check_of_a_data_set(small_demo, tmp_path):

@@ -91,10 +91,10 @@ def test_an_unknown_name():
         palm_cls.LetNet  # noqa: B018
 
 
-def test_names_of_the_version_before_are_there_for_one_more_release():
-    from palm_cls import predictions, trained_network
-
-    assert (trained_network, predictions) == (palm_cls.load_model, palm_cls.predict_images)
+@pytest.mark.parametrize(("former", "name"), palm_cls._RENAMED.items())
+def test_a_name_of_the_version_before(former, name):
+    assert getattr(palm_cls, former) is getattr(palm_cls, name)
+    assert former not in NAMES
 
 
 def test_no_module_takes_the_place_of_a_public_name():
@@ -104,7 +104,7 @@ def test_no_module_takes_the_place_of_a_public_name():
 def test_names_in_docstrings_and_comments_are_there():
     texts = [path.read_text(encoding="utf-8") for path in (PROJECT / "palm_cls").rglob("*.py")]
     named = {name for text in texts for name in re.findall(r"`palm_cls\.([\w.]+)`", text)}
-    assert {"load", "data.cache", "eval.report"} <= named
+    assert {"load", "data.augment", "eval.report"} <= named
     for name in named:
         pkgutil.resolve_name(f"palm_cls.{name}")
 

@@ -1,5 +1,7 @@
 """What holds of every network of the family: layers, parameters, a training step, Grad-CAM."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -110,7 +112,7 @@ def network(request):
 
 
 def classes_of(name):
-    return 1 if RECIPES[name].data == "palm" else 10
+    return 1 if RECIPES[name].dataset == "palm" else 10
 
 
 def batch(name, model):
@@ -193,9 +195,10 @@ def test_every_recipe_is_tested():
     assert set(RECIPES) - {"tiny"} == COURSE | set(PARAMETERS)
 
 
-@pytest.mark.parametrize("name", [name for name in PARAMETERS if RECIPES[name].data == "palm" != name])
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if RECIPES[name].dataset == "palm" != name])
 def test_the_fundus_networks_are_trained_as_the_lesson_trains(name):
-    assert RECIPES[name][2:] == RECIPES["alexnet"][2:]
+    lesson = RECIPES["alexnet"]
+    assert replace(RECIPES[name], network=lesson.network, model_kwargs=lesson.model_kwargs) == lesson
 
 
 def test_an_unknown_augmentation_is_refused_by_listing_the_others():

@@ -169,9 +169,9 @@ def lesson_predicting(name, num_samples):
 
 def our_predicting(name, num_samples):
     """Predict as in a large validation: the network is converted at the first batch."""
-    from palm_cls.eval.engine import logits_function
+    from palm_cls.eval.engine import predictor
 
-    with logits_function(with_fixed_weights(our_model(name)), images=1000) as predict:
+    with predictor(with_fixed_weights(our_model(name)), num_samples=1000) as predict:
         return prediction_figures(predict, int(num_samples))
 
 

@@ -162,7 +162,7 @@ def main():
         report["images"] = prepare(root, args)
         report["rows"] = {name: measure_row(root, name, args.repeat) for name in args.only}
     if args.json:
-        from palm_cls.checkpoints.run_files import write_json
+        from palm_cls.core.files import write_json
 
         write_json(report, args.json)
     return 1 if any("failed" in row for row in report["rows"].values()) else 0

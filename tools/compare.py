@@ -25,24 +25,18 @@ def parse_args():
 def main():
     args = parse_args()
 
-    from palm_cls.eval.compare import (
-        compare_predictions,
-        curves,
-        find_runs,
-        format_table,
-        has_predictions,
-        write_figure,
-    )
+    from palm_cls.eval.compare import compare_predictions, comparison_table, find_runs
+    from palm_cls.eval.compare_figure import plot_curves, write_figure
 
     runs, missing = find_runs(args.runs)
-    lines = [format_table(runs)]
+    lines = [comparison_table(runs)]
     for directory, seeds in missing.items():
         lines += [f"Not begun yet: {directory}, seed {', '.join(map(str, seeds))}. Train what is missing:"]
         lines += [f"    {tool_command('train', '--resume', directory)}"]
     if len(runs) == 2:
-        without = [run for run in runs if not has_predictions(run)]
+        without = [run for run in runs if not run.predictions_file.is_file()]
         lines += [how_to_predict(without) if without else compare_predictions(*runs)]
-    figure = write_figure(curves(runs), args.output)
+    figure = write_figure(plot_curves(runs), args.output)
     print("\n".join(lines))
     print(f"figure: {figure}")
     return 0

@@ -45,8 +45,8 @@ def main():
     configure_runtime(vars(args))
 
     from palm_cls.data.palm import DEMO_REMARK
-    from palm_cls.eval.assess import assess, caveat_of, refuse_threshold_from, threshold_from, write_assessment
-    from palm_cls.eval.metrics import format_measures
+    from palm_cls.eval.assess import assess, check_threshold_source, disclaimer_for, threshold_from, write_evaluation
+    from palm_cls.eval.metrics_text import format_metrics
 
     threshold = 0.5 if args.threshold is None else args.threshold
     if args.threshold_from:
@@ -57,22 +57,22 @@ def main():
         args.data,
         args.batch_size,
         args.device,
-        args.cache,
-        threshold,
-        args.download,
-        args.ten_crop,
+        cache=args.cache,
+        threshold=threshold,
+        download=args.download,
+        ten_crop=args.ten_crop,
     )
     if args.threshold_from:
-        refuse_threshold_from(args.threshold_from, found)
+        check_threshold_source(args.threshold_from, found)
     remark = DEMO_REMARK if found.demo else ""
     images = (
-        f"{len(found.predictions.labels)} of {found.listed} images{', ten views of each' if found.ten_crop else ''}"
+        f"{len(found.predictions.labels)} of {found.num_listed} images{', ten views of each' if found.ten_crop else ''}"
     )
     print(f"{found.model}, {found.weights}: {images} {remark}".rstrip())
-    print(format_measures(found.measures))
+    print(format_metrics(found.metrics))
     files = files_to_write(args, found)
-    write_assessment(found, *files)
-    print(f"written: {', '.join(files)}\n{caveat_of(found.model)}".rstrip())
+    write_evaluation(found, *files)
+    print(f"written: {', '.join(files)}\n{disclaimer_for(found.model)}".rstrip())
     return 0
 
 
@@ -86,7 +86,7 @@ def files_to_write(args, found):
 
     folder, name = os.path.split(found.weights)
     prefix = "" if name == "best.pdparams" else f"{os.path.splitext(name)[0]}."
-    prefix += f"{found.elsewhere}." if found.elsewhere else ""
+    prefix += f"{found.other_dataset}." if found.other_dataset else ""
     return (
         args.json or os.path.join(folder, prefix + EVALUATION),
         args.csv or os.path.join(folder, prefix + PREDICTIONS),

@@ -31,7 +31,7 @@ def main():
     print(f"written: {exported.path}")
     error = f"{exported.max_relative_error:.1e}"
     print(f"Run in its own runtime, it gives the network's logits within {error} of the largest.")
-    if find_recipe(exported.metadata["model"]).data == "palm":
+    if find_recipe(exported.metadata["model"]).dataset == "palm":
         print(f"Predict with it:\n    {tool_command('predict', '--weights', exported.path, 'PHOTOS')}")
     return 0
 

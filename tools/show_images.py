@@ -62,7 +62,7 @@ def draw_digits(args):
     from palm_cls.data.recipe_data import make_valid_loader
     from palm_cls.data.samples import digits_figure
 
-    recipe = next((recipe for recipe in RECIPES.values() if recipe.data == args.dataset), None)
+    recipe = next((recipe for recipe in RECIPES.values() if recipe.dataset == args.dataset), None)
     model = None
     if args.weights:
         recipe, model = load_digits_model(args.weights, args.dataset)
@@ -93,13 +93,13 @@ def load_digits_model(weights, dataset):
     Raises:
         InputError: It is for other images.
     """
-    from palm_cls.checkpoints.run_dir import describe
-    from palm_cls.checkpoints.weights import load, weights_file
+    from palm_cls.checkpoints.metadata import read_metadata
+    from palm_cls.checkpoints.weights import load, resolve_weights
     from palm_cls.recipes import build_model, find_recipe
 
-    weights = weights_file(weights)
-    name = describe(weights).get("model")
-    if name not in list(RECIPES) or find_recipe(name).data not in ([dataset] if dataset else DIGITS):
+    weights = resolve_weights(weights)
+    name = read_metadata(weights).get("model")
+    if name not in list(RECIPES) or find_recipe(name).dataset not in ([dataset] if dataset else DIGITS):
         raise InputError(f"{weights}: not weights of a network for {dataset or ' or '.join(DIGITS)}")
     model = build_model(name)
     load(weights, model)

@@ -96,8 +96,8 @@ def main():
     if environment.rank() > 0:
         return 0  # process 0 prints
     (print_seeds_summary if several else print_summary)(trained)
-    if trained.recipe.advice:
-        print(trained.recipe.advice)
+    if trained.recipe.hint:
+        print(trained.recipe.hint)
     return 0
 
 

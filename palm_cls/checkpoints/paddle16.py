@@ -13,7 +13,7 @@ FLUID_NAME = re.compile(
 )
 
 
-def read_fluid(content):
+def read_paddle16(content):
     """{name: array} of a file of PaddlePaddle 1.6: after 256 reserved bytes `TNUM`, their number, and the tensors."""
     cursor = _Cursor(content, FLUID_RESERVED)
     cursor.expect(FLUID_MAGIC)
@@ -88,12 +88,12 @@ class _Cursor:
         raise ValueError("a number without end")
 
 
-def is_fluid(state):
+def is_paddle16(state):
     """Whether the names of a state dictionary are PaddlePaddle 1.6's (`LeNet/LeNet_0/Conv2D_0.w_0`, ...)."""
     return bool(state) and all(FLUID_NAME.fullmatch(name) for name in state)
 
 
-def rename_fluid(state, convolutions, linears):
+def rename_paddle16(state, convolutions, linears):
     """A state dictionary of PaddlePaddle 1.6 under today's names.
 
     convolutions, linears: names of the network's layers in forward order, which is how 1.6 numbered them.

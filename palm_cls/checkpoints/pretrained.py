@@ -6,7 +6,7 @@ from palm_cls.checkpoints.state_pickle import read_state
 from palm_cls.core.console import log
 from palm_cls.core.errors import InputError, RunError
 from palm_cls.core.files import download_file, file_digest
-from palm_cls.models.layers import head_layers
+from palm_cls.models.layers import classifier_layers
 
 from paddle.utils.download import WEIGHTS_HOME
 from paddle.vision.models.googlenet import model_urls as googlenet_urls
@@ -31,7 +31,7 @@ def load_pretrained(model, name):
     if name not in WEIGHTS:
         raise InputError(f"model {name!r} has no ImageNet weights; {', '.join(WEIGHTS)} have")
     path = _fetched(*WEIGHTS[name])
-    heads = head_layers(model)
+    heads = classifier_layers(model)
     expected = {key: value for key, value in model.state_dict().items() if key.rpartition(".")[0] not in heads}
     found = read_state(path)
     wrong = [key for key, value in expected.items() if getattr(found.get(key), "shape", None) != tuple(value.shape)]

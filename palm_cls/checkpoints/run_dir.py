@@ -1,16 +1,17 @@
-"""The output directory of a run, from which it can go on after any interruption.
+"""The output directory of a run, from which it can be resumed after any interruption.
 
-    settings.json             how the run was made; every .pdparams repeats from it what `describe` tells
-    log.csv                   a row an epoch
+    settings.json             how the run was made; every .pdparams repeats its metadata (`read_metadata`)
+    log.csv                   one row for each epoch
     best.pdparams             weights of the epoch with the highest validation accuracy (the first of equals)
     last-EPOCH-STEP.json      a checkpoint after EPOCH epochs and STEP steps: position, random state, order of the
-                              images, and names and checksums of
-    last-EPOCH-STEP.pdparams  the weights and
-    last-EPOCH-STEP.pdopt     the optimizer's state that belong to it; the last two checkpoints are kept
-    report.html, figures, evaluation.json, predictions.csv     what `palm_cls.eval.report` writes in the end
-    visualdl/                 its curves, where they were asked for: see `palm_cls.training.visualdl`
+                              images, and names and checksums of the next two
+    last-EPOCH-STEP.pdparams  its weights
+    last-EPOCH-STEP.pdopt     its optimizer's state
+    report.html, figures, evaluation.json, predictions.csv     written at the end by `palm_cls.eval.report`
+    visualdl/                 curves for VisualDL, if requested: see `palm_cls.training.visualdl`
 
-A checkpoint counts only as a whole: its .json is written last, and no file that a .json names is ever written again.
+The last MAX_CHECKPOINTS checkpoints are kept. A checkpoint is valid only as a whole: its .json is written last, and no
+file that a .json names is ever overwritten.
 """
 
 import contextlib
@@ -20,93 +21,54 @@ import os
 import platform
 import random
 import re
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from palm_cls.checkpoints.run_files import (
-    LOG,
-    SEEDS,
-    SETTINGS,
-    best_record,
-    read_seeds,
-    read_settings,
-    seed_directory,
-    write_json,
-    write_table,
-)
-from palm_cls.checkpoints.weights import load, read_about, save, verify
+from palm_cls.checkpoints.metadata import run_metadata
+from palm_cls.checkpoints.run_files import LOG, SEEDS, SETTINGS, best_record, read_seeds, read_settings, seed_directory
+from palm_cls.checkpoints.run_lock import LOCK, lock_run
+from palm_cls.checkpoints.state_file import verify
+from palm_cls.checkpoints.train_state import TrainState
+from palm_cls.checkpoints.weights import load, save
 from palm_cls.core.console import log
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError, RunError
+from palm_cls.core.files import write_json, write_table
 
-ABOUT = ("model", "input", "classes", "demo")  # settings without which weights cannot be used, or not understood
-LOCK = ".lock"
 CHECKPOINT = re.compile(r"last-\d{4}-\d{8}\.(json|pdparams|pdopt)")
-LEFT_OVER = re.compile(
+TEMP_FILE = re.compile(  # which a killed process leaves
     rf"\.({CHECKPOINT.pattern}|best\.pdparams|log\.csv|(settings|seeds|evaluation)\.json|predictions\.csv|report\.html)"
     r"\.\d+\.tmp"
-)  # by a kill
-KEPT = 2  # checkpoints: the last one, and the one before in case the disk damages it
+)
+MAX_CHECKPOINTS = 2  # the last one, and the one before in case the disk damages it
 
 
-@dataclass
-class TrainState:
-    """How far a run has come; the running sums are those of the epoch under way."""
+def create_run_dir(directory, settings):
+    """Create the directory of a run with its settings.json; an earlier run there is moved to `directory`-1, -2, ...
 
-    seed: int  # from which the random numbers of each step follow
-    epoch: int = 0
-    batch: int = 0  # of the epoch, the next to train on
-    step: int = 0  # of the run
-    samples: int = 0
-    hits: int = 0
-    loss: float = 0.0  # summed over samples
-    history: list = field(default_factory=list)  # of the finished epochs, as `train` returns it
+    Args:
+        directory: the run's output directory.
+        settings: a dict for settings.json.
 
-    def end_step(self, samples, hits, loss):
-        """Count a step on `samples` images, `hits` of them right, with mean loss `loss`."""
-        self.batch += 1
-        self.step += 1
-        self.samples += samples
-        self.hits += hits
-        self.loss += loss * samples
+    Returns:
+        The lock, an open file that keeps other processes out until it is closed.
 
-    def end_epoch(self, valid, learning_rate):
-        """Close the epoch with its `evaluate` on the validation images, and begin the next."""
-        self.history.append(
-            {
-                "epoch": self.epoch,
-                "learning_rate": learning_rate,
-                "train_loss": self.loss / self.samples,
-                "train_accuracy": self.hits / self.samples,
-                "valid_loss": valid["loss"],
-                "valid_accuracy": valid["accuracy"],
-                "valid_images": valid["images"],
-            }
-        )
-        self.epoch += 1
-        self.batch = self.samples = self.hits = 0
-        self.loss = 0.0
-
-
-def start_run(directory, settings):
-    """Make a run's directory with its settings.json; what was run there before is moved to `directory`-1, -2, ...
-
-    Returns the lock that keeps other processes out until it is closed. Raises InputError where anything but an earlier
-    run would be in the way, RunError where another process is at work there.
+    Raises:
+        InputError: something other than an earlier run is in the way.
+        RunError: another process uses the directory.
     """
-    return _start(directory, SETTINGS, settings)
+    return _create_locked(directory, SETTINGS, settings)
 
 
-def start_seeds(directory, content):
-    """Make a directory for runs with several seeds, with its seeds.json; all else is as with `start_run`."""
-    return _start(directory, SEEDS, content)
+def create_seeds_dir(directory, content):
+    """Create a directory for runs with several seeds, with its seeds.json; otherwise as `create_run_dir`."""
+    return _create_locked(directory, SEEDS, content)
 
 
-def _start(directory, name, content):
+def _create_locked(directory, name, content):
     directory = Path(os.path.abspath(directory))
-    _make_room(directory)
+    _prepare_output_dir(directory)
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(lock_run(directory))
         write_json({**content, "versions": versions()}, directory / name)
@@ -114,13 +76,57 @@ def _start(directory, name, content):
     return lock
 
 
+def _prepare_output_dir(directory):
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"{directory}: a file; --output takes a directory")
+    if Path.cwd().is_relative_to(directory):
+        raise InputError(f"{directory}: the current directory lies in it; give another --output")
+    if read_settings(directory) or read_seeds(directory):
+        _backup_run(directory)
+    elif directory.is_dir() and not all(
+        entry.name == LOCK or TEMP_FILE.fullmatch(entry.name) for entry in directory.iterdir()
+    ):
+        raise InputError(f"{directory}: not empty, and not the output of a run; give another --output")
+    directory.mkdir(parents=True, exist_ok=True)
+
+
+def _backup_run(directory):
+    """Rename the directory of an earlier run to the first free of `directory`-1, -2, ..."""
+    number = 1
+    while (backup := directory.with_name(f"{directory.name}-{number}")).exists():
+        number += 1
+    seeds = read_seeds(directory).get("seeds", [])
+    with contextlib.ExitStack() as stack:
+        for place in (directory, *(seed_directory(directory, seed) for seed in seeds)):
+            if place.is_dir():  # no process may use any of them
+                lock = stack.enter_context(lock_run(place))
+                if os.name == "nt":  # Windows renames no directory that holds an open file
+                    lock.close()
+        directory.rename(backup)
+    log(f"The earlier run{'s' if seeds else ''} in {directory} {'were' if seeds else 'was'} moved to {backup}.")
+
+
 def write_settings(directory, settings):
-    """Write settings.json, with the versions of what the numbers depend on."""
+    """Write settings.json, and in it the versions of Python, paddle and NumPy."""
     write_json({**settings, "versions": versions()}, Path(directory, SETTINGS))
 
 
-def refuse_other_images(directory, settings, train_loader, valid_loader):
-    """Raise InputError unless these readers are of the images that a run, with these settings, began with."""
+def versions():
+    """Return {name: version} of what the numbers of a run depend on."""
+    return {"python": platform.python_version(), "paddle": paddle.__version__, "numpy": np.__version__}
+
+
+def check_same_images(directory, settings, train_loader, valid_loader):
+    """Check that the loaders have the images and labels that a run began with.
+
+    Args:
+        directory: of the run, for messages.
+        settings: its settings, with "train_sha256" and "valid_sha256".
+        train_loader, valid_loader: loaders with a `fingerprint`.
+
+    Raises:
+        InputError: they have others.
+    """
     for kind, what, loader in (("train", "training", train_loader), ("valid", "validation", valid_loader)):
         if settings.get(f"{kind}_sha256") != loader.fingerprint:
             raise InputError(
@@ -128,163 +134,158 @@ def refuse_other_images(directory, settings, train_loader, valid_loader):
             )
 
 
-def images_of(directory, settings, data=None):
-    """The directory of a run's images: `data` if given, else where its settings say; InputError if that is gone."""
+def resolve_data_dir(directory, settings, data=None):
+    """Return the directory of a run's images.
+
+    Args:
+        directory: of the run, for messages.
+        settings: its settings, with the directory that it began with in "data".
+        data: the directory, if it was given now.
+
+    Raises:
+        InputError: none is given, and the one in the settings is gone.
+    """
     place = data or settings.get("data")
     if place and not data and not Path(place).is_dir():
         raise InputError(f"{directory}: its images were in {place}, which is gone; say where they are with --data")
     return place
 
 
-def versions():
-    """{name: version} of what the numbers of a run depend on."""
-    return {"python": platform.python_version(), "paddle": paddle.__version__, "numpy": np.__version__}
+def save_checkpoint(directory, train_state, model, optimizer, loader):
+    """Save all that `restore` needs to resume from here, and delete all but the last checkpoints.
 
+    Args:
+        directory: of the run.
+        train_state: its TrainState.
+        model, optimizer: the network and its optimizer.
+        loader: the training loader, whose `order` of the images is saved.
 
-def lock_run(directory):
-    """Keep other processes out of a run's directory until the file returned is closed, or this process ends.
-
-    Raises RunError where another process holds it.
-    """
-    lock = open(Path(directory, LOCK), "wb")  # noqa: SIM115  open as long as the run lasts
-    try:
-        _lock_file(lock)
-    except BlockingIOError:
-        lock.close()
-        raise RunError(f"{directory}: in use by another process; wait for it, or give another --output") from None
-    except OSError:  # a file system without locks
-        log(f"{directory}: this file system has no locks; do not start a second run there.")
-    if not os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name)):  # moved aside in between
-        lock.close()
-        raise RunError(f"{directory}: another process has just begun a run there; give another --output")
-    return lock
-
-
-def _lock_file(file):
-    if os.name == "nt":
-        import msvcrt
-
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            raise BlockingIOError from error
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def save_checkpoint(directory, progress, model, optimizer, loader):
-    """Save everything that `restore` needs to go on from here, then forget all but the last checkpoints.
-
-    Raises RunError, and saves nothing, where weights or velocities are not finite any more.
+    Raises:
+        RunError: weights or velocities are not finite; nothing is saved.
     """
     directory = Path(directory)
-    _require_finite(progress, model, optimizer)
-    name = f"last-{progress.epoch:04d}-{progress.step:08d}"
-    files = save(directory / name, model, optimizer, about=_about(directory))
-    state = {
-        "progress": asdict(progress),
+    _check_finite(train_state, model, optimizer)
+    name = f"last-{train_state.epoch:04d}-{train_state.step:08d}"
+    files = save(directory / name, model, optimizer, metadata=run_metadata(directory))
+    content = {
+        "progress": train_state.to_json(),
         "order": getattr(loader, "order", None),
-        "random": _random_state(),
+        "random": _get_random_state(),
         "files": files,
     }
-    write_json({"sha256": _digest(state), **state}, directory / f"{name}.json")
-    _forget_old_checkpoints(directory)
+    write_json({"sha256": _digest(content), **content}, directory / f"{name}.json")
+    _prune_checkpoints(directory)
 
 
-def save_epoch(directory, progress, model, optimizer, loader):
-    """Save after an epoch: the checkpoint, then what `restore` can make from it again."""
-    save_checkpoint(directory, progress, model, optimizer, loader)
-    _write_results(Path(directory), progress, model)
+def save_epoch(directory, train_state, model, optimizer, loader):
+    """Save a checkpoint after an epoch, then log.csv and, after the best epoch so far, best.pdparams."""
+    save_checkpoint(directory, train_state, model, optimizer, loader)
+    _write_results(Path(directory), train_state, model)
 
 
-def _write_results(directory, progress, model):
-    """The log; and the weights of the best epoch, if that has just ended."""
-    if progress.batch == 0 and progress.history:
-        if best_record(progress.history) is progress.history[-1]:
-            save(directory / "best", model, about=_about(directory))
-        write_table(progress.history, directory / LOG)
+def _write_results(directory, train_state, model):
+    if train_state.batch == 0 and train_state.history:
+        if best_record(train_state.history) is train_state.history[-1]:
+            save(directory / "best", model, metadata=run_metadata(directory))
+        write_table(train_state.history, directory / LOG)
 
 
-def _require_finite(progress, model, optimizer):
+def _check_finite(train_state, model, optimizer):
     states = [*model.state_dict().values(), *optimizer.state_dict().values()]
     if not all(paddle.isfinite(value).all().item() for value in states if isinstance(value, paddle.Tensor)):
         raise RunError(
-            f"weights or velocities are not finite after step {progress.step}, learning rate {optimizer.get_lr()}\n"
-            "Checkpoints from before this stay as they are; begin a new run with a smaller learning rate."
+            f"weights or velocities are not finite after step {train_state.step}, learning rate {optimizer.get_lr()}\n"
+            "Earlier checkpoints are kept; begin a new run with a smaller learning rate."
         )
 
 
 def restore(directory, model, optimizer, loader):
-    """Bring everything back to the last good checkpoint of a run; returns its TrainState, or None if there is none yet.
+    """Restore the last good checkpoint of a run; damaged ones are reported and renamed.
 
-    A damaged checkpoint is named in a notice, renamed, and passed over for the one before. Raises InputError where
-    none is left.
+    Args:
+        directory: of the run.
+        model, optimizer, loader: take the weights, velocities and order of the checkpoint.
+
+    Returns:
+        The TrainState of the checkpoint, or None if there is no checkpoint yet.
+
+    Raises:
+        InputError: all checkpoints are damaged.
     """
     directory = Path(directory)
-    _forget_old_checkpoints(directory)  # and with them what a killed process left half-written
-    manifests = checkpoints(directory)
+    _prune_checkpoints(directory)  # and temporary files of a killed process
+    manifests = list_checkpoints(directory)
     for manifest in reversed(manifests):
         try:
-            state = read_checkpoint(manifest)
+            content = read_checkpoint(manifest)
         except (InputError, OSError) as error:
             log(f"{error}\nGoing back to the checkpoint before.")
             manifest.rename(manifest.with_suffix(".damaged"))
             continue
-        progress = _take_up(manifest, state, model, optimizer, loader)
-        _write_results(directory, progress, model)  # which the process may not have come to
-        return progress
+        train_state = _apply_checkpoint(manifest, content, model, optimizer, loader)
+        _write_results(directory, train_state, model)  # a killed process may have left that out
+        return train_state
     if manifests:
         raise InputError(f"{directory}: no good checkpoint is left; begin a new run")
     return None
 
 
-def take_up_last(directory, model, optimizer, loader):
-    """As `restore`, where another process has just done that: reads only."""
-    manifests = checkpoints(directory)
-    return _take_up(manifests[-1], read_checkpoint(manifests[-1]), model, optimizer, loader) if manifests else None
+def load_latest(directory, model, optimizer, loader):
+    """Load the last checkpoint after another process has restored it; as `restore`, but writes nothing."""
+    manifests = list_checkpoints(directory)
+    if not manifests:
+        return None
+    return _apply_checkpoint(manifests[-1], read_checkpoint(manifests[-1]), model, optimizer, loader)
 
 
-def _take_up(manifest, state, model, optimizer, loader):
-    """Bring everything back to a checkpoint with this content, and return its TrainState."""
+def _apply_checkpoint(manifest, content, model, optimizer, loader):
     load(manifest.with_suffix(".pdparams"), model, optimizer)
-    if state["order"]:
-        loader.order = state["order"]
-    _set_random_state(state["random"])
-    return TrainState(**state["progress"])
+    if content["order"]:
+        loader.order = content["order"]
+    _set_random_state(content["random"])
+    return TrainState.from_json(content["progress"])
 
 
 def read_checkpoint(manifest):
-    """The content of a checkpoint's .json; raises InputError unless it and the files it names are as written."""
+    """Read the .json of a checkpoint, and verify it and the files that it names.
+
+    Args:
+        manifest: Path of the .json.
+
+    Returns:
+        Its content, a dict.
+
+    Raises:
+        InputError: one of the files is missing or damaged.
+    """
     try:
-        state = json.loads(manifest.read_text(encoding="utf-8"))
-        whole = state.pop("sha256") == _digest(state)
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        intact = content.pop("sha256") == _digest(content)
     except (ValueError, AttributeError, KeyError):
-        whole = False
-    if not whole:
+        intact = False
+    if not intact:
         raise InputError(f"{manifest}: damaged: its content does not match its checksum")
-    for name, sha256 in state["files"].items():
+    for name, sha256 in content["files"].items():
         verify(manifest.with_name(name), sha256)
-    return state
+    return content
 
 
-def checkpoints(directory):
-    """The .json of the checkpoints in a run's directory, oldest first."""
+def list_checkpoints(directory):
+    """List the .json files (Path) of the checkpoints of a run, oldest first."""
     return sorted(file for file in Path(directory).glob("last-*.json") if CHECKPOINT.fullmatch(file.name))
 
 
-def _forget_old_checkpoints(directory):
-    manifests = checkpoints(directory)
-    for manifest in manifests[:-KEPT]:
+def _prune_checkpoints(directory):
+    manifests = list_checkpoints(directory)
+    for manifest in manifests[:-MAX_CHECKPOINTS]:
         manifest.unlink()  # first, so that no manifest names files that are gone
-    kept = {manifest.stem for manifest in manifests[-KEPT:]}
+    kept = {manifest.stem for manifest in manifests[-MAX_CHECKPOINTS:]}
     for file in list(directory.iterdir()):
-        if LEFT_OVER.fullmatch(file.name) or (CHECKPOINT.fullmatch(file.name) and file.stem not in kept):
+        if TEMP_FILE.fullmatch(file.name) or (CHECKPOINT.fullmatch(file.name) and file.stem not in kept):
             file.unlink()
 
 
-def _random_state():
+def _get_random_state():
     """State of Python's and NumPy's random numbers; paddle's follow from the seed and the step."""
     kind, keys, *rest = np.random.get_state()
     return {"python": random.getstate(), "numpy": [kind, keys.tolist(), *rest]}
@@ -299,47 +300,3 @@ def _set_random_state(state):
 
 def _digest(content):
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
-
-
-def describe(weights):
-    """What is known about the weights in a `.pdparams` file, wherever it was copied to; what is not, is left out.
-
-    "model": name of its recipe; "input": the images that it takes, as `palm_cls.data.images.INPUT`; "classes": names of
-    the labels; "demo": whether it was trained on the demo set. A file of before they told this themselves is described
-    by the settings of the run that it lies in.
-    """
-    return read_about(weights) or _about(weights)
-
-
-def _about(path):
-    settings = read_settings(path)
-    return {name: settings[name] for name in ABOUT if settings.get(name) is not None}
-
-
-def _make_room(directory):
-    if directory.exists() and not directory.is_dir():
-        raise InputError(f"{directory}: a file; --output takes a directory")
-    if Path.cwd().is_relative_to(directory):
-        raise InputError(f"{directory}: the current directory lies in it; give another --output")
-    if read_settings(directory) or read_seeds(directory):
-        _move_aside(directory)
-    elif directory.is_dir() and not all(
-        entry.name == LOCK or LEFT_OVER.fullmatch(entry.name) for entry in directory.iterdir()
-    ):
-        raise InputError(f"{directory}: not empty, and not the output of a run; give another --output")
-    directory.mkdir(parents=True, exist_ok=True)
-
-
-def _move_aside(directory):
-    number = 1
-    while (aside := directory.with_name(f"{directory.name}-{number}")).exists():
-        number += 1
-    seeds = read_seeds(directory).get("seeds", [])
-    with contextlib.ExitStack() as stack:
-        for place in (directory, *(seed_directory(directory, seed) for seed in seeds)):
-            if place.is_dir():  # nobody may be at work in any of them
-                lock = stack.enter_context(lock_run(place))
-                if os.name == "nt":  # where no directory moves that holds an open file
-                    lock.close()
-        directory.rename(aside)
-    log(f"The earlier run{'s' if seeds else ''} in {directory} {'were' if seeds else 'was'} moved to {aside}.")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from palm_cls.checkpoints.paddle16 import FLUID_MAGIC, FLUID_RESERVED, read_fluid
+from palm_cls.checkpoints.paddle16 import FLUID_MAGIC, FLUID_RESERVED, read_paddle16
 from palm_cls.core.errors import InputError, shorten
 
 NO_WEIGHTS = re.compile("opt|master_weights|scaler|sched", re.IGNORECASE)  # in the name of what training has besides
@@ -29,7 +29,7 @@ def read_state(path):
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if content[FLUID_RESERVED : FLUID_RESERVED + len(FLUID_MAGIC)] == FLUID_MAGIC:
-                return read_fluid(content)
+                return read_paddle16(content)
             return _plain(_unwrapped(_StateUnpickler(content).load()))
     except OSError:
         raise

@@ -14,7 +14,7 @@ import numpy as np
 from palm_cls.core.errors import InputError, shorten
 
 SUFFIXES = (".npz", ".safetensors")
-LARGEST = 1 << 29  # bytes, also of what is packed, which may be a thousandth; torchvision's AlexNet takes 244 MB
+MAX_BYTES = 1 << 29  # bytes, also of what is packed, which may be a thousandth; torchvision's AlexNet takes 244 MB
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes; other ways may unpack without bounds
 HEADER = 1 << 17  # bytes of the table of a .safetensors; that of AlexNet takes 1.3 kB
 DIMS = 8  # of an array
@@ -49,8 +49,8 @@ def read_arrays(path):
 
 
 def _require_size(size):
-    if size > LARGEST:
-        raise ValueError(f"{size} bytes, where {LARGEST} would be many")
+    if size > MAX_BYTES:
+        raise ValueError(f"{size} bytes, where {MAX_BYTES} would be many")
 
 
 def _read_npz(content):

@@ -1,1 +1,1 @@
-"""Environment, device, errors, console and files: what every room uses."""
+"""Environment, device, errors, console and files: used by every other room."""

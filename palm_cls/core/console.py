@@ -1,4 +1,4 @@
-"""Notices on standard error, tables as text, commands that can be typed."""
+"""Log lines on standard error, tables as text, commands quoted for a shell."""
 
 import contextlib
 import functools
@@ -8,15 +8,12 @@ import sys
 
 from palm_cls.core import environment
 
-DISCLAIMER = "This is a teaching model, not a medical device."  # with every result that somebody might take for advice
+DISCLAIMER = "This is a teaching model, not a medical device."  # with every result that might be taken for advice
 DEMO_WARNING = "Its weights were trained on the demo set (drawn images): its predictions tell nothing about eyes."
 
 
 def log(text):
-    """Say `text` on standard error (of processes that train together, the first): standard output is for results.
-
-    A notice that nobody can read any more, as of a closed terminal, is no error.
-    """
+    """Print a line on standard error, in rank 0 only; a closed terminal is no error."""
     if environment.rank() == 0:
         with contextlib.suppress(OSError):
             print(text, file=sys.stderr, flush=True)
@@ -24,29 +21,39 @@ def log(text):
 
 @functools.cache
 def log_once(text):
-    """Say `text` the first time only, however often it comes up in this process."""
+    """Log a line the first time only that it occurs in this process."""
     log(text)
 
 
-def format_table(rows):
-    """Rows of cells (str) as lines in which the columns stand below each other."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+def format_table(rows, left=None, min_width=0):
+    """Lay out rows of cells as lines of text with aligned columns.
+
+    Args:
+        rows: Lists of str, all equally long.
+        left: Number of columns, from the first, that are aligned to the left, by default all; others to the right.
+        min_width: Of every column.
+
+    Returns:
+        A list of str.
+    """
+    widths = [max(min_width, *map(len, column)) for column in zip(*rows)]
+    justify = [str.ljust if left is None or index < left else str.rjust for index in range(len(widths))]
+    return ["  ".join(just(cell, width) for just, cell, width in zip(justify, row, widths)).rstrip() for row in rows]
 
 
 def command_line(*words):
-    """The words of a command as the user's shell takes them, quoted where they must be."""
+    """Join the words of a command, quoted where the user's shell needs it."""
     import subprocess
 
     words = [str(word) for word in words]
-    return subprocess.list2cmdline(words) if os.name == "nt" else " ".join(map(_quoted, words))
+    return subprocess.list2cmdline(words) if os.name == "nt" else " ".join(map(_quote, words))
 
 
-def _quoted(word):
+def _quote(word):
     import shlex
 
     if not re.search("[\ud800-\udfff]", word):
         return shlex.quote(word)
-    # Bytes that are not UTF-8, which no terminal shows: as numbers, which bash and zsh read.
+    # Bytes that are not UTF-8, which terminals do not show: as octal numbers, which bash and zsh read.
     letters = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\{byte:03o}" for byte in os.fsencode(word))
     return f"$'{''.join(letters)}'"

@@ -1,7 +1,7 @@
-"""Imports paddle, settled for this machine and without its start-up chatter; device and seeds.
+"""Import paddle, configured for this machine and without its start-up messages; device and seeds.
 
-Every module that uses paddle takes it from here: `from palm_cls.core.device import paddle`. What must be settled before
-the import is in `palm_cls.core.environment`.
+Every module imports paddle from here: `from palm_cls.core.device import paddle`. What must be configured before that is
+in `palm_cls.core.environment`.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import random
 import signal
 import threading
 import warnings
-import zlib  # noqa: F401  before paddle: 2.6.2 brings its own, which breaks the system's for SciPy if it is loaded first
+import zlib  # noqa: F401  before paddle: 2.6.2 bundles a zlib that breaks SciPy if it is loaded first
 
 import numpy as np
 
@@ -30,45 +30,52 @@ def _has_nvidia_driver():
 
 
 def _gpus():
-    """Number of GPUs that paddle sees; 1 if it fails to count them, for the trial of the first to say why."""
+    """Number of GPUs that paddle sees; 1 if counting fails, so that the test of the first one gives the reason."""
     try:
         return paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
-    except Exception:  # of a driver that is too old
+    except Exception:  # the driver is too old
         return 1
 
 
 environment.configure()
 MALLOC_TUNED = environment.tune_malloc()
 
-# `import paddle` warns of more than one thread, of a missing ccache, of a missing GPU; and the GPU build's C++ side
-# tells at length that there is no cuDNN, where no driver is there to use it either.
+# `import paddle` warns of several threads, of a missing ccache and of a missing GPU; without a driver, the C++ code
+# of the GPU build reports at length that cuDNN is missing.
 if not _has_nvidia_driver():
     os.environ.setdefault("GLOG_minloglevel", "2")  # errors only
 with contextlib.redirect_stderr(io.StringIO()):
     import paddle
 
     if paddle.is_compiled_with_cuda() and _gpus() == 0:
-        paddle.set_device("cpu")  # settled here, the GPU build has no reason to warn at the first tensor
+        paddle.set_device("cpu")  # so that the GPU build does not warn at the first tensor
 
-# What every training with batch normalisation would begin each epoch with.
+# Every epoch with batch normalisation would begin with this warning.
 warnings.filterwarnings("ignore", "When training, we now always track global mean")
-# paddle's C++ side takes SIGTERM for itself, and would end the process at once, with its temporary files left behind.
+# paddle's C++ code handles SIGTERM by ending the process at once, and leaves its temporary files behind.
 if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGTERM)):
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def num_threads():
-    """Number of threads that paddle computes with on the CPU."""
-    return int(os.environ["OMP_NUM_THREADS"].split(",")[0])  # set by `import paddle` where nobody else did
+    """Number of threads that paddle uses on the CPU."""
+    return int(os.environ["OMP_NUM_THREADS"].split(",")[0])  # set by `import paddle` at the latest
 
 
 def choose_device(name=None):
-    """Run on device `name` ("cpu", "gpu", "gpu:1", ...), or without one on the GPU if there is one, else on the CPU.
+    """Select the device that paddle computes on, and log it once.
 
-    Says once what it runs on. Returns the device's name as paddle spells it ("cpu", "gpu:0"). A GPU is tried first:
-    without a name the CPU takes the place of one that does not work, and a notice says why. Raises InputError for a
-    named device that is not there or does not work. Where paddle's launcher has started several processes, it has also
-    chosen their GPUs, and each of these must work.
+    A GPU is tested first. If it fails, the CPU replaces it, and a log line says why; but a GPU that was named, or that
+    paddle's launcher has chosen for one of several processes, must work.
+
+    Args:
+        name: "cpu", "gpu", "gpu:1", ...; by default the GPU if there is one, else the CPU.
+
+    Returns:
+        The name of the device in paddle ("cpu", "gpu:0").
+
+    Raises:
+        InputError: the named device is not there or does not work.
     """
     gpus, named = _gpus(), name is not None or environment.world_size() > 1
     if name is None:
@@ -77,7 +84,9 @@ def choose_device(name=None):
     if kind not in ("cpu", "gpu") or (index and not (kind == "gpu" and index.isdecimal())):
         raise InputError(f"device {name!r} is none of cpu, gpu, gpu:0, gpu:1, ...")
     if index and environment.world_size() > 1:
-        raise InputError(f"device {name!r} is for one process; the launcher's --devices tells the GPUs of several")
+        raise InputError(
+            f"device {name!r} is for one process; choose the GPUs of several with the launcher's --devices"
+        )
     if kind == "gpu" and int(index or 0) >= gpus:
         raise InputError(f"device {name!r} is not there: PaddlePaddle sees {gpus} GPUs; use --device cpu")
     failure = _failure_of(name) if kind == "gpu" else None
@@ -91,9 +100,9 @@ def choose_device(name=None):
 
 
 def _failure_of(name):
-    """Why a small convolution and its gradient fail on a GPU, and what to do, in words; None if they do not fail.
+    """Test a GPU with a small convolution and its gradient; why it fails and what to do, in words, or None.
 
-    What can be wrong with a GPU shows here: driver, CUDA, cuDNN, memory, a card that the build has no code for.
+    This detects a missing or wrong driver, CUDA or cuDNN, lack of memory, and a card that the build has no code for.
     """
     try:
         paddle.set_device(name)
@@ -104,9 +113,9 @@ def _failure_of(name):
         if (output.numpy() == 9).all() and (weight.grad.numpy() == 4).all():
             return None
         failure = "a small convolution gives wrong numbers", OTHER_BUILD
-    except Exception as error:  # paddle's are of many types
+    except Exception as error:  # paddle raises many types
         failure = error_reason(error).rstrip("."), _remedy(error)
-    paddle.set_device("cpu")  # where nothing fails that is computed before another choice
+    paddle.set_device("cpu")  # what is computed before the next choice must not fail
     return f"{failure[0]}; {failure[1]}"
 
 
@@ -132,7 +141,7 @@ def _description():
         f"{several}{num_threads()} thread{'s' if num_threads() > 1 else ''}{' each' if several else ''}",
     ]
     if environment.use_paddle_defaults():
-        return ", ".join([*parts, "speed settings as they come"])
+        return ", ".join([*parts, "Paddle's default speed settings"])
     if "MKL_DEBUG_CPU_TYPE" in os.environ:
         parts.append(f"MKL_DEBUG_CPU_TYPE={os.environ['MKL_DEBUG_CPU_TYPE']}")
     if MALLOC_TUNED:
@@ -141,25 +150,31 @@ def _description():
 
 
 def seed_step(base, step):
-    """Seed paddle's random numbers (dropout) for training step `step` of a run that started from seed `base`.
+    """Seed paddle's random numbers (dropout) for a training step.
 
-    paddle 2.6 cannot write down the state of its random numbers. So each step's are a function of the run's seed and
-    the step's number alone, and a run can go on from any step; of processes that train together each has its own.
+    paddle 2.6 cannot save the state of its random numbers. So those of a step follow from the seed of the run, the
+    number of the step and the rank alone, and a run can be resumed at any step.
+
+    Args:
+        base: seed of the run.
+        step: number of the step, from 0.
     """
-    own = [environment.rank()] if environment.rank() else []
-    paddle.seed(int(np.random.SeedSequence([base, step, *own]).generate_state(1)[0]))
+    rank = [environment.rank()] if environment.rank() else []
+    paddle.seed(int(np.random.SeedSequence([base, step, *rank]).generate_state(1)[0]))
 
 
 def current_seed():
-    """The seed that paddle's random numbers were last given."""
+    """Return the seed that paddle's random numbers were last given."""
     return paddle.get_rng_state()[0].current_seed()
 
 
 def set_seed(seed):
-    """Seed Python's, NumPy's and paddle's random numbers, and ask cuDNN for repeatable kernels.
+    """Seed Python's, NumPy's and paddle's random numbers, and select deterministic cuDNN kernels.
 
-    seed: a whole number from 0 to 2**32 - 1. The same seed on the same machine with the same number of threads then
-    gives the same numbers, bit for bit.
+    The same seed on the same machine with the same number of threads gives the same numbers, bit for bit.
+
+    Args:
+        seed: int from 0 to 2**32 - 1.
     """
     random.seed(seed)
     np.random.seed(seed)

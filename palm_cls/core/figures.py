@@ -9,10 +9,10 @@ from palm_cls.core.files import TEXT, atomic_write
 
 
 def import_matplotlib():
-    """Return matplotlib with its `figure`: without pyplot, no screen and no backend matters.
+    """Import matplotlib with its `figure`, which needs no screen and no backend.
 
-    Matplotlib refuses to be imported if MPLBACKEND names a backend that is not installed, as "!python ..." inherits it
-    from a notebook. Here such a value is ignored.
+    Matplotlib cannot be imported if MPLBACKEND names a backend that is not installed, as "!python ..." inherits it from
+    a notebook. Here such a value is ignored.
     """
     backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
     try:
@@ -27,14 +27,17 @@ def import_matplotlib():
 
 
 def escape_text(text):
-    """`text` as matplotlib can draw it: bytes that are not UTF-8 escaped, and no "$", which would begin a formula."""
+    """Escape text for matplotlib: bytes that are not UTF-8, and "$", which would begin a formula."""
     return text.encode(**TEXT).decode("utf-8").replace("$", r"\$")
 
 
 def write_png(figure, path, **options):
-    """Write a matplotlib figure to the Path as PNG, whole or not at all; directories are made as needed.
+    """Write a matplotlib figure as PNG, whole or not at all.
 
-    options: what `savefig` takes besides.
+    Args:
+        figure: the figure.
+        path: Path of the file; its directory is created if needed.
+        options: further arguments of `savefig`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary, ignore_missing_glyphs():
@@ -43,7 +46,7 @@ def write_png(figure, path, **options):
 
 @contextlib.contextmanager
 def ignore_missing_glyphs():
-    """For a while matplotlib is silent about letters of a name that its font does not have; boxes stand there."""
+    """Silence matplotlib's warnings about letters that its font lacks; it draws boxes instead."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")
         yield

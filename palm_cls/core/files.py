@@ -1,7 +1,9 @@
-"""Files that appear whole or not at all, and files that tell whether they are still what was written."""
+"""Atomic writes, JSON and CSV files, downloads and checksums."""
 
 import contextlib
+import csv
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -9,33 +11,33 @@ from pathlib import Path
 from palm_cls.core.console import log
 from palm_cls.core.errors import InputError, RunError
 
-CHECKSUM_MARK = b"palm_cls sha256:"  # then the digest of everything before the seal, which ends the file
+CHECKSUM_MARK = b"palm_cls sha256:"  # then the digest of all before the mark, at the end of a file
 TRAILER_SIZE = len(CHECKSUM_MARK) + hashlib.sha256().digest_size
-# How text is written. Names of files need not be UTF-8: bytes that are not become \udcXX, which JSON reads back.
+# Options of text files. File names need not be UTF-8: other bytes are written as \udcXX, which JSON reads back.
 TEXT = {"encoding": "utf-8", "errors": "backslashreplace"}
-DOWNLOAD_TIMEOUT = 30  # seconds without an answer, after which a download is given up
+DOWNLOAD_TIMEOUT = 30  # seconds without an answer
 
 
 def check_absent(paths):
-    """Raise InputError if one of the files is there: what exists is never overwritten."""
+    """Raise InputError if one of the files exists: existing files are never overwritten."""
     for path in paths:
         if os.path.lexists(path):
             raise InputError(f"{path}: already there, and not overwritten; remove it, or give another name")
 
 
 def require_directory(path, expected):
-    """Raise InputError unless `path` is a directory. expected: what should be there, in words."""
+    """Raise InputError unless `path` is a directory; `expected` says in words what should be there."""
     if not Path(path).is_dir():
-        found = "a file, not a directory" if Path(path).exists() else "no such directory"
-        raise InputError(f"{path}: {found}; expected {expected}")
+        problem = "a file, not a directory" if Path(path).exists() else "no such directory"
+        raise InputError(f"{path}: {problem}; expected {expected}")
 
 
 @contextlib.contextmanager
 def atomic_write(path):
-    """Give a temporary name beside `path`, and rename what was written there to `path` at the end.
+    """Write a file whole or not at all.
 
-    Whoever reads `path` sees the old content or the new, never a part: if the block raises, the temporary file is
-    removed and `path` stays as it was.
+    Yields a temporary Path beside `path`, which is renamed to `path` at the end: readers see the old content or the
+    new. If the block raises, the temporary file is removed and `path` stays as it was.
     """
     path = Path(path)
     temporary = _temporary(path)
@@ -44,19 +46,20 @@ def atomic_write(path):
         _flush_to_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # the user knows the file by its own name
+        if error.filename in (None, str(temporary)):  # the user knows only the final name
             error.filename = str(path)
         raise
     finally:
-        with contextlib.suppress(OSError):  # nothing is left of it after the rename
+        with contextlib.suppress(OSError):  # after the rename it is gone
             temporary.unlink()
 
 
 @contextlib.contextmanager
 def atomic_directory(path):
-    """Give a temporary directory beside `path`, and rename it to `path`, which must be new, at the end.
+    """Write a new directory whole or not at all.
 
-    If the block raises, nothing is left of it.
+    Yields a temporary directory beside `path`, which is renamed to `path` at the end. If the block raises, it is
+    removed.
     """
     path = Path(path)
     temporary = _temporary(path)
@@ -67,11 +70,11 @@ def atomic_directory(path):
             _flush_to_disk(file)
         temporary.rename(path)
     except OSError as error:
-        if error.filename is None or Path(str(error.filename)).is_relative_to(temporary):  # which no user knows
+        if error.filename is None or Path(str(error.filename)).is_relative_to(temporary):
             error.filename = str(path)
         raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # nothing is left of it after the rename
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _temporary(path):
@@ -84,10 +87,49 @@ def _flush_to_disk(path):
         os.fsync(file.fileno())
 
 
-def append_or_rollback(file, content):
-    """Write bytes to the end of an unbuffered file, all or nothing.
+def read_json(file, expected):
+    """Read a JSON file of this project, a dict with "versions".
 
-    Where the disk is full, what there was room for is taken back, and the OSError names the file.
+    Args:
+        file: its Path.
+        expected: what it should be, in words.
+
+    Returns:
+        The dict, {} if there is no such file.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: damaged ({error})") from error
+    if not isinstance(content, dict) or "versions" not in content:
+        raise InputError(f"{file}: not {expected}")
+    return content
+
+
+def write_json(content, path):
+    """Write `content` as indented JSON, atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", **TEXT)
+
+
+def write_table(rows, path):
+    """Write dicts with the same keys as CSV with a header, atomically."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", **TEXT) as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def append_or_rollback(file, content):
+    """Append bytes to an unbuffered file, all or none.
+
+    Raises:
+        OSError: the disk is full; the file is as long as before, and the error names it.
     """
     position = file.tell()
     try:
@@ -100,10 +142,18 @@ def append_or_rollback(file, content):
 
 
 def download_file(url, md5, path, max_bytes=100_000_000):
-    """Write what is at `url`, at most so many bytes with that MD5 checksum, to `path`, whole or not at all.
+    """Download a file, whole or not at all.
 
-    md5: hexadecimal digits. Raises RunError where there is no network, no answer, or another file. (paddle's own
-    download writes to the final name at once, waits without end, and does not tell what went wrong.)
+    (paddle's own download writes to the final name at once, has no timeout, and does not say what went wrong.)
+
+    Args:
+        url: its address.
+        md5: its checksum (hexadecimal).
+        path: where to write it.
+        max_bytes: more are not read.
+
+    Raises:
+        RunError: there is no network, no answer, or another file.
     """
     import http.client  # with urllib they take as long to import as all else here
     import urllib.request
@@ -125,9 +175,18 @@ def download_file(url, md5, path, max_bytes=100_000_000):
         temporary.write_bytes(content)
 
 
-def file_digest(path, without=0, algorithm="sha256"):
-    """Checksum of a file, as hexadecimal digits; `without` that many bytes at its end."""
-    left = os.path.getsize(path) - without
+def file_digest(path, skip_last=0, algorithm="sha256"):
+    """Compute the checksum of a file.
+
+    Args:
+        path: the file.
+        skip_last: leave out that many bytes at its end.
+        algorithm: a name that hashlib has.
+
+    Returns:
+        Hexadecimal digits.
+    """
+    left = os.path.getsize(path) - skip_last
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with open(path, "rb") as file:
         while left > 0 and (chunk := file.read(min(left, 1 << 20))):
@@ -137,8 +196,9 @@ def file_digest(path, without=0, algorithm="sha256"):
 
 
 def read_trailer(path):
-    """The sha256 in the seal at the end of a file, as hexadecimal digits, or None where there is no seal."""
+    """Return the sha256 in the checksum trailer of a file (hexadecimal), or None if it has no trailer."""
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - TRAILER_SIZE))
-        seal = file.read()
-    return seal[len(CHECKSUM_MARK) :].hex() if len(seal) == TRAILER_SIZE and seal.startswith(CHECKSUM_MARK) else None
+        trailer = file.read()
+    is_trailer = len(trailer) == TRAILER_SIZE and trailer.startswith(CHECKSUM_MARK)
+    return trailer[len(CHECKSUM_MARK) :].hex() if is_trailer else None

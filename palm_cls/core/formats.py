@@ -1,15 +1,15 @@
-"""What a file is by its first bytes, for messages about files that are not what they are given as."""
+"""Recognise a file's format by its first bytes, for messages about files of a wrong format."""
 
 import re
 
-HEAD_SIZE = 512  # bytes at the beginning of a file that `detect_format` looks at
+HEAD_SIZE = 512  # bytes at the beginning of a file that `detect_format` needs
 EMPTY = "an empty file"
 ZIP = "a zip archive"
 SPLIT_ZIP = "a part of a split zip archive"
 PROGRAM = "a program for Paddle Inference"
 PROGRAM_PARAMETERS = "the parameters of a program for Paddle Inference"
 WEIGHTS_OF_EXPORT = "give the weights that it was exported from"
-ACTIONS = {  # where the format alone says what to do
+ACTIONS = {  # what to do, if the format alone decides that
     EMPTY: "copy or download it again",
     "a web page": "download the file itself",
     "a Git LFS pointer": "fetch the file itself: git lfs pull",

@@ -90,6 +90,7 @@ class CallableLoader(BaseLoader):
 
     def __init__(self, batches):
         self._batches = batches
+        self.num_samples = getattr(batches, "num_samples", None)  # a loader of the user's own may have it
 
     def __call__(self):
         return self._batches()

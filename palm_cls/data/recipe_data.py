@@ -38,14 +38,15 @@ def make_loaders(recipe, data=None, train_csv=None, skip_bad=False, cache=True, 
     missing. Raises InputError for what is missing, damaged, or not for the recipe's data.
     """
     found = _find_data(recipe, data, download)
-    if recipe.data == "palm":
+    if recipe.dataset == "palm":
         train_loader = train_loader_of(found, recipe.batch_size, train_csv, skip_bad, cache)
     elif train_csv or skip_bad:
-        raise InputError(f"{'--train-csv' if train_csv else '--skip-bad'} is for fundus images, not for {recipe.data}")
+        option = "--train-csv" if train_csv else "--skip-bad"
+        raise InputError(f"{option} is for fundus images, not for {recipe.dataset}")
     else:
         train_loader = _array_loader(found, "train", recipe.batch_size)
-    if recipe.augmentation and recipe.data != "palm":
-        raise InputError(f"--augment is for fundus images, not for {recipe.data}")
+    if recipe.augmentation and recipe.dataset != "palm":
+        raise InputError(f"--augment is for fundus images, not for {recipe.dataset}")
     train_loader.shuffle, train_loader.pixel_range = recipe.shuffle, recipe.pixel_range
     train_loader.augmentation = recipe.augmentation
     return train_loader, _valid_loader(recipe, found, recipe.batch_size, cache), found
@@ -57,23 +58,23 @@ def make_valid_loader(recipe, data=None, batch_size=10, cache=True, download=Fal
     ten_crop: of ten views of each fundus image, see `BaseLoader`.
     """
     found = _find_data(recipe, data, download)
-    if ten_crop and recipe.data != "palm":
-        raise InputError(f"--ten-crop is for fundus images, not for {recipe.data}")
+    if ten_crop and recipe.dataset != "palm":
+        raise InputError(f"--ten-crop is for fundus images, not for {recipe.dataset}")
     loader = _valid_loader(recipe, found, batch_size, cache)
     loader.ten_crop = ten_crop
     return loader, found
 
 
 def _find_data(recipe, directory, download):
-    if recipe.data != "palm":
-        return find_digits(recipe.data, directory, download)
+    if recipe.dataset != "palm":
+        return find_digits(recipe.dataset, directory, download)
     if download:
         raise InputError("--download fetches MNIST and Fashion-MNIST; data/README.md says how to get the fundus images")
     return find_dataset(directory)
 
 
 def _valid_loader(recipe, found, batch_size, cache):
-    palm = recipe.data == "palm"
+    palm = recipe.dataset == "palm"
     loader = valid_loader_of(found, batch_size, cache) if palm else _array_loader(found, "test", batch_size)
     loader.pixel_range = recipe.pixel_range
     return loader

@@ -14,7 +14,7 @@ import time
 from html import escape
 from pathlib import Path
 
-from palm_cls.checkpoints.weights import is_export
+from palm_cls.checkpoints.file_checks import is_export
 from palm_cls.core.console import DEMO_WARNING, DISCLAIMER, log
 from palm_cls.core.errors import InputError, RunError, missing_package_error, shorten
 from palm_cls.core.html import img_tag, thumbnail

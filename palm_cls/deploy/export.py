@@ -1,7 +1,7 @@
 """Export trained networks for other programs: `export_network`, which `tools/export.py` calls.
 
 `palm_cls.deploy.exported_model` lists the files. Their metadata are those of the weights (see
-`palm_cls.checkpoints.run_dir.describe`) and
+`palm_cls.checkpoints.metadata.read_metadata`) and
 
     preprocessing    how to prepare an image
     output           what the logits mean
@@ -23,18 +23,17 @@ from typing import Callable
 import numpy as np
 
 from palm_cls.checkpoints.run_dir import versions
-from palm_cls.checkpoints.run_files import write_json
-from palm_cls.checkpoints.weights import weights_file
+from palm_cls.checkpoints.weights import resolve_weights
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError, RunError, shorten
-from palm_cls.core.files import atomic_directory, atomic_write, check_absent, file_digest
+from palm_cls.core.files import atomic_directory, atomic_write, check_absent, file_digest, write_json
 from palm_cls.data.array_loader import normalize_gray
 from palm_cls.data.images import normalize, pixel_lut, resize
 from palm_cls.data.synthetic import draw_fundus
-from palm_cls.deploy.exported_model import IS_PADDLE_2, METADATA_FILE, ONNX, PROGRAM, load_onnx
+from palm_cls.deploy.exported_model import EXPORT_METADATA, IS_PADDLE_2, ONNX, PROGRAM, load_onnx
 from palm_cls.deploy.predict import input_spec, load_recipe_model
 from palm_cls.deploy.prediction_files import prediction_note
-from palm_cls.eval.engine import TOLERANCE, deviation, find_program, predict, run_program, save_program
+from palm_cls.eval.engine import TOLERANCE, find_program, load_predictor, max_relative_error, predict, save_program
 
 OPSET = 13  # of ONNX, from 2020: every runtime of today has it, and the recipes need no later one
 CONVERTER = '"paddle2onnx<2" "onnx<1.18"' if IS_PADDLE_2 else '"paddle2onnx>=2"'  # for this paddle and its NumPy
@@ -48,7 +47,7 @@ class ExportResult:
     Attributes:
         path: Path of the file or directory.
         metadata: The metadata stored in it, a dict.
-        max_relative_error: Difference of its logits from the network's, see `palm_cls.eval.engine.deviation`.
+        max_relative_error: Difference of its logits from the network's, see `palm_cls.eval.engine.max_relative_error`.
     """
 
     path: Path
@@ -89,7 +88,7 @@ def export_network(weights, form, name=None, output=None):
         RunError: Its logits are not the network's, or the conversion failed; nothing is left behind.
         InputError: Something is missing, does not fit, or exists already.
     """
-    form, weights = FORMATS[form], weights_file(weights)
+    form, weights = FORMATS[form], resolve_weights(weights)
     target = Path(output or weights.with_suffix(form.suffix))
     if (target.suffix == ONNX) != (form.suffix == ONNX):
         raise InputError(f"{target}: the name of an ONNX file ends in {ONNX}, and no other; give another --output")
@@ -118,7 +117,7 @@ def export_network(weights, form, name=None, output=None):
 def _max_difference(logits_of, imgs, expected):
     """Compare the logits of all images together, and of one alone, with the expected ones."""
     found = np.concatenate([logits_of(imgs), logits_of(imgs[:1])])
-    return deviation(found, np.concatenate([expected, expected[:1]]))
+    return max_relative_error(found, np.concatenate([expected, expected[:1]]))
 
 
 def _check_images(name):
@@ -157,7 +156,7 @@ def _write_paddle(model, shape, metadata, directory):
         for file in (program, program.with_suffix(".pdiparams")):
             shutil.copy(file, directory)
     files = {file.name: file_digest(file) for file in sorted(directory.iterdir())}
-    write_json({**metadata, "files": files}, directory / METADATA_FILE)
+    write_json({**metadata, "files": files}, directory / EXPORT_METADATA)
 
 
 def _write_onnx(model, shape, metadata, path):
@@ -239,7 +238,7 @@ def _check_converter():
 
 
 def _load_paddle(directory):
-    return run_program(find_program(directory / PROGRAM))
+    return load_predictor(find_program(directory / PROGRAM))
 
 
 FORMATS = {

@@ -14,14 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from palm_cls.checkpoints.run_files import read_json
-from palm_cls.checkpoints.weights import EXPORT_ABOUT as METADATA_FILE
-from palm_cls.checkpoints.weights import ONNX
+from palm_cls.checkpoints.file_checks import EXPORT_METADATA, ONNX
 from palm_cls.core.device import num_threads, paddle
 from palm_cls.core.errors import InputError, shorten
-from palm_cls.core.files import file_digest
+from palm_cls.core.files import file_digest, read_json
 from palm_cls.data.images import INPUT_SPEC
-from palm_cls.eval.engine import find_program, run_program
+from palm_cls.eval.engine import find_program, load_predictor
 
 PROGRAM = "inference"  # without suffix
 IS_PADDLE_2 = paddle.__version__.startswith("2.")
@@ -35,7 +33,7 @@ def load_exported_model(path, name=None):
         name: The recipe that it must be of, or None.
 
     Returns:
-        (function imgs -> logits, metadata). The function is as that of `palm_cls.eval.engine.logits_function`; for the
+        (function imgs -> logits, metadata). The function is as that of `palm_cls.eval.engine.predictor`; for the
         metadata see `palm_cls.deploy.export`.
 
     Raises:
@@ -116,7 +114,7 @@ def load_onnx(path):
 
 
 def _load_paddle_export(directory):
-    metadata = read_json(directory / METADATA_FILE, "that of an exported network")
+    metadata = read_json(directory / EXPORT_METADATA, "that of an exported network")
     program = find_program(directory / PROGRAM)
     if program is None:
         raise InputError(f"{directory}: the exported network is missing; expected {PROGRAM}.json or {PROGRAM}.pdmodel")
@@ -124,7 +122,7 @@ def _load_paddle_export(directory):
         raise InputError(f"{program}: of PaddlePaddle 3, which PaddlePaddle {paddle.__version__} cannot run")
     _check_files(program, program.with_suffix(".pdiparams"), checksums=metadata.get("files"))
     try:
-        return run_program(program), metadata
+        return load_predictor(program), metadata
     except Exception as error:  # of types that C++ chooses
         raise InputError(f"{directory}: Paddle Inference cannot run it ({shorten(error)})") from error
 
@@ -133,5 +131,5 @@ def _check_files(*files, checksums):
     for file in files:
         if not file.is_file() or not isinstance(checksums, dict) or checksums.get(file.name) != file_digest(file):
             raise InputError(
-                f"{file}: missing or damaged: its checksum is not that in {METADATA_FILE}; export it again"
+                f"{file}: missing or damaged: its checksum is not that in {EXPORT_METADATA}; export it again"
             )

@@ -8,8 +8,9 @@ from typing import Optional
 
 import numpy as np
 
-from palm_cls.checkpoints.run_dir import describe
-from palm_cls.checkpoints.weights import is_export, load, weights_file
+from palm_cls.checkpoints.file_checks import is_export
+from palm_cls.checkpoints.metadata import read_metadata
+from palm_cls.checkpoints.weights import load, resolve_weights
 from palm_cls.core import environment
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.data.array_loader import ArrayLoader
@@ -19,7 +20,7 @@ from palm_cls.data.palm import image_names, is_image
 from palm_cls.data.prefetch import prefetch
 from palm_cls.deploy.exported_model import check_input_spec, load_exported_model
 from palm_cls.eval import metrics
-from palm_cls.eval.engine import logits_function
+from palm_cls.eval.engine import predictor
 from palm_cls.recipes import RECIPES, build_model, find_recipe
 
 OVERLAY_SUFFIX = ".cam.jpg"  # of heat maps drawn over images, see `palm_cls.deploy.prediction_files`
@@ -97,7 +98,7 @@ def load_model(weights, name=None):
 
     Returns:
         (model, metadata). Of an export, the model is a function imgs -> logits. The metadata are those of
-        `palm_cls.checkpoints.run_dir.describe`.
+        `palm_cls.checkpoints.metadata.read_metadata`.
 
     Raises:
         InputError: The recipe is unknown or another one, or its input is not that of `transform_img`, as with MNIST.
@@ -105,7 +106,7 @@ def load_model(weights, name=None):
     if is_export(weights):
         return load_exported_model(weights, name)
     name, model, metadata = load_recipe_model(weights, name)
-    if find_recipe(name).data != "palm":  # weights without metadata, as those of PaddlePaddle 1.6
+    if find_recipe(name).dataset != "palm":  # weights without metadata, as those of PaddlePaddle 1.6
         raise InputError(
             f"{weights}: {name} takes grey images of 28 x 28 pixels, and this predicts fundus photographs; "
             "tools/evaluate.py predicts the test images that belong to it"
@@ -126,8 +127,8 @@ def load_recipe_model(weights, name=None):
     Raises:
         InputError: The recipe is unknown or another one, or its images are prepared in another way here.
     """
-    weights = weights_file(weights)
-    metadata = describe(weights)
+    weights = resolve_weights(weights)
+    metadata = read_metadata(weights)
     stored = metadata.get("model")
     if stored is not None and stored not in list(RECIPES):  # which need not be text
         raise InputError(f"{weights}: weights of {shorten(stored)!r}, which is none of {', '.join(RECIPES)}")
@@ -145,7 +146,7 @@ def load_recipe_model(weights, name=None):
 def input_spec(name):
     """Return the input of a recipe's network, a dict as `palm_cls.data.images.INPUT_SPEC`."""
     recipe = find_recipe(name)
-    loader = ImageLoader if recipe.data == "palm" else ArrayLoader
+    loader = ImageLoader if recipe.dataset == "palm" else ArrayLoader
     return {**loader.input_spec, "range": list(recipe.pixel_range)}
 
 
@@ -164,7 +165,7 @@ def predict_images(model, paths, batch_size=10, threshold=0.5):
     Returns:
         A generator of one Prediction for each path, in their order.
     """
-    with logits_function(model, len(paths)) as logits_of:
+    with predictor(model, len(paths)) as logits_of:
         for batch in _decode_batches(paths, batch_size):
             imgs = [img for _, img, error in batch if error is None]
             values = iter(probabilities(logits_of(np.stack(imgs))) if imgs else [])
@@ -175,7 +176,7 @@ def predict_images(model, paths, batch_size=10, threshold=0.5):
 def _prediction(path, probability, threshold):
     if not np.isfinite(probability):
         return Prediction(path, error="the network gives no finite number for this image")
-    return Prediction(path, probability, int(probability > threshold))
+    return Prediction(path, probability, int(metrics.is_positive(probability, threshold)))
 
 
 def probabilities(logits):
@@ -195,7 +196,7 @@ def probabilities(logits):
     if logits.shape[1] > 2:
         raise InputError(f"a network with {logits.shape[1]} logits; predictions are for two classes")
     differences = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
-    return metrics.probabilities_of(np.where(np.isfinite(differences), differences, np.nan)).tolist()
+    return metrics.positive_probabilities(np.where(np.isfinite(differences), differences, np.nan)).tolist()
 
 
 def _decode_batches(paths, batch_size):

@@ -1,1 +1,1 @@
-"""How good trained weights are: loss, measures, figures, report."""
+"""How good trained weights are: loss, metrics, figures, report."""

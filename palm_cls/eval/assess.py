@@ -1,179 +1,279 @@
-"""How good trained weights are, in full: `assess`, what `tools/evaluate.py` does, and the files that it writes.
+"""The full evaluation of trained weights: `assess`, as `tools/evaluate.py` does it, and the files that it writes.
 
-The measures are those of `palm_cls.eval.metrics`, each with the uncertainty that so many images leave.
+The metrics are those of `palm_cls.eval.metrics`, each with the uncertainty that the number of images leaves.
 """
 
 import json
-from collections import namedtuple
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
 from palm_cls.checkpoints import run_dir
-from palm_cls.checkpoints.run_files import EVALUATION, read_settings, write_json, write_table
-from palm_cls.checkpoints.weights import load, weights_file
+from palm_cls.checkpoints.metadata import read_metadata
+from palm_cls.checkpoints.run_files import (
+    EVALUATION,
+    read_settings,
+)
+from palm_cls.checkpoints.weights import load, resolve_weights
 from palm_cls.core.console import DEMO_WARNING, DISCLAIMER, log
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError, shorten
+from palm_cls.core.files import (
+    write_json,
+    write_table,
+)
 from palm_cls.data.recipe_data import make_valid_loader
 from palm_cls.eval import metrics
-from palm_cls.eval.evaluate import measures, predict_all
+from palm_cls.eval.evaluate import Predictions, compute_metrics, predict_all
 from palm_cls.recipes import RECIPES, build_model, find_recipe
 
-# model: name of the recipe, or None; weights: Path; data: directory of the images; demo: whether they are drawn;
-# listed: number of images in their table; predictions: Predictions; measures: dict; ten_crop: whether of ten views;
-# elsewhere: name of the data set, where the run of the weights has other validation images, else ""
-Assessment = namedtuple(
-    "Assessment",
-    ("model", "weights", "data", "demo", "listed", "predictions", "measures", "ten_crop", "elsewhere"),
-    defaults=(False, ""),
-)
 
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Options of `assess`.
 
-def assess(
-    weights,
-    name=None,
-    data=None,
-    batch_size=10,
-    device=None,
-    cache=True,
-    threshold=0.5,
-    download=False,
-    ten_crop=False,
-):
-    """Evaluate weights on the validation images, print the lesson's lines, and return an Assessment.
-
-    weights: a run's directory (its best epoch) or a `.pdparams` file; name: the recipe, if the weights do not tell it;
-    data: the images' directory, by default where the run of the weights had them, else as for `train_recipe`; device,
-    cache, download: as there; batch_size: images at a time; threshold: of the probability, above which an image counts
-    as positive, where there are two classes; ten_crop: average over ten views (see `palm_cls.data.loaders.Reader`).
-
-    Of what is returned, `measures` is the dictionary of `palm_cls.eval.metrics.binary_measures`, with a 95% interval to
-    every share and to the AUC, or of `class_measures` for more than two classes; `predictions` has the names, labels
-    [N, 1] and logits float32 [N, num_classes] of the images. Raises InputError for what is missing or does not fit.
+    Attributes:
+        cache: Whether resized images are cached, as for `train_recipe`.
+        threshold: Images are called positive above this probability; of two classes only.
+        download: Whether missing MNIST files are downloaded.
+        ten_crop: Whether the probabilities of ten views of each image are averaged.
     """
-    weights = weights_file(weights)
-    about, settings = run_dir.describe(weights), read_settings(weights)
-    name = name or about.get("model")
+
+    cache: bool = True
+    threshold: float = 0.5
+    download: bool = False
+    ten_crop: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Predictions and metrics of trained weights on the images of a loader.
+
+    Attributes:
+        model: Name of the recipe, or None.
+        weights: Path of the weights.
+        data: Directory of the images.
+        demo: Whether the images are those of the demo set.
+        num_listed: Number of images in the table of labels.
+        predictions: Names, labels [N, 1] and logits float32 [N, num_classes] of the images.
+        metrics: As `detailed_metrics` computes them.
+        ten_crop: Whether ten views of each image were averaged.
+        other_dataset: Name of the data set if the weights' run has other validation images, else "".
+    """
+
+    model: Optional[str]
+    weights: Path
+    data: Path
+    demo: bool
+    num_listed: int
+    predictions: Predictions
+    metrics: dict
+    ten_crop: bool = False
+    other_dataset: str = ""
+
+    @property
+    def measures(self):
+        """The metrics, by their name in notebooks of the version before."""
+        return self.metrics
+
+
+def assess(weights, name=None, data=None, batch_size=10, device=None, **options):
+    """Evaluate weights on the validation images and print the lesson's lines.
+
+    Args:
+        weights: A run directory (its best epoch) or a `.pdparams` file.
+        name: The recipe, if the weights do not name it.
+        data: Directory of the images; by default that of the weights' run, else as for `train_recipe`.
+        batch_size: Images at a time.
+        device: As for `choose_device`.
+        options: cache, threshold, download and ten_crop, see `EvaluationOptions`.
+
+    Returns:
+        An EvaluationResult. Its `metrics` are those of `palm_cls.eval.metrics.binary_metrics`, with a 95% interval for
+        every share and for the AUC, or of `palm_cls.eval.metrics.multiclass_metrics` for more than two classes.
+
+    Raises:
+        InputError: Something is missing or does not fit.
+    """
+    options = EvaluationOptions(**options)
+    weights = resolve_weights(weights)
+    metadata, settings = read_metadata(weights), read_settings(weights)
+    name = name or metadata.get("model")
     if not isinstance(name, str):
-        raise InputError(f"{weights} does not tell its network; say which it is (--model)")
+        raise InputError(f"{weights} does not name its network; say which it is (--model)")
     recipe = find_recipe(name)
-    refuse_threshold(name, threshold)
+    check_threshold(name, options.threshold)
     choose_device(device)
-    data = run_dir.images_of(weights.parent, settings, data)
-    loader, dataset = make_valid_loader(recipe, data, batch_size, cache, download, ten_crop)
-    own = settings.get("valid_sha256") in (None, loader.fingerprint)
-    if not own:
+    data = run_dir.resolve_data_dir(weights.parent, settings, data)
+    loader, dataset = make_valid_loader(recipe, data, batch_size, options.cache, options.download, options.ten_crop)
+    own_images = settings.get("valid_sha256") in (None, loader.fingerprint)
+    if not own_images:
         log(f"{weights.parent}: its run has other validation images than {loader.directory}")
-    if about.get("demo") and not loader.metadata["demo"]:
+    if metadata.get("demo") and not loader.metadata["demo"]:
         log(DEMO_WARNING)
     model = build_model(name)
     load(weights, model)
     print("start evaluation .......")
-    found = assess_network(model, loader, weights, name, threshold)
-    lesson = measures(found.predictions.logits, found.predictions.labels)
+    result = evaluate_model(model, loader, weights, name, options.threshold)
+    lesson = compute_metrics(result.predictions.logits, result.predictions.labels)
     print(f"loss={lesson['loss']}, acc={lesson['accuracy']} {dataset.remark}".rstrip())
-    return found._replace(elsewhere="" if own else Path(dataset.root).name)
+    return replace(result, other_dataset="" if own_images else Path(dataset.root).name)
 
 
-def assess_network(model, loader, weights, name=None, threshold=0.5):
-    """The Assessment of a network that has its weights already, on the images of a reader. weights: their file."""
+def evaluate_model(model, loader, weights, name=None, threshold=0.5):
+    """Evaluate a network that has its weights already on the images of a loader.
+
+    Args:
+        model: The network.
+        loader: As `valid_data_loader` returns it.
+        weights: Path of the file that the weights are from.
+        name: The recipe, or None.
+        threshold: Images are called positive above this probability.
+
+    Returns:
+        An EvaluationResult.
+    """
     predictions = predict_all(model, loader)
-    about = loader.metadata
-    found = all_measures(predictions, threshold, class_names(about, predictions.logits.shape[1]))
-    ten_crop = getattr(loader, "ten_crop", False)
-    return Assessment(name, weights, loader.directory, about["demo"], loader.num_samples, predictions, found, ten_crop)
+    metadata = loader.metadata
+    classes = class_names(metadata, predictions.logits.shape[1])
+    return EvaluationResult(
+        model=name,
+        weights=weights,
+        data=loader.directory,
+        demo=metadata["demo"],
+        num_listed=loader.num_samples,
+        predictions=predictions,
+        metrics=detailed_metrics(predictions, threshold, classes),
+        ten_crop=loader.ten_crop,
+    )
 
 
-def class_names(about, logits):
-    """The names of the classes that readers or settings tell of, if as many as a network with so many logits has."""
-    names = about.get("classes")
-    return names if names and len(names) == max(2, logits) else None
+def class_names(metadata, num_logits):
+    """Return the class names in metadata; None unless they fit so many logits."""
+    names = metadata.get("classes")
+    return names if names and len(names) == max(2, num_logits) else None
 
 
-def caveat_of(name):
-    """DISCLAIMER, but "" for a recipe on digits or garments."""
-    return "" if name in RECIPES and RECIPES[name].data != "palm" else DISCLAIMER
+def disclaimer_for(name):
+    """Return the medical disclaimer; "" for a recipe on digits or garments."""
+    return "" if name in RECIPES and RECIPES[name].dataset != "palm" else DISCLAIMER
 
 
-def refuse_threshold(name, threshold):
-    """Raise InputError for a threshold where there are ten classes. name: of the recipe."""
-    if threshold != 0.5 and find_recipe(name).data != "palm":
-        raise InputError(f"a threshold parts two classes; {name} has ten, and predicts the most probable one")
+def check_threshold(name, threshold):
+    """Refuse (InputError) a threshold other than 0.5 if the recipe `name` has ten classes."""
+    if threshold != 0.5 and find_recipe(name).dataset != "palm":
+        raise InputError(f"a threshold separates two classes; {name} has ten and predicts the most probable one")
 
 
-def all_measures(predictions, threshold=0.5, classes=None):
-    """The measures of Predictions: `metrics.binary_measures`, or `metrics.class_measures` for more than one logit.
+def detailed_metrics(predictions, threshold=0.5, classes=None):
+    """Compute `metrics.binary_metrics`, or `metrics.multiclass_metrics` for more than one logit.
 
-    classes: names of the labels, a list of str.
+    Args:
+        predictions: Predictions.
+        threshold: Images are called positive above this probability.
+        classes: Names of several classes, a list of str, or None.
+
+    Returns:
+        A dictionary.
     """
     labels, logits = predictions.labels.flatten().astype("int64"), predictions.logits
     if logits.shape[1] > 1:
-        return metrics.class_measures(labels, logits, classes)
-    return metrics.binary_measures(labels, logits.flatten(), predictions.names, threshold)
+        return metrics.multiclass_metrics(labels, logits, classes)
+    return metrics.binary_metrics(labels, logits.flatten(), predictions.names, threshold)
 
 
-def write_assessment(assessment, json_file, csv_file):
-    """Write an Assessment: measures, settings and images as JSON, and the images as CSV; each whole or not at all."""
-    rows = image_rows(assessment)
+def write_evaluation(result, json_file, csv_file):
+    """Write an EvaluationResult: metrics, settings and images as JSON, the images as CSV; each atomically.
+
+    Args:
+        result: EvaluationResult.
+        json_file: Path of evaluation.json.
+        csv_file: Path of predictions.csv.
+    """
+    rows = prediction_rows(result)
     content = {
-        "model": assessment.model,
-        "weights": str(assessment.weights),
-        "data": str(assessment.data),
-        "demo": assessment.demo,
-        "caveat": caveat_of(assessment.model),
+        "model": result.model,
+        "weights": str(result.weights),
+        "data": str(result.data),
+        "demo": result.demo,
+        "caveat": disclaimer_for(result.model),
         "versions": run_dir.versions(),
-        "listed": assessment.listed,
-        "ten_crop": assessment.ten_crop,
-        "measures": assessment.measures,
+        "listed": result.num_listed,
+        "ten_crop": result.ten_crop,
+        "measures": result.metrics,
         "images": rows,
     }
     write_json(content, json_file)
     write_table(rows, csv_file)
 
 
-def image_rows(assessment):
-    """One dict an image: imgName, Label, probability, predicted.
+def prediction_rows(result):
+    """Return a dict for each image of an EvaluationResult: imgName, Label, probability, predicted.
 
-    With one class, also its logit, and the probability is that of class 1; with more, that of the predicted class.
+    With one logit, there is also "logit", and the probability is that of class 1; with several, the probability is that
+    of the predicted class.
     """
     from scipy.special import softmax
 
-    names, labels, logits = assessment.predictions
+    logits = result.predictions.logits
     if logits.shape[1] > 1:
-        chances = softmax(logits, axis=1)
-        columns = {"probability": chances.max(axis=1), "predicted": chances.argmax(axis=1)}
+        probabilities = softmax(logits, axis=1)
+        columns = {"probability": probabilities.max(axis=1), "predicted": probabilities.argmax(axis=1)}
     else:
         logits = logits[:, 0]
-        chances = metrics.probabilities_of(logits)
-        predicted = (chances > assessment.measures["threshold"]).astype("int64")
-        columns = {"logit": logits, "probability": chances, "predicted": predicted}
-    columns = {"Label": labels.flatten().astype("int64"), **columns}
-    rows = zip(names, *(values.tolist() for values in columns.values()))
+        probabilities = metrics.positive_probabilities(logits)
+        predicted = metrics.is_positive(probabilities, result.metrics["threshold"]).astype("int64")
+        columns = {"logit": logits, "probability": probabilities, "predicted": predicted}
+    columns = {"Label": result.predictions.labels.flatten().astype("int64"), **columns}
+    rows = zip(result.predictions.names, *(values.tolist() for values in columns.values()))
     return [dict(zip(("imgName", *columns), row)) for row in rows]
 
 
 def threshold_from(json_file, sensitivity):
-    """The largest threshold that reaches this sensitivity on the images of another evaluation, given its JSON file."""
+    """Find the largest threshold that reaches a sensitivity on the images of another evaluation.
+
+    Args:
+        json_file: Path of the evaluation.json of that evaluation.
+        sensitivity: Above 0, at most 1.
+
+    Returns:
+        float.
+
+    Raises:
+        InputError: The file is missing or no evaluation.json, or there is no such threshold.
+    """
     try:
         images = json.loads(Path(json_file).read_text(encoding="utf-8"))["images"]
-        labels, chances = ([image[key] for image in images] for key in ("Label", "probability"))
-        labels, chances = np.array(labels, "int64"), np.array(chances, "float64")
+        labels, probabilities = ([image[key] for image in images] for key in ("Label", "probability"))
+        labels, probabilities = np.array(labels, "int64"), np.array(probabilities, "float64")
     except FileNotFoundError:
         raise InputError(f"{json_file}: no such file; expected the {EVALUATION} of another evaluation") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{json_file}: not the {EVALUATION} of an evaluation ({error})") from error
-    return metrics.threshold_for_sensitivity(labels, chances, sensitivity)
+    return metrics.threshold_for_sensitivity(labels, probabilities, sensitivity)
 
 
-def refuse_threshold_from(json_file, found):
-    """Raise InputError where the threshold is of another network, or was chosen on the very images of an Assessment."""
-    told = json.loads(Path(json_file).read_text(encoding="utf-8"))
-    if told.get("model") not in (None, found.model):
-        raise InputError(f"{json_file}: of {shorten(told['model'])}, whose threshold tells nothing about {found.model}")
-    theirs = [(image.get("imgName"), image["Label"]) for image in told["images"]]
-    if theirs == list(zip(found.predictions.names, found.predictions.labels.flatten().tolist())):
+def check_threshold_source(json_file, result):
+    """Refuse a threshold of another network, or chosen on the images of the evaluation itself.
+
+    Args:
+        json_file: Path of the evaluation.json that the threshold was taken from.
+        result: EvaluationResult with that threshold.
+
+    Raises:
+        InputError: The threshold does not apply.
+    """
+    content = json.loads(Path(json_file).read_text(encoding="utf-8"))
+    if content.get("model") not in (None, result.model):
         raise InputError(
-            f"{json_file}: of these very images, and a threshold chosen on the images that it is measured on flatters; "
-            "take that of others"
+            f"{json_file}: a threshold of {shorten(content['model'])} does not apply to {result.model}; "
+            f"give an evaluation of {result.model}"
+        )
+    theirs = [(image.get("imgName"), image["Label"]) for image in content["images"]]
+    if theirs == list(zip(result.predictions.names, result.predictions.labels.flatten().tolist())):
+        raise InputError(
+            f"{json_file}: of these very images, and a threshold chosen on the images that it is measured on is "
+            "optimistic; give an evaluation of others"
         )

@@ -1,7 +1,7 @@
-"""From images to logits, the fastest way: `logits_function`.
+"""From images to logits, the fastest way: `predictor`.
 
 On a CPU, Paddle Inference with oneDNN computes a network several times as fast as paddle's own layers do. The network
-must be converted for it, which takes as long as predicting some dozens of images.
+must be converted first, which takes as long as predicting some dozens of images.
 """
 
 import contextlib
@@ -17,82 +17,123 @@ from palm_cls.core import environment
 from palm_cls.core.console import log_once
 from palm_cls.core.device import num_threads, paddle
 from palm_cls.core.errors import shorten
-from palm_cls.models.layers import evaluating
+from palm_cls.models.layers import eval_mode
 
-WORTHWHILE = 100  # images from which converting takes less time than it saves; a fixed number, so that runs repeat
+MIN_IMAGES = 100  # from which converting takes less time than it saves; a constant, so that runs are repeatable
 TOLERANCE = 5e-5  # between the logits of both ways, relative to the largest where that is above 1
 
 
 @contextlib.contextmanager
-def logits_function(model, images):
-    """A context: the network in evaluation mode, and a function imgs -> logits for `images` images in all.
+def predictor(model, num_samples):
+    """Set the network to evaluation mode and yield a function from images to logits.
 
-    imgs: float32 [N, C, H, W]; logits: float32 [N, num_classes]; both NumPy arrays. The weights are those that the
-    network has at the first batch. Its mode is put back at the end. An exported network is such a function already.
+    The weights are those of the network at the first batch. Its mode is restored at the end.
+
+    Args:
+        model: A network, or an exported network, which is a function of images already.
+        num_samples: Images that will be predicted in all; it decides whether the network is converted.
+
+    Yields:
+        A function of float32 [N, C, H, W] that returns float32 [N, num_classes], both NumPy arrays. For several views
+        of each image, [N, views, C, H, W], it returns the logits of their mean probabilities.
     """
     if not isinstance(model, paddle.nn.Layer):
-        yield model
+        yield _averaging_views(model)
         return
     engine = None
 
-    def logits_of(imgs):
+    def predict_logits(imgs):
         nonlocal engine
         if engine is None:
-            worthwhile = images >= WORTHWHILE and _has_engine()
-            engine = (worthwhile and convert(model, imgs)) or functools.partial(predict, model)
+            worthwhile = num_samples >= MIN_IMAGES and _has_engine()
+            engine = (worthwhile and to_inference_engine(model, imgs)) or functools.partial(predict, model)
         return engine(imgs)
 
-    with evaluating(model):
-        yield logits_of
+    with eval_mode(model):
+        yield _averaging_views(predict_logits)
+
+
+def _averaging_views(predict_logits):
+    """Extend a function from images to logits to several views of each image."""
+
+    def predict_views(imgs):
+        if imgs.ndim != 5:
+            return predict_logits(imgs)
+        from scipy.special import log_expit, log_softmax, logsumexp
+
+        logits = predict_logits(imgs.reshape(-1, *imgs.shape[2:])).reshape(*imgs.shape[:2], -1).astype("float64")
+        if logits.shape[2] > 1:
+            return logsumexp(log_softmax(logits, axis=2), axis=1).astype("float32")
+        return (logsumexp(log_expit(logits), axis=1) - logsumexp(log_expit(-logits), axis=1)).astype("float32")
+
+    return predict_views
 
 
 def predict(model, imgs):
-    """The logits as paddle's own layers compute them."""
+    """Compute logits with paddle's own layers.
+
+    Args:
+        model: A network, in the mode to predict in.
+        imgs: float32 [N, C, H, W].
+
+    Returns:
+        float32 [N, num_classes].
+    """
     with paddle.no_grad():
         return model(paddle.to_tensor(imgs)).numpy()
 
 
 def _has_engine():
-    return paddle.get_device() == "cpu" and _takes_onednn()
+    return paddle.get_device() == "cpu" and _has_onednn()
 
 
-def _takes_onednn():
+def _has_onednn():
     return platform.machine() in ("x86_64", "AMD64") and not environment.use_paddle_defaults()
 
 
-def convert(model, imgs):
-    """A function imgs -> logits by Paddle Inference, for images like `imgs`; None, and why is told, where it fails.
+def to_inference_engine(model, imgs):
+    """Convert a network for Paddle Inference and check it on the first two images.
 
-    The first two images decide whether its logits are those of `predict`.
+    Args:
+        model: A network in evaluation mode.
+        imgs: float32 [N, C, H, W], images as it will predict.
+
+    Returns:
+        A function from images to logits; None, with a notice, if the conversion fails or changes the logits.
     """
     try:
-        engine = _engine(model, imgs.shape[1:])
-        found, expected = engine(imgs[:2]), predict(model, imgs[:2])
-    except Exception as error:  # whatever a network of one's own makes of the conversion; a full disk
-        log_once(f"This network is evaluated by its own layers: it could not be converted ({shorten(error)}).")
+        engine = _convert(model, imgs.shape[1:])
+        result, expected = engine(imgs[:2]), predict(model, imgs[:2])
+    except Exception as error:  # anything, from a user's network that does not convert to a full disk
+        log_once(f"Predicting with this network's own layers: it could not be converted ({shorten(error)}).")
         return None
-    if not deviation(found, expected) <= TOLERANCE:
-        log_once("This network is evaluated by its own layers: converted, it gives other logits.")
+    if not max_relative_error(result, expected) <= TOLERANCE:
+        log_once("Predicting with this network's own layers: converted, it gives other logits.")
         return None
     return engine
 
 
-def deviation(found, expected):
-    """The largest difference of logits, relative to the largest where that is above 1; NaN for what is not finite."""
+def max_relative_error(result, expected):
+    """Compute the largest difference of logits, NaN if not finite; relative to logits above 1."""
     with np.errstate(invalid="ignore"):
-        return float(np.abs(found - expected).max() / max(1, np.abs(expected).max()))
+        return float(np.abs(result - expected).max() / max(1, np.abs(expected).max()))
 
 
-def _engine(model, shape):
+def _convert(model, shape):
     with tempfile.TemporaryDirectory() as directory:
-        return run_program(save_program(model, Path(directory, "network"), shape))
+        return load_predictor(save_program(model, Path(directory, "network"), shape))
 
 
 def save_program(model, path, shape):
-    """Write a network in evaluation mode for Paddle Inference, and return the file with the program.
+    """Write a network as a program for Paddle Inference.
 
-    path: without suffix; the program gets .json, or .pdmodel before paddle 3, the weights .pdiparams. shape: of an
-    image, without the batch, which may have any size.
+    Args:
+        model: A network in evaluation mode.
+        path: Without suffix; the program gets .json, or .pdmodel before paddle 3, the weights .pdiparams.
+        shape: Of an image; the batch may have any size.
+
+    Returns:
+        The Path of the program.
     """
     spec = paddle.static.InputSpec([None, *shape], "float32", "images")
     paddle.jit.save(model, str(path), input_spec=[spec])
@@ -100,31 +141,35 @@ def save_program(model, path, shape):
 
 
 def find_program(path):
-    """The program that `save_program` wrote for `path`, or None where it did not."""
+    """Return the program that `save_program` wrote to `path`, or None."""
     files = map(path.with_suffix, (".json", ".pdmodel"))
     return next((file for file in files if file.is_file()), None)
 
 
-def run_program(program):
-    """A function imgs -> logits, as that of `logits_function`, by Paddle Inference on the CPU.
+def load_predictor(program):
+    """Load a program into Paddle Inference, on the CPU.
 
-    program: the file of `save_program`, its weights beside it.
+    Args:
+        program: The file of `save_program`, with its weights beside it.
+
+    Returns:
+        A function of float32 [N, C, H, W] that returns float32 [N, num_classes].
     """
     config = paddle.inference.Config(*map(os.fsencode, (program, program.with_suffix(".pdiparams"))))
     config.disable_gpu()
     config.disable_glog_info()
-    if _takes_onednn():
+    if _has_onednn():
         config.enable_mkldnn()
     config.set_cpu_math_library_num_threads(num_threads())
-    predictor = paddle.inference.create_predictor(config)
-    (input_name,), (output_name,) = predictor.get_input_names(), predictor.get_output_names()
+    inference = paddle.inference.create_predictor(config)
+    (input_name,), (output_name,) = inference.get_input_names(), inference.get_output_names()
 
-    def logits_of(imgs):
-        predictor.get_input_handle(input_name).copy_from_cpu(np.ascontiguousarray(imgs))
+    def predict_logits(imgs):
+        inference.get_input_handle(input_name).copy_from_cpu(np.ascontiguousarray(imgs))
         try:
-            predictor.run()
+            inference.run()
         finally:  # it leaves paddle's own layers with one thread: slower, and rounding in another order
             paddle.base.core.set_num_threads(num_threads())
-        return predictor.get_output_handle(output_name).copy_to_cpu()
+        return inference.get_output_handle(output_name).copy_to_cpu()
 
-    return logits_of
+    return predict_logits

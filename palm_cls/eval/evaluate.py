@@ -1,71 +1,73 @@
-"""The lesson's loss and accuracy, and `evaluation`: trained weights on images they were not trained on."""
+"""The lesson's loss and accuracy, and `evaluation`: trained weights on images that they were not trained on."""
 
-from collections import namedtuple
+from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
 
 from palm_cls.checkpoints.weights import load
 from palm_cls.core.device import paddle
-from palm_cls.eval.engine import logits_function
+from palm_cls.data.base_loader import as_loader
+from palm_cls.eval.engine import predictor
 from palm_cls.eval.losses import cross_entropy
+from palm_cls.eval.metrics import is_positive
 
-import paddle.nn.functional as F
 
-# Of the images of a reader, in its order: names, list of str or None; labels, [N, 1], and logits, [N, num_classes], as
-# the reader and the network gave them.
-Predictions = namedtuple("Predictions", ("names", "labels", "logits"))
+@dataclass(frozen=True)
+class Predictions:
+    """Logits of a network for all images of a loader, in its order."""
+
+    names: list  # of str, or None if the loader has no names
+    labels: np.ndarray  # [N, 1], as the loader yields them
+    logits: np.ndarray  # float32 [N, num_classes]
 
 
 def predicted_classes(logits):
-    """Classes int64 [N] for logits [N, num_classes]: with one class 1 where the probability is above (not at) 0.5."""
+    """Return int64 [N] for logits [N, num_classes]; of one class, by `is_positive`."""
     if logits.shape[1] == 1:
-        return (F.sigmoid(logits) > 0.5).astype("int64").flatten().numpy()
+        return is_positive(paddle.nn.functional.sigmoid(logits)).astype("int64").flatten().numpy()
     return np.argmax(logits.numpy(), axis=1)
 
 
-def measures(logits, labels):
-    """{"images", "loss", "accuracy"} over all samples together, each weighing the same whatever the batches were."""
+def count_correct(logits, labels):
+    """Count the images whose predicted class is their label; tensors [N, num_classes] and [N, 1]."""
+    return int((predicted_classes(logits) == labels.numpy().flatten()).sum())
+
+
+def compute_metrics(logits, labels):
+    """Compute {"images", "loss", "accuracy"}; every image has the same weight, whatever the batches were."""
     logits, labels = paddle.to_tensor(logits), paddle.to_tensor(labels)
     losses = cross_entropy(logits, labels, reduction="none").numpy()
-    hits = predicted_classes(logits) == labels.numpy().flatten()
-    return {"images": len(hits), "loss": float(losses.mean(dtype="float64")), "accuracy": float(hits.mean())}
+    accuracy = count_correct(logits, labels) / len(losses)
+    return {"images": len(losses), "loss": float(losses.mean(dtype="float64")), "accuracy": accuracy}
 
 
 def evaluate(model, loader):
-    """The `measures` of a network, in evaluation mode, on all images of a reader; its mode is put back afterwards."""
+    """Compute the metrics of a network on all images of a loader."""
     predictions = predict_all(model, loader)
-    return measures(predictions.logits, predictions.labels)
+    return compute_metrics(predictions.logits, predictions.labels)
 
 
 def predict_all(model, loader):
-    """The Predictions of a network, in evaluation mode, for all images of a reader; its mode is put back afterwards."""
-    batches = tqdm(loader(), "validation", getattr(loader, "num_batches", None), leave=False, disable=None)
-    with logits_function(model, getattr(loader, "num_samples", None) or 0) as logits_of:
-        results = [
-            (_averaged(logits_of, imgs) if imgs.ndim == 5 else logits_of(imgs), labels) for imgs, labels in batches
-        ]
-    logits, labels = zip(*results)
-    return Predictions(getattr(loader, "order", None), np.concatenate(labels), np.concatenate(logits))
-
-
-def _averaged(logits_of, imgs):
-    """The logits [N, num_classes] of the mean probabilities of the views of images, float32 [N, views, C, H, W]."""
-    from scipy.special import log_expit, log_softmax, logsumexp
-
-    logits = logits_of(imgs.reshape(-1, *imgs.shape[2:])).reshape(*imgs.shape[:2], -1).astype("float64")
-    if logits.shape[2] > 1:
-        return logsumexp(log_softmax(logits, axis=2), axis=1).astype("float32")
-    return (logsumexp(log_expit(logits), axis=1) - logsumexp(log_expit(-logits), axis=1)).astype("float32")
+    """Predict all images of a loader in evaluation mode, and restore the mode."""
+    loader = as_loader(loader)
+    batches = tqdm(loader(), "validation", loader.num_batches, leave=False, disable=None)
+    with predictor(model, loader.num_samples or 0) as predict:
+        logits, labels = zip(*((predict(imgs), labels) for imgs, labels in batches))
+    return Predictions(loader.order, np.concatenate(labels), np.concatenate(logits))
 
 
 def evaluation(model, params_file_path, loader, remark=""):
-    """The lesson's function: load weights, evaluate on a reader, print and return {"images", "loss", "accuracy"}.
+    """Load weights, evaluate them on a loader, print and return loss and accuracy.
 
-    model: a network as the weights are of, which takes them; params_file_path: a `.pdparams` file (its suffix may be
-    left out, as in the lesson) or a run directory; loader: a reader, as `valid_data_loader` returns it; remark: text
-    after the result. The loss is the mean cross-entropy in nats, the accuracy a share, both over all images together,
-    whatever the batches. Raises InputError for weights that are missing, damaged, or of another network.
+    Args:
+        model: A network that the weights fit, else InputError; it receives them.
+        params_file_path: A `.pdparams` file, also without its suffix, or a run directory.
+        loader: As `valid_data_loader` returns it.
+        remark: Text after the printed result.
+
+    Returns:
+        {"images", "loss", "accuracy"}: the mean cross-entropy in nats and a share of 1, over all images.
     """
     load(params_file_path, model)
     print("start evaluation .......")

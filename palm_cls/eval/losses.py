@@ -8,10 +8,15 @@ AUXILIARY_WEIGHT = 0.3  # of the loss of an auxiliary head, in the paper of Goog
 
 
 def cross_entropy(logits, labels, reduction="mean"):
-    """The lesson's loss: sigmoid cross-entropy for one class, softmax cross-entropy for more.
+    """Compute the lesson's loss: sigmoid cross-entropy for one class, softmax cross-entropy for more.
 
-    logits: float32 [N, num_classes]; labels: [N, 1], float32 0 or 1 for one class, int64 class numbers for more.
-    Returns the mean over the batch, float32 [], or with reduction "none" the samples' losses, float32 [N, 1].
+    Args:
+        logits: float32 [N, num_classes].
+        labels: [N, 1], float32 0 or 1 for one class, int64 class numbers for more.
+        reduction: "mean", or "none" for the loss of each image.
+
+    Returns:
+        float32 [] in nats, or [N, 1] without reduction.
     """
     if logits.shape[1] > 1:
         return F.cross_entropy(logits, labels, reduction=reduction)
@@ -21,10 +26,15 @@ def cross_entropy(logits, labels, reduction="mean"):
 
 
 def training_loss(outputs, labels):
-    """What a network gives in training as (loss, logits), float32 [] and [N, num_classes].
+    """Compute the loss of what a network returns in training mode.
 
-    outputs: logits, or a tuple of them, whose first are the network's answer and whose others come from auxiliary
-    heads. The loss is the `cross_entropy` of the answer, and 0.3 of that of each auxiliary head.
+    Args:
+        outputs: Logits [N, num_classes], or a tuple of the logits and those of auxiliary heads.
+        labels: As for `cross_entropy`.
+
+    Returns:
+        (loss, logits), float32 [] and [N, num_classes]: the `cross_entropy` of the logits plus 0.3 times that of each
+        auxiliary head, and the logits.
     """
     logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
     loss = cross_entropy(logits, labels)

@@ -1,7 +1,7 @@
-"""The figures of a report: what a run's log and its answers on the validation images look like.
+"""The figures of a report: curves of a run's log, and its predictions on the validation images.
 
-Each function but the last two returns (figure, text): a matplotlib Figure, and a sentence that tells what it shows to
-those who cannot see it. Imports neither paddle nor cv2.
+Each function returns (figure, text): a matplotlib Figure, and a sentence that describes it to those who cannot see it.
+Imports neither paddle nor cv2.
 """
 
 import textwrap
@@ -9,24 +9,32 @@ import textwrap
 import numpy as np
 
 from palm_cls.core.figures import escape_text, import_matplotlib
-from palm_cls.eval import metrics
+from palm_cls.eval.metrics import reliability_bins
 
-# In a report these colours give way to those of the page, light or dark; in a PNG file they stand as they are.
+# A report replaces these colours by those of the page, light or dark; PNG files keep them.
 INK, FIRST, SECOND = "#1b1f23", "#0072b2", "#d55e00"
 SIZE = (4.6, 3.7)  # inches
-SIZE_OF_MANY = (5.4, 4.9)  # of more than two classes: no larger, or a phone shrinks the numbers until nobody reads them
-PAINTED = 0.65  # opacity of a cell of the confusion matrix that holds a whole row
-NAME = 18  # letters of a class's name that fit on a line beside an axis
-MARKED = 30  # epochs; the markers of more would run into each other
+SIZE_MULTICLASS = (5.4, 4.9)  # no larger, or a phone shrinks the numbers until nobody can read them
+MAX_OPACITY = 0.65  # of a cell of the confusion matrix that holds a whole row
+NAME_WIDTH = 18  # letters of a class's name that fit on a line beside an axis
+MAX_MARKERS = 30  # epochs; the markers of more would run into each other
 
 
 def loss_curve(log, best):
-    """The loss of each epoch. log: as `read_log` gives it; best: the number of the epoch whose weights were kept."""
+    """Plot the loss of each epoch.
+
+    Args:
+        log: As `read_log` returns it.
+        best: Number of the epoch whose weights are kept.
+
+    Returns:
+        (figure, text).
+    """
     return _curve(log, best, "loss")
 
 
 def accuracy_curve(log, best):
-    """The accuracy of each epoch, as `loss_curve`."""
+    """Plot the accuracy of each epoch; arguments as for `loss_curve`."""
     return _curve(log, best, "accuracy")
 
 
@@ -35,7 +43,7 @@ def _curve(log, best, kind):
     from matplotlib.ticker import MaxNLocator  # after matplotlib itself, see `import_matplotlib`
 
     epochs = [record["epoch"] for record in log]
-    size = 5 if len(epochs) <= MARKED else 0
+    size = 5 if len(epochs) <= MAX_MARKERS else 0
     parts = []
     for name, key, colour, marker in (("training", "train", FIRST, "o"), ("validation", "valid", SECOND, "s")):
         values = [record[f"{key}_{kind}"] for record in log]
@@ -49,97 +57,112 @@ def _curve(log, best, kind):
     return figure, f"The {kind} over {len(log)} epoch{'s' if len(log) > 1 else ''}: {', '.join(parts)}."
 
 
-def roc(labels, probabilities, measures):
-    """The ROC curve, with the chosen threshold on it.
+def roc_curve(labels, probabilities, metrics):
+    """Plot the ROC curve with the chosen threshold on it.
 
-    labels: int [N], both 0 and 1 among them; probabilities: float [N]; measures: those of `binary_measures`.
+    Args:
+        labels: int [N], with both 0 and 1.
+        probabilities: float [N].
+        metrics: Those of `binary_metrics`.
+
+    Returns:
+        (figure, text).
     """
     from sklearn.metrics import roc_curve
 
     figure, axis = _axes("1 - specificity", "sensitivity")
-    alarms, hits, _ = roc_curve(labels, probabilities)
+    false_positive_rate, true_positive_rate, _ = roc_curve(labels, probabilities)
     axis.plot([0, 1], [0, 1], color=INK, alpha=0.5, linestyle=":", label="by chance")
-    axis.plot(alarms, hits, color=FIRST, label="the network")
-    point = 1 - measures["specificity"]["value"], measures["sensitivity"]["value"]
-    axis.plot(*point, "o", color=SECOND, markersize=8, label=_threshold(measures))
+    axis.plot(false_positive_rate, true_positive_rate, color=FIRST, label="the network")
+    point = 1 - metrics["specificity"]["value"], metrics["sensitivity"]["value"]
+    axis.plot(*point, "o", color=SECOND, markersize=8, label=_threshold(metrics))
     _legend(axis)
-    return figure, "The ROC curve: area {value:.3f}, 95% interval {low:.3f} to {high:.3f}.".format(**measures["auc"])
+    return figure, "The ROC curve: area {value:.3f}, 95% interval {low:.3f} to {high:.3f}.".format(**metrics["auc"])
 
 
-def precision_recall(labels, probabilities, measures):
-    """The precision-recall curve, with the chosen threshold on it; arguments as for `roc`."""
+def precision_recall_curve(labels, probabilities, metrics):
+    """Plot the precision-recall curve with the chosen threshold on it; arguments as for `roc_curve`."""
     from sklearn.metrics import precision_recall_curve
 
     figure, axis = _axes("recall (sensitivity)", "precision (PPV)")
     precision, recall, _ = precision_recall_curve(labels, probabilities)
-    share = measures["positive"] / measures["images"]
+    share = metrics["positive"] / metrics["images"]
     axis.axhline(share, color=INK, alpha=0.5, linestyle=":", label="by chance")
     axis.step(recall, precision, where="post", color=FIRST, label="the network")
-    if measures["ppv"]:
-        point = measures["sensitivity"]["value"], measures["ppv"]["value"]
-        axis.plot(*point, "o", color=SECOND, markersize=8, label=_threshold(measures))
+    if metrics["ppv"]:
+        point = metrics["sensitivity"]["value"], metrics["ppv"]["value"]
+        axis.plot(*point, "o", color=SECOND, markersize=8, label=_threshold(metrics))
     axis.set_ylim(0, 1.03)
     _legend(axis)
-    return figure, f"The precision-recall curve: average precision {measures['average_precision']:.3f}."
+    return figure, f"The precision-recall curve: average precision {metrics['average_precision']:.3f}."
 
 
-def calibration(labels, probabilities, measures):
-    """The reliability diagram; arguments as for `roc`, but one class is enough."""
-    diagram = metrics.calibration(labels, probabilities)
+def reliability_diagram(labels, probabilities, metrics):
+    """Plot the share of positives against the probability; arguments as for `roc_curve`."""
+    bins = reliability_bins(labels, probabilities)
     figure, axis = _axes("mean predicted probability", "share of positives")
     axis.plot([0, 1], [0, 1], color=INK, alpha=0.5, linestyle=":", label="calibrated")
-    predicted, found, images = ([bin[key] for bin in diagram] for key in ("probability", "positive", "images"))
-    axis.plot(predicted, found, color=FIRST, alpha=0.6)
+    predicted, positive, images = ([bin[key] for bin in bins] for key in ("probability", "positive", "images"))
+    axis.plot(predicted, positive, color=FIRST, alpha=0.6)
     areas = 25 + 400 * np.array(images) / sum(images)
-    axis.scatter(predicted, found, areas, color=FIRST)
+    axis.scatter(predicted, positive, areas, color=FIRST)
     axis.plot([], [], "o", color=FIRST, label="the network")  # in the legend, of the same size in every report
-    for x, y, count in zip(predicted, found, images):
+    for x, y, count in zip(predicted, positive, images):
         axis.annotate(str(count), (x, y), (0, 11), textcoords="offset points", ha="center", fontsize=8, color=INK)
     axis.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.12))
     _legend(axis)
-    return figure, f"The reliability diagram: calibration error {measures['calibration_error']:.3f}."
+    return figure, f"The reliability diagram: calibration error {metrics['calibration_error']:.3f}."
 
 
-def confusion(measures, classes):
-    """The confusion matrix: a row for each true class, shaded by its share. classes: their names, in order."""
-    counts = _matrix(measures)
-    many = len(classes) > 2
-    names = [_short(str(name), lines=1 if many else 2) for name in classes]
-    figure, axis = _axes("predicted", "labelled", SIZE_OF_MANY if many else SIZE)
+def confusion_matrix(metrics, classes):
+    """Plot the confusion matrix, a row for each true class, shaded by its share.
+
+    Args:
+        metrics: Those of `binary_metrics` or `multiclass_metrics`.
+        classes: Names of the classes, in order.
+
+    Returns:
+        (figure, text).
+    """
+    counts = _counts(metrics)
+    multiclass = len(classes) > 2
+    names = [_shorten(str(name), lines=1 if multiclass else 2) for name in classes]
+    figure, axis = _axes("predicted", "labelled", SIZE_MULTICLASS if multiclass else SIZE)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     for row, column in np.ndindex(counts.shape):
         colour = FIRST if row == column else SECOND
         axis.fill_between([column - 0.5, column + 0.5], row - 0.5, row + 0.5, color=colour, linewidth=0)
-        axis.collections[-1].set_alpha(PAINTED * shares[row, column])
-        axis.text(column, row, counts[row, column], ha="center", va="center", color=INK, fontsize=9 if many else 15)
+        axis.collections[-1].set_alpha(MAX_OPACITY * shares[row, column])
+        fontsize = 9 if multiclass else 15
+        axis.text(column, row, counts[row, column], ha="center", va="center", color=INK, fontsize=fontsize)
     axis.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
-    crowded = many and max(map(len, names)) > 2
+    crowded = multiclass and max(map(len, names)) > 2
     slanted = {"rotation": 45, "rotation_mode": "anchor", "ha": "right"} if crowded else {}
     axis.set_xticks(range(len(names)), names, **slanted)
     axis.set_yticks(range(len(names)), names)
     axis.grid(False)
-    right = int(np.trace(counts))
-    return figure, f"The confusion matrix: {right} of {counts.sum()} images on the diagonal, called what they are."
+    correct = int(np.trace(counts))
+    return figure, f"The confusion matrix: {correct} of {counts.sum()} images on the diagonal, called what they are."
 
 
-def _matrix(measures):
-    counts = measures["confusion"]
+def _counts(metrics):
+    counts = metrics["confusion"]
     if isinstance(counts, dict):
         counts = [[counts["tn"], counts["fp"]], [counts["fn"], counts["tp"]]]
     return np.array(counts)
 
 
-def _short(name, lines):
-    """A class's name as it fits beside an axis."""
-    return "\n".join(textwrap.wrap(escape_text(name), NAME, max_lines=lines, placeholder=" ..."))
+def _shorten(name, lines):
+    """Wrap the name of a class so that it fits beside an axis."""
+    return "\n".join(textwrap.wrap(escape_text(name), NAME_WIDTH, max_lines=lines, placeholder=" ..."))
 
 
-def _threshold(measures):
-    return f"threshold {measures['threshold']:.3g}"
+def _threshold(metrics):
+    return f"threshold {metrics['threshold']:.3g}"
 
 
 def _legend(axis):
-    """Above the axes, where it hides nothing."""
+    """Put the legend above the axes, where it hides nothing."""
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=3, frameon=False, labelcolor=INK)
 
 

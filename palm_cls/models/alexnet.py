@@ -1,9 +1,4 @@
-"""AlexNet as the course wrote it.
-
-It returns logits: a probability is their sigmoid (one class) or softmax (more). Shapes beside the layers are those of
-one image, [channels, height, width]. Weights start as in the course, which are paddle's defaults: convolutions normal
-with variance 2 / fan-in, fully connected layers Xavier uniform, biases zero.
-"""
+"""AlexNet of the course. Shapes beside the layers are those of one image, [channels, height, width]."""
 
 from palm_cls.core.device import paddle
 from palm_cls.models.layers import Conv2D
@@ -15,9 +10,13 @@ import paddle.nn.functional as F
 class AlexNet(nn.Layer):
     """The course's AlexNet: five convolutions, three poolings, three fully connected layers, ReLU, dropout.
 
-    Takes float32 [N, 3, 224, 224], returns logits float32 [N, num_classes]. Its dropout is that of PaddlePaddle 1.6:
-    training multiplies by the mask, evaluation by 0.5. After Krizhevsky et al., ImageNet classification with deep
-    convolutional neural networks, NIPS 2012.
+    Input float32 [N, 3, 224, 224], output logits float32 [N, num_classes]. Dropout is that of PaddlePaddle 1.6:
+    training multiplies by the mask, evaluation by 0.5. Initial weights: convolutions normal with variance 2 / fan-in,
+    linear layers Xavier uniform, biases 0 (paddle's and the course's defaults). Krizhevsky et al., ImageNet
+    classification with deep convolutional neural networks, NIPS 2012.
+
+    Args:
+        num_classes: number of logits; their sigmoid (one class) or softmax (more) are probabilities.
     """
 
     def __init__(self, num_classes=1):

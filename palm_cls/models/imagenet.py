@@ -1,8 +1,7 @@
-"""VGG-16, GoogLeNet and ResNet-50 as paddle's own library has them, and the ImageNet weights that it offers.
+"""VGG-16, GoogLeNet and ResNet-50 of paddle's own library.
 
-All take float32 [N, 3, 224, 224] and return logits float32 [N, num_classes]; how they start is the library's. What else
-is told of them here: `input_shape`, and where a Grad-CAM should look (`cam_layer`), for in none of them that is simply
-the last convolution.
+Input float32 [N, 3, 224, 224], output logits float32 [N, num_classes]; initial weights are the library's. Added here
+are `input_shape` and `cam_layer`, the layer for Grad-CAM, which in none of them is the last convolution.
 """
 
 from palm_cls.core.device import paddle
@@ -13,18 +12,24 @@ library = paddle.vision.models
 def vgg16(num_classes=1):
     """VGG-16: thirteen convolutions 3 x 3, three fully connected layers; 134,264,641 parameters at one class.
 
-    After K. Simonyan, A. Zisserman, Very deep convolutional networks for large-scale image recognition, ICLR 2015.
+    K. Simonyan, A. Zisserman, Very deep convolutional networks for large-scale image recognition, ICLR 2015.
+
+    Args:
+        num_classes: number of logits.
     """
     model = library.vgg16(num_classes=num_classes)
     model.input_shape = (3, 224, 224)
-    model.cam_layer = "features.29"  # 512 x 14 x 14, the ReLU behind the last convolution
+    model.cam_layer = "features.29"  # 512 x 14 x 14, the ReLU after the last convolution
     return model
 
 
 def resnet50(num_classes=1):
-    """ResNet-50: blocks of three convolutions and a way around them; 23,510,081 parameters at one class.
+    """ResNet-50: blocks of three convolutions and a shortcut; 23,510,081 parameters at one class.
 
-    After K. He et al., Deep residual learning for image recognition, CVPR 2016.
+    K. He et al., Deep residual learning for image recognition, CVPR 2016.
+
+    Args:
+        num_classes: number of logits.
     """
     model = library.resnet50(num_classes=num_classes)
     model.input_shape = (3, 224, 224)
@@ -35,13 +40,16 @@ def resnet50(num_classes=1):
 class GoogLeNet(library.GoogLeNet):
     """GoogLeNet: nine blocks of parallel convolutions; 8,463,811 parameters at one class, with its auxiliary heads.
 
-    In training it returns a tuple, the logits and those of the two auxiliary heads, all float32 [N, num_classes], for
-    `palm_cls.eval.losses.training_loss`; in evaluation the logits only. After C. Szegedy et al., Going deeper with
-    convolutions, CVPR 2015, but with the library's deviations: no bias and no normalisation in any convolution, and
-    ReLU behind the blocks only.
+    In training the output is a tuple for `palm_cls.eval.losses.training_loss`: the logits and those of two auxiliary
+    heads, each float32 [N, num_classes]. In evaluation it is the logits only. C. Szegedy et al., Going deeper with
+    convolutions, CVPR 2015; the library deviates from it: no bias and no normalisation in any convolution, and ReLU
+    after the blocks only.
+
+    Args:
+        num_classes: number of logits.
     """
 
-    heads = ("_fc_out", "_out1", "_out2")
+    classifier_layers = ("_fc_out", "_out1", "_out2")
     cam_layer = "_ince5b"  # 1024 x 6 x 6, all branches of the last block
 
     def __init__(self, num_classes=1):

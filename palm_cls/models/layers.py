@@ -1,4 +1,4 @@
-"""What the networks share: a convolution that is fast on the CPU, evaluation mode for a while, the last layers."""
+"""Shared by the networks: a convolution that is fast on the CPU, evaluation mode, the classifier layers."""
 
 import contextlib
 
@@ -8,9 +8,13 @@ nn, F = paddle.nn, paddle.nn.functional
 
 
 class Conv2D(nn.Conv2D):
-    """nn.Conv2D to the bit, and faster on the CPU: paddle adds a bias of shape [1, C, 1, 1] slowly, [C, 1, 1] fast.
+    """nn.Conv2D with the same results bit for bit, and faster on the CPU.
 
-    attributes: weight_attr and bias_attr, as nn.Conv2D takes them; a bias there must be.
+    paddle adds a bias of shape [1, C, 1, 1] slowly, and one of [C, 1, 1] fast.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, groups: as of nn.Conv2D.
+        attributes: its weight_attr and bias_attr; a bias is required.
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, groups=1, **attributes):
@@ -22,8 +26,8 @@ class Conv2D(nn.Conv2D):
 
 
 @contextlib.contextmanager
-def evaluating(model):
-    """For a while a network is in evaluation mode; then each of its layers is in its own mode again."""
+def eval_mode(model):
+    """Put a network into evaluation mode for a while; afterwards each layer has its own mode again."""
     modes = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
     model.eval()
     try:
@@ -33,7 +37,7 @@ def evaluating(model):
             layer.training = mode
 
 
-def head_layers(model):
-    """Names of the layers that give the logits: those that the network tells as `heads`, else its last nn.Linear."""
+def classifier_layers(model):
+    """Return the names of the layers that give logits: the attribute `classifier_layers`, else the last nn.Linear."""
     linears = [name for name, layer in model.named_sublayers() if isinstance(layer, nn.Linear)]
-    return tuple(getattr(model, "heads", linears[-1:]))
+    return tuple(getattr(model, "classifier_layers", linears[-1:]))

@@ -1,6 +1,6 @@
-"""Small networks for images of 28 x 28 pixels: LeNet as a book has it, and a convolutional network of today.
+"""Small networks for images of 28 x 28 pixels: LeNet of a textbook, and a modern convolutional network.
 
-Both return logits, whose softmax are probabilities. Shapes beside the layers are those of one image, [channels, height,
+Both return logits; their softmax are probabilities. Shapes beside the layers are those of one image, [channels, height,
 width].
 """
 
@@ -12,18 +12,21 @@ import paddle.nn.functional as F
 
 
 class LeNetFashion(nn.Layer):
-    """LeNet as "Dive into Deep Learning" trains it on Fashion-MNIST: sigmoid, average pooling, 61,706 parameters.
+    """LeNet that "Dive into Deep Learning" trains on Fashion-MNIST: sigmoid, average pooling, 61,706 parameters.
 
-    Takes float32 [N, 1, 28, 28], returns logits float32 [N, num_classes]. Weights start Xavier uniform, biases zero, as
-    in the book's MXNet and TensorFlow code. (Its PyTorch code leaves the biases as torch draws them, uniform within
-    1 / sqrt(fan-in); its Paddle code makes an initialiser without applying it.) After A. Zhang et al., Dive into Deep
+    Input float32 [N, 1, 28, 28], output logits float32 [N, num_classes]. Initial weights are Xavier uniform, biases
+    zero, as in the book's MXNet and TensorFlow code. (Its PyTorch code keeps torch's default for biases, uniform within
+    1 / sqrt(fan-in); its Paddle code creates an initialiser without applying it.) A. Zhang et al., Dive into Deep
     Learning, section 7.6, which follows LeCun et al., Proc. IEEE 86 (1998).
+
+    Args:
+        num_classes: number of logits.
     """
 
     def __init__(self, num_classes=10):
         super().__init__()
         self.input_shape = (1, 28, 28)
-        xavier = nn.initializer.XavierUniform()  # which nn.Linear takes by itself
+        xavier = nn.initializer.XavierUniform()  # the default of nn.Linear
         # fmt: off
         self.conv1 = Conv2D(1, 6, kernel_size=5, padding=2, weight_attr=xavier)     # 6 x 28 x 28
         self.pool1 = nn.AvgPool2D(kernel_size=2, stride=2)                          # 6 x 14 x 14
@@ -44,10 +47,12 @@ class LeNetFashion(nn.Layer):
 
 
 class CNNMnist(nn.Layer):
-    """A convolutional network for MNIST as tutorials have it: ReLU, maximum pooling, dropout, 206,922 parameters.
+    """The usual convolutional network of MNIST tutorials: ReLU, maximum pooling, dropout, 206,922 parameters.
 
-    Takes float32 [N, 1, 28, 28], returns logits float32 [N, num_classes]. Weights start as paddle has them, which is
-    as in LeNet and AlexNet of the course.
+    Input float32 [N, 1, 28, 28], output logits float32 [N, num_classes]. Initial weights are paddle's defaults.
+
+    Args:
+        num_classes: number of logits.
     """
 
     def __init__(self, num_classes=10):

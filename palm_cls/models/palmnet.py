@@ -1,4 +1,4 @@
-"""PalmNet: a network of our own for fundus images, small enough to be trained from scratch on 400 of them."""
+"""PalmNet: our network for fundus images, small enough to be trained from scratch on 400 of them."""
 
 from palm_cls.core.device import paddle
 
@@ -9,9 +9,12 @@ import paddle.nn.functional as F
 class PalmNet(nn.Layer):
     """A small residual network: one convolution, four blocks of two, global average pooling; 693,625 parameters.
 
-    Takes float32 [N, 3, 224, 224], returns logits float32 [N, num_classes]. A fully connected layer on all that is left
-    of an image, in which AlexNet has most of its parameters, would learn 400 images by heart; this network averages
-    over the image instead. After K. He et al., Deep residual learning for image recognition, CVPR 2016.
+    Input float32 [N, 3, 224, 224], output logits float32 [N, num_classes]. A fully connected layer on the whole feature
+    map, which has most of AlexNet's parameters, would memorise 400 images; this network averages over the map instead.
+    K. He et al., Deep residual learning for image recognition, CVPR 2016.
+
+    Args:
+        num_classes: number of logits.
     """
 
     def __init__(self, num_classes=1):
@@ -38,10 +41,14 @@ class PalmNet(nn.Layer):
 
 
 class Block(nn.Layer):
-    """Two convolutions 3 x 3, and a way around them: float32 [N, C, H, W] -> [N, out_channels, H / stride, W / stride].
+    """Two convolutions 3 x 3 and a shortcut: float32 [N, C, H, W] -> [N, out_channels, H / stride, W / stride].
 
-    Batch normalisation follows each convolution, which therefore has no bias. Where the shape changes, the way around
-    is a convolution 1 x 1.
+    Batch normalisation follows each convolution, which therefore has no bias. If the shape changes, the shortcut is a
+    convolution 1 x 1.
+
+    Args:
+        in_channels, out_channels: channels of input and output.
+        stride: of the first convolution and the shortcut.
     """
 
     def __init__(self, in_channels, out_channels, stride):
@@ -50,7 +57,7 @@ class Block(nn.Layer):
         self.norm1 = nn.BatchNorm2D(out_channels)
         self.conv2 = nn.Conv2D(out_channels, out_channels, 3, padding=1, bias_attr=False)
         self.norm2 = nn.BatchNorm2D(out_channels)
-        self.around = nn.Identity()
+        self.around = nn.Identity()  # the shortcut; existing .pdparams files have its parameters under this name
         if stride != 1 or in_channels != out_channels:
             convolution = nn.Conv2D(in_channels, out_channels, 1, stride, bias_attr=False)
             self.around = nn.Sequential(convolution, nn.BatchNorm2D(out_channels))

@@ -32,8 +32,8 @@ class Checkpointing(Callback):
         if self.resume:
             self._resume(trainer)
         else:
-            self.lock = run_dir.start_run(self.output, self.settings)
-        if not run_dir.checkpoints(self.output):  # to resume from, whatever becomes of the weights
+            self.lock = run_dir.create_run_dir(self.output, self.settings)
+        if not run_dir.list_checkpoints(self.output):  # to resume from, whatever becomes of the weights
             self._write(run_dir.save_checkpoint, trainer)
 
     def _resume(self, trainer):

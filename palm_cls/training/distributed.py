@@ -98,7 +98,7 @@ class ProcessGroup(Callback):
         self.barrier()
         if self.resumed and self.rank:
             parts = self.model, trainer.optimizer, self.train_loader
-            trainer.state = run_dir.take_up_last(self.resumed, *parts) or trainer.state
+            trainer.state = run_dir.load_latest(self.resumed, *parts) or trainer.state
         self.barrier()  # a process that reads much comes late, and gloo does not wait
         loaders, settings = (self.train_loader, self.valid_loader), trainer.config.as_settings()
         self.check_consistent(
@@ -171,8 +171,8 @@ class ProcessGroup(Callback):
 
     def predict_all(self):
         """Return the Predictions for all validation images; each process computes its shard."""
-        _, labels, logits = predict_all(self.model, self.valid_loader)
-        return Predictions(self.valid_loader.order, self.all_gather(labels), self.all_gather(logits))
+        shard = predict_all(self.model, self.valid_loader)
+        return Predictions(self.valid_loader.order, self.all_gather(shard.labels), self.all_gather(shard.logits))
 
     def all_gather(self, rows):
         """Gather the rows of all validation images, in their order, from those of each shard."""

@@ -16,7 +16,7 @@ from palm_cls.core.device import choose_device, num_threads, paddle, set_seed
 from palm_cls.core.errors import InputError
 from palm_cls.data.base_loader import as_loader
 from palm_cls.data.recipe_data import make_loaders
-from palm_cls.recipes import CHANGEABLE, build_model, find_recipe
+from palm_cls.recipes import OVERRIDABLE, build_model, find_recipe
 from palm_cls.training import loop
 from palm_cls.training.callbacks import LearningRateSchedule, ProgressBar, StopAtNaN
 from palm_cls.training.checkpointing import Checkpointing, check_world_size, has_schedule, read_run
@@ -196,7 +196,7 @@ def train_recipe(name, output=None, resume=False, **options):
     )
     set_seed(config.seed)
     model = build_model(name)
-    if not (resume and run_dir.checkpoints(output)):
+    if not (resume and run_dir.list_checkpoints(output)):
         _load_initial_weights(model, config)
     config.data, config.remark = absolute(dataset.root), dataset.remark
     config.train_csv, config.weights = absolute(config.train_csv), absolute(config.weights)
@@ -224,10 +224,11 @@ def split_options(name, options):
     """Split options into the RecipeConfig of a recipe, the RunOptions, and the Recipe with its overrides."""
     options = dict(options)
     on_machine = pop_run_options(options)
-    own = _pop(options, set(RESUME_KEYS) - set(CHANGEABLE))
+    own = _pop(options, set(RESUME_KEYS) - set(OVERRIDABLE))
     recipe = find_recipe(name, **options)
-    of_recipe = {key: getattr(recipe, key) for key in (*CHANGEABLE, "weight_decay", "schedule", "log_every")}
-    return RecipeConfig(model=name, **of_recipe, **own), on_machine, recipe
+    of_recipe = {key: getattr(recipe, key) for key in (*OVERRIDABLE, "weight_decay", "log_every")}
+    config = RecipeConfig(model=name, schedule=recipe.lr_schedule, **of_recipe, **own)
+    return config, on_machine, recipe
 
 
 def pop_run_options(options):
@@ -261,10 +262,10 @@ def _cosine(step, steps):
 
 def _write_report(output, name, train_loader, valid_loader, epochs):
     """Return the path of the run's report; None, and a notice, if it cannot be written: the run itself is safe."""
-    from palm_cls.eval.report import REPORT, tells, write_report  # a second later than the first step
+    from palm_cls.eval.report import REPORT, is_current, write_report  # a second later than the first step
 
     try:
-        if tells(output, epochs):  # of a run that was finished already
+        if is_current(output, epochs):  # of a run that was finished already
             return Path(output, REPORT)
         return write_report(output, build_model(name), train_loader, valid_loader)
     except (InputError, OSError, ImportError) as error:
@@ -307,7 +308,7 @@ def _settings_of(output):
 
 def immutable(name):
     """Return the options that a resumed run of a recipe must not change; a schedule fixes the epochs, too."""
-    return IMMUTABLE if find_recipe(name).schedule == "constant" else (*IMMUTABLE, "epochs")
+    return IMMUTABLE if find_recipe(name).lr_schedule == "constant" else (*IMMUTABLE, "epochs")
 
 
 def check_unchanged(output, taken, changes, names):
@@ -327,7 +328,7 @@ def check_unchanged(output, taken, changes, names):
                 f"{output}: its {what} is {_shown(taken[name])}, not {_shown(now)}; a run goes on only as it began. "
                 "Leave the option out, or start a new run"
             )
-    run_dir.images_of(output, taken, changes.get("data"))
+    run_dir.resolve_data_dir(output, taken, changes.get("data"))
 
 
 def _shown(value):
@@ -343,7 +344,7 @@ def _check_resumable(output, settings, train_loader, valid_loader):
     """Refuse other images, processes or immutable options than a run began with; report other differences."""
     before = _settings_of(output)
     check_world_size(output, before.get("processes", 1))
-    run_dir.refuse_other_images(output, before, train_loader, valid_loader)
+    run_dir.check_same_images(output, before, train_loader, valid_loader)
     check_unchanged(output, before, settings, ("model", *immutable(settings["model"])))
     was = {**before.get("versions", {}), **{name: before.get(name) for name in MACHINE}}
     now = {**run_dir.versions(), **{name: settings[name] for name in MACHINE}}

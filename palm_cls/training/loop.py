@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from palm_cls.core import environment
 from palm_cls.core.device import paddle, seed_step
-from palm_cls.eval.evaluate import measures, predicted_classes
+from palm_cls.eval.evaluate import compute_metrics, count_correct
 from palm_cls.eval.losses import training_loss
 from palm_cls.training.callbacks import StepResult, Trainer
 
@@ -71,7 +71,7 @@ def train(model, train_loader, valid_loader, config=None, callbacks=()):
             seed_step(state.seed, state.step)  # dropout follows from it
             labels = paddle.to_tensor(labels)
             loss, logits = training_loss(trainer.network(paddle.to_tensor(imgs)), labels)
-            num_correct = int((predicted_classes(logits.detach()) == labels.numpy().flatten()).sum())
+            num_correct = count_correct(logits.detach(), labels)
             trainer.result = StepResult(loss, loss.item(), len(imgs), num_correct)
             trainer.notify("on_loss")
             if state.batch % config.log_every == 0:
@@ -87,7 +87,7 @@ def train(model, train_loader, valid_loader, config=None, callbacks=()):
 
         trainer.notify("on_validation_begin")
         trainer.predictions = trainer.predict()
-        trainer.metrics = measures(trainer.predictions.logits, trainer.predictions.labels)
+        trainer.metrics = compute_metrics(trainer.predictions.logits, trainer.predictions.labels)
         result = f"{trainer.metrics['accuracy']}/{trainer.metrics['loss']}"
         tqdm.write(f"[validation] accuracy/loss: {result} {config.remark}".rstrip())
         trainer.notify("on_validation_end")

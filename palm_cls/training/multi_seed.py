@@ -14,11 +14,19 @@ from typing import Any
 
 from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.pretrained import load_pretrained
-from palm_cls.checkpoints.run_files import SEEDS, read_seeds, read_settings, seed_directory, write_json
+from palm_cls.checkpoints.run_files import (
+    SEEDS,
+    read_seeds,
+    read_settings,
+    seed_directory,
+)
 from palm_cls.checkpoints.weights import load
 from palm_cls.core import environment
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError
+from palm_cls.core.files import (
+    write_json,
+)
 from palm_cls.data.recipe_data import make_loaders
 from palm_cls.recipes import build_model
 from palm_cls.training import experiment
@@ -85,7 +93,7 @@ def train_seeds(name, seeds, output=None, **options):
     config.data = absolute(dataset.root)
     config.train_csv, config.weights = absolute(config.train_csv), absolute(config.weights)
     kept = {"name": name, **{key: getattr(config, key) for key in RESUME_KEYS[1:]}}
-    with run_dir.start_seeds(output, {"seeds": list(seeds), **kept}):
+    with run_dir.create_seeds_dir(output, {"seeds": list(seeds), **kept}):
         return _train_missing(output, {"seeds": list(seeds), **kept}, asdict(on_machine))
 
 

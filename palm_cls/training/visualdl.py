@@ -20,12 +20,12 @@ import os
 import time
 from pathlib import Path
 
-from palm_cls.checkpoints.run_files import LOGGED
+from palm_cls.checkpoints.run_files import LOG_COLUMNS
 from palm_cls.core import environment
 from palm_cls.core.console import log
 from palm_cls.core.errors import InputError, missing_package_error, shorten
 from palm_cls.core.files import append_or_rollback
-from palm_cls.eval import metrics
+from palm_cls.eval.auc import auc
 from palm_cls.training.callbacks import Callback
 
 FOLDER = "visualdl"  # in the run's directory; if it is there, a resumed run writes scalars, too
@@ -133,7 +133,7 @@ class Scalars:
         """Write an epoch's dict of the history, and the AUC of the Predictions of its validation."""
         with self._log_errors():
             auc = _auc(predictions)
-            values = {**{name: record[name] for name in LOGGED}, **({} if auc is None else {"valid_auc": auc})}
+            values = {**{name: record[name] for name in LOG_COLUMNS}, **({} if auc is None else {"valid_auc": auc})}
             self._add("epoch", record["epoch"], values)
 
     def close(self):
@@ -199,7 +199,7 @@ def _auc(predictions):
     """Return the exact AUC of Predictions, or None if they have none."""
     if predictions is None or predictions.logits.shape[1] > 1:
         return None
-    return metrics.auc(predictions.labels, predictions.logits)
+    return auc(predictions.labels, predictions.logits)
 
 
 def _now():

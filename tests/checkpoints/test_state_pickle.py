@@ -51,13 +51,13 @@ def test_weights_of_paddle_1_6_for_another_network_are_refused():
 
 
 def test_alexnet_of_paddle_1_6_takes_our_names(tmp_path):
-    from palm_cls.checkpoints.paddle16 import rename_fluid
+    from palm_cls.checkpoints.paddle16 import rename_paddle16
 
     state = {f"AlexNet/AlexNet_0/Conv2D_{i}.w_0": i for i in range(5)} | {
         f"AlexNet/AlexNet_0/FC_{i}.b_0": i for i in range(3)
     }
     state["AlexNet/AlexNet_0/FC_2.w_0_MomentumOptimizer_0_velocity_0"] = 9
-    names = rename_fluid(state, [f"conv{i}" for i in range(1, 6)], [f"fc{i}" for i in range(1, 4)])
+    names = rename_paddle16(state, [f"conv{i}" for i in range(1, 6)], [f"fc{i}" for i in range(1, 4)])
     assert names == {f"conv{i + 1}.weight": i for i in range(5)} | {f"fc{i + 1}.bias": i for i in range(3)} | {
         "fc3.weight.velocity": 9
     }

@@ -105,28 +105,28 @@ def test_other_classes_are_taken_only_where_that_is_said(path, capsys):
     state = torch_state(classes=1000)
     model = Small(num_classes=1)
     before = weights(model)
-    with pytest.raises(InputError, match=r"\[1000, 8\] \(expected \[1, 8\]\)[^\n]*\nThat is .* new_head=True"):
+    with pytest.raises(InputError, match=r"\[1000, 8\] \(expected \[1, 8\]\)[^\n]*\nOnly .* skip_head=True"):
         load(write(path, state), model)
     assert_same(weights(model), before)
 
-    load(path, model, new_head=True)
+    load(path, model, skip_head=True)
     found = weights(model)
     for name in ("fc2.weight", "fc2.bias"):
         np.testing.assert_array_equal(found[name], before[name])
     np.testing.assert_array_equal(found["fc1.weight"], state["classifier.1.weight"].T)
     np.testing.assert_array_equal(found["conv.weight"], state["features.0.weight"])
-    assert capsys.readouterr().err == f"{path}: taken but for the last layer (fc2), which stays as it was.\n"
+    assert capsys.readouterr().err == f"{path}: loaded, except for the last layer (fc2), which stays as it was.\n"
     with pytest.raises(InputError, match=r"missing: features\.0\.bias$"):
-        load(write(path, {k: v for k, v in state.items() if k != "features.0.bias"}), model, new_head=True)
+        load(write(path, {k: v for k, v in state.items() if k != "features.0.bias"}), model, skip_head=True)
 
 
 def test_a_new_head_on_weights_of_our_own(tmp_path):
     save(tmp_path / "three", Small(3))
     model = Small(1)
     before = weights(model)
-    with pytest.raises(InputError, match="new_head=True"):
+    with pytest.raises(InputError, match="skip_head=True"):
         load(tmp_path / "three", model)
-    load(tmp_path / "three", model, new_head=True)
+    load(tmp_path / "three", model, skip_head=True)
     np.testing.assert_array_equal(weights(model)["fc2.weight"], before["fc2.weight"])
     assert (weights(model)["fc1.weight"] != before["fc1.weight"]).any()
 
@@ -199,6 +199,6 @@ def test_a_damaged_npz_is_named(tmp_path, damage):
 def test_what_is_far_too_large_is_not_unpacked(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "a.npz", a=np.zeros(1_000_000, "float32"))
     assert (tmp_path / "a.npz").stat().st_size < 10_000
-    monkeypatch.setattr(torch_weights, "LARGEST", 100_000)
+    monkeypatch.setattr(torch_weights, "MAX_BYTES", 100_000)
     with pytest.raises(InputError, match="bytes, where 100000 would be many"):
         read_arrays(tmp_path / "a.npz")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palm_cls.checkpoints.state_pickle import read_state
-from palm_cls.checkpoints.weights import load, save, weights_file
+from palm_cls.checkpoints.weights import load, resolve_weights, save
 from palm_cls.core.errors import InputError
 from palm_cls.eval.engine import save_program
 from palm_cls.models.lenet import LeNet
@@ -131,10 +131,10 @@ def test_what_a_path_of_weights_may_be(tmp_path):
     for name in ("best", "other.v2"):
         save(tmp_path / name, network(0))
     best = tmp_path / "best.pdparams"
-    assert weights_file(tmp_path) == weights_file(best) == weights_file(str(tmp_path / "best")) == best
-    assert weights_file(tmp_path / "other.v2") == tmp_path / "other.v2.pdparams"
+    assert resolve_weights(tmp_path) == resolve_weights(best) == resolve_weights(str(tmp_path / "best")) == best
+    assert resolve_weights(tmp_path / "other.v2") == tmp_path / "other.v2.pdparams"
     with pytest.raises(InputError, match="no weights there; expected"):
-        weights_file(tmp_path / "missing")
+        resolve_weights(tmp_path / "missing")
 
 
 def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -313,19 +313,19 @@ def test_a_file_that_is_something_else_is_named(tmp_path, content, name):
     (tmp_path / name).write_bytes(content)
     path = tmp_path if name == "best.pdparams" else tmp_path / name
     if path.suffix == ".npz" and NO_WEIGHTS[content].startswith("a zip"):  # which it is
-        assert weights_file(path) == path
+        assert resolve_weights(path) == path
         return
     with pytest.raises(InputError, match=f"{name}: {NO_WEIGHTS[content]}"):
-        weights_file(path)
+        resolve_weights(path)
 
 
 def test_a_program_for_paddle_inference_is_named(tmp_path):
     program = save_program(network(0), tmp_path / "inference", [1, 28, 28])
     for path in (program, program.with_suffix(".pdiparams"), program.with_suffix(""), tmp_path):
         with pytest.raises(InputError, match="program for Paddle Inference, not weights; give the weights"):
-            weights_file(path)
+            resolve_weights(path)
     save(tmp_path / "best", network(0))  # beside which somebody has exported it
-    assert weights_file(tmp_path) == tmp_path / "best.pdparams"
+    assert resolve_weights(tmp_path) == tmp_path / "best.pdparams"
 
 
 def test_an_export_is_named(tmp_path):
@@ -334,4 +334,4 @@ def test_an_export_is_named(tmp_path):
         path.write_text("{}")
     for name in ("best.onnx", "best.paddle"):
         with pytest.raises(InputError, match=f"{name}: an exported network, not weights; give the weights that it was"):
-            weights_file(tmp_path / name)
+            resolve_weights(tmp_path / name)

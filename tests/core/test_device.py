@@ -178,7 +178,7 @@ def test_stock_leaves_paddle_as_it_comes():
     code = "import palm_cls.core.device as r; r.choose_device('cpu'); print(r.num_threads(), r.MALLOC_TUNED)"
     done = fresh_python(code, OMP_NUM_THREADS=None, PALM_STOCK="1")
     assert done.stdout.split() == ["1", "False"]
-    assert "1 thread, speed settings as they come." in done.stderr
+    assert "1 thread, Paddle's default speed settings." in done.stderr
 
 
 def test_a_seed_settles_all_three_generators():

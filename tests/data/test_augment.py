@@ -276,7 +276,7 @@ def test_digits_with_their_labels(tmp_path):
 @pytest.mark.slow
 def test_the_tool_draws_digits(tool, tmp_path):
     write_set(tmp_path)
-    save(tmp_path / "run", build_model("lenet-mnist"), about={"model": "lenet-mnist"})
+    save(tmp_path / "run", build_model("lenet-mnist"), metadata={"model": "lenet-mnist"})
     options = ("--weights", tmp_path / "run.pdparams", "--data", tmp_path, "--output", tmp_path / "a.png")
     done = tool("show_images", *options)
     assert (done.returncode, done.stdout) == (0, f"figure: {tmp_path / 'a.png'}\n")

@@ -10,6 +10,7 @@ import re
 import shutil
 import struct
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 
 from palm_cls import recipes
 from palm_cls.checkpoints import run_dir
-from palm_cls.checkpoints.run_dir import describe
+from palm_cls.checkpoints.metadata import read_metadata
 from palm_cls.checkpoints.weights import load, save
 from palm_cls.core.console import DISCLAIMER
 from palm_cls.core.device import set_seed
@@ -38,7 +39,7 @@ from palm_cls.eval.assess import assess
 from palm_cls.eval.compare import compare_predictions, find_runs
 from palm_cls.eval.report import report_run
 from palm_cls.models.lenet import LeNet
-from palm_cls.recipes import RECIPES, build_model, format_recipes, loss_of, optimizer_of
+from palm_cls.recipes import RECIPES, build_model, format_recipes, loss_name, optimizer_name
 from palm_cls.training.experiment import resume_recipe, train_recipe
 from palm_cls.training.multi_seed import resume_seeds, train_seeds
 
@@ -270,7 +271,7 @@ def test_what_the_readers_tell(small, small_demo):
     other = ArrayLoader(small, images, (labels + 1) % 10, 10, train.classes)
     assert other.fingerprint != train.fingerprint
 
-    recipe = RECIPES["lenet"]._replace(shuffle=False, pixel_range=(0.0, 1.0))  # of the fundus images, too
+    recipe = replace(RECIPES["lenet"], shuffle=False, pixel_range=(0.0, 1.0))  # of the fundus images, too
     lesson, _, _ = make_loaders(RECIPES["lenet"], small_demo, cache=False)
     train, valid, _ = make_loaders(recipe, small_demo, cache=False)
     assert train.metadata["input"] == valid.metadata["input"] == {**lesson.metadata["input"], "range": [0.0, 1.0]}
@@ -302,8 +303,8 @@ def test_what_the_table_derives_is_what_happens(name):
     recipe = RECIPES[name]
     with paddle.LazyGuard():
         *_, bias = build_model(name).parameters()
-    assert loss_of(recipe) == {1: "sigmoid cross-entropy", 10: "softmax cross-entropy"}[bias.shape[0]]
-    assert optimizer_of(recipe) == ("SGD" if name == "lenet-fashion" else "Momentum")
+    assert loss_name(recipe) == {1: "sigmoid cross-entropy", 10: "softmax cross-entropy"}[bias.shape[0]]
+    assert optimizer_name(recipe) == ("SGD" if name == "lenet-fashion" else "Momentum")
 
 
 def test_the_table_of_recipes():
@@ -415,7 +416,7 @@ def test_the_lesson_on_mnist(trained):
     ]
     assert_lines(done.stdout, expected)
     assert [line for line in done.stderr.splitlines() if not line.startswith("Running on ")] == []
-    about = describe(run / "best.pdparams")
+    about = read_metadata(run / "best.pdparams")
     assert (about["model"], about["input"]) == ("lenet-mnist", {"size": 28, "channels": "grey", "range": [-1.0, 1.0]})
     assert json.loads((run / "settings.json").read_text())["shuffle"] is False
 
@@ -440,10 +441,10 @@ def test_evaluating_it(trained, tool, small):
 
 def test_evaluating_garments(small, tmp_path, capsys):
     set_seed(0)
-    save(tmp_path / "a", build_model("lenet-fashion"), about={"model": "lenet-fashion"})
+    save(tmp_path / "a", build_model("lenet-fashion"), metadata={"model": "lenet-fashion"})
     found = assess(tmp_path / "a", data=small, device="cpu")
-    assert [row["name"] for row in found.measures["classes"]] == GARMENTS
-    with pytest.raises(InputError, match="a threshold parts two classes; lenet-fashion has ten"):
+    assert [row["name"] for row in found.metrics["classes"]] == GARMENTS
+    with pytest.raises(InputError, match="a threshold separates two classes; lenet-fashion has ten"):
         assess(tmp_path / "a", data=small, threshold=0.3)
     with pytest.raises(InputError, match="weights of another network"):
         assess(tmp_path / "a", "lenet-mnist", data=small, device="cpu")
@@ -475,7 +476,7 @@ def test_its_report(small, tmp_path):
     written.unlink()
     assert report_run(run, device="cpu") == written
     assert json.loads((run / "evaluation.json").read_text()) == before
-    with pytest.raises(InputError, match="a threshold parts two classes"):
+    with pytest.raises(InputError, match="a threshold separates two classes"):
         report_run(run, threshold=0.3)
 
 

@@ -173,7 +173,7 @@ MOVE = """(() => {
 @pytest.fixture(scope="module")
 def weights(model, tmp_path_factory):
     directory = tmp_path_factory.mktemp("weights")
-    save(directory / "some", model, about={"model": "lenet-relu", "classes": CLASSES, "demo": True})
+    save(directory / "some", model, metadata={"model": "lenet-relu", "classes": CLASSES, "demo": True})
     return directory / "some.pdparams"
 
 

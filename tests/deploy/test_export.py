@@ -50,7 +50,7 @@ def weights(tmp_path_factory):
     """The file of untrained weights of the recipe palm, with the metadata that those of a run have."""
     device.set_seed(0)
     folder = tmp_path_factory.mktemp("run")
-    save(folder / "best", build_model("palm"), about=ABOUT)
+    save(folder / "best", build_model("palm"), metadata=ABOUT)
     return folder / "best.pdparams"
 
 
@@ -121,7 +121,7 @@ def test_every_recipe_can_be_exported(name, form, tmp_path):
     written = export_network(tmp_path / "a", form, name)
     assert written.path == tmp_path / f"a.{form}"
     assert 0 <= written.max_relative_error < TOLERANCE
-    if find_recipe(name).data != "palm":
+    if find_recipe(name).dataset != "palm":
         low = find_recipe(name).pixel_range[0]
         assert written.metadata["preprocessing"].endswith(f"; 0 to 255 become {low:g} to 1; float32 [N, 1, 28, 28].")
         assert written.metadata["output"].startswith("Logits, float32 [N, 10]: their softmax")
@@ -200,7 +200,7 @@ def test_what_gives_other_logits_is_not_kept(weights, form, wrong, tmp_path, mon
     else:
         predict = export.predict
         monkeypatch.setattr(export, "predict", lambda model, imgs: predict(model, imgs) + 5e-4)
-    save(tmp_path / "a", model, about=ABOUT)
+    save(tmp_path / "a", model, metadata=ABOUT)
     with pytest.raises(RunError, match=rf"a\.{form}: not written: its logits are off by (\d\.\de-04|nan) of the l"):
         export_network(tmp_path / "a", form)
     assert [file.name for file in tmp_path.iterdir()] == ["a.pdparams"]

@@ -17,7 +17,7 @@ import pytest
 from helpers import PROJECT
 from helpers.processes import assert_refused, posix
 
-from palm_cls.checkpoints.run_dir import describe
+from palm_cls.checkpoints.metadata import read_metadata
 from palm_cls.checkpoints.weights import load, save
 from palm_cls.core.errors import InputError
 from palm_cls.data.loaders import data_loader
@@ -76,9 +76,9 @@ def photos(small_demo, tmp_path):
 
 
 def test_weights_carry_their_metadata_wherever_they_go(run, weights):
-    assert describe(weights) == DEMO_WEIGHTS
+    assert read_metadata(weights) == DEMO_WEIGHTS
     for file in run.glob("*.pdparams"):  # of every checkpoint
-        assert describe(file) == DEMO_WEIGHTS
+        assert read_metadata(file) == DEMO_WEIGHTS
     settings = json.loads((run / "settings.json").read_text())
     assert {name: settings[name] for name in DEMO_WEIGHTS} == DEMO_WEIGHTS
 
@@ -103,7 +103,7 @@ def test_so_do_weights_that_no_recipe_trained(small_demo, tmp_path, demo):
     expected = {name: value for name, value in DEMO_WEIGHTS.items() if name != "model"}
     train(Tiny(), *loaders, epochs=2, output=tmp_path / "run", resume=True)
     for file in (tmp_path / "run").glob("*.pdparams"):
-        assert describe(file) == {**expected, "demo": demo}
+        assert read_metadata(file) == {**expected, "demo": demo}
 
 
 def test_plain_paddle_finds_only_the_state_beside_it(weights, run):
@@ -118,9 +118,9 @@ def test_files_of_before_are_described_by_their_run(run, tmp_path):
     model = build_model("lenet-relu")
     load(run, model)
     paddle.save(model.state_dict(), str(tmp_path / "best.pdparams"))
-    assert describe(tmp_path / "best.pdparams") == DEMO_WEIGHTS
+    assert read_metadata(tmp_path / "best.pdparams") == DEMO_WEIGHTS
     (tmp_path / "settings.json").unlink()
-    assert describe(tmp_path / "best.pdparams") == {}
+    assert read_metadata(tmp_path / "best.pdparams") == {}
     with pytest.raises(
         InputError, match=r"best\.pdparams does not name its network; give --model \(lenet, lenet-relu, "
     ):
@@ -145,16 +145,16 @@ def test_files_of_before_are_described_by_their_run(run, tmp_path):
     ],
 )
 def test_weights_that_would_be_fed_wrongly_are_refused(tmp_path, about, name, message):
-    save(tmp_path / "a", LeNet(num_classes=1, in_channels=1, image_size=28), about=about)
+    save(tmp_path / "a", LeNet(num_classes=1, in_channels=1, image_size=28), metadata=about)
     with pytest.raises(InputError, match=rf"a\.pdparams: .*{message}"):
         load_model(tmp_path / "a", name)
 
 
 @pytest.mark.parametrize("damage", [b"[]", b'{"model": ', b"[" * 50000, b'{"a": \xff}'])
 def test_the_metadata_of_weights_may_be_damaged(tmp_path, damage):
-    save(tmp_path / "a", LeNet(1, 1, 28), about={"model": "lenet"})
+    save(tmp_path / "a", LeNet(1, 1, 28), metadata={"model": "lenet"})
     content = (tmp_path / "a.pdparams").read_bytes()
-    assert describe(tmp_path / "a.pdparams") == {"model": "lenet"}
+    assert read_metadata(tmp_path / "a.pdparams") == {"model": "lenet"}
     (tmp_path / "a.pdparams").write_bytes(content.replace(b'{"model": "lenet"}', damage))
     with pytest.raises(InputError, match=r"a\.pdparams: damaged"):
         load_model(tmp_path / "a")
@@ -164,8 +164,8 @@ def test_the_metadata_of_weights_may_be_damaged(tmp_path, damage):
 
 
 def test_metadata_have_a_largest_size(tmp_path):
-    with pytest.raises(ValueError, match="bytes about the weights"):
-        save(tmp_path / "a", LeNet(1, 1, 28), about={"model": "x" * 70000})
+    with pytest.raises(ValueError, match="bytes of metadata"):
+        save(tmp_path / "a", LeNet(1, 1, 28), metadata={"model": "x" * 70000})
     assert not list(tmp_path.iterdir())
 
 
@@ -280,7 +280,7 @@ def test_weights_that_are_not_finite_make_errors_not_labels(weights, photos, val
 def test_a_threshold_of_the_evaluation_parts_the_same_images():
     logits = np.random.RandomState(0).randn(50, 1).astype("float32")
     labels, found = np.arange(50) % 2, np.array(probabilities(logits))
-    threshold = metrics.threshold_for_sensitivity(labels, metrics.probabilities_of(logits[:, 0]), 0.8)
+    threshold = metrics.threshold_for_sensitivity(labels, metrics.positive_probabilities(logits[:, 0]), 0.8)
     assert (found > threshold)[labels == 1].sum() == 20
     assert probabilities(np.zeros((1, 1), "float32")) == [0.5]
 
@@ -392,7 +392,7 @@ def test_the_tool_predicts_prints_and_draws(tool, weights, photos, tmp_path):
 @pytest.mark.slow
 def test_the_tool_writes_files_and_overwrites_none(tool, weights, photos, tmp_path):
     model, about = load_model(weights)
-    save(tmp_path / "real", model, about={**about, "demo": False})
+    save(tmp_path / "real", model, metadata={**about, "demo": False})
     predict = ("predict", "--weights", tmp_path / "real", photos / "a.jpg", photos / "b.jpg")
     output = tmp_path / "out.jsonl"
     done = tool(*predict, "--output", output, "--threshold", 0.999, "--batch-size", 1)

@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,14 @@ from palm_cls.core.console import DEMO_WARNING
 from palm_cls.core.device import set_seed
 from palm_cls.core.errors import InputError
 from palm_cls.data.palm import DEMO_MARK
-from palm_cls.eval.assess import Assessment, all_measures, assess, image_rows, refuse_threshold_from, threshold_from
+from palm_cls.eval.assess import (
+    EvaluationResult,
+    assess,
+    check_threshold_source,
+    detailed_metrics,
+    prediction_rows,
+    threshold_from,
+)
 from palm_cls.eval.evaluate import Predictions
 from palm_cls.recipes import build_model
 from palm_cls.training.experiment import train_recipe
@@ -39,27 +47,27 @@ def evaluate(tool, small_demo, weights, *args):
 
 @pytest.mark.slow
 def test_the_files_and_the_table_agree(tool, small_demo, weights):
-    told = evaluate(tool, small_demo, weights)
+    output = evaluate(tool, small_demo, weights)
     report = json.loads(weights.with_name("relu.evaluation.json").read_text(encoding="utf-8"))
     with weights.with_name("relu.predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    measures = report["measures"]
-    assert report["listed"] == measures["images"] == len(rows) == len(report["images"]) == 10
+    metrics = report["measures"]
+    assert report["listed"] == metrics["images"] == len(rows) == len(report["images"]) == 10
     assert report["demo"]
     assert report["ten_crop"] is False
     assert [row["imgName"] for row in rows] == [f"V{k:04d}.jpg" for k in range(1, 11)]
     hits = [row["Label"] == row["predicted"] for row in rows]
-    assert measures["accuracy"]["value"] == np.mean(hits)
-    assert f"acc={np.mean(hits)}" in told
-    confusion = measures["confusion"]
+    assert metrics["accuracy"]["value"] == np.mean(hits)
+    assert f"acc={np.mean(hits)}" in output
+    confusion = metrics["confusion"]
     positive = [row["predicted"] == "1" for row in rows]
     assert confusion["tp"] + confusion["fp"] == sum(positive)
     for row, image in zip(rows, report["images"]):
         assert {key: str(value) for key, value in image.items()} == row
         assert image["probability"] == pytest.approx(1 / (1 + np.exp(-image["logit"])), abs=1e-6)
-    assert "10 of 10 images (demo set: drawn images, tells nothing about eyes)" in told
-    assert "not a medical device" in told
-    assert "sensitivity" in told
+    assert "10 of 10 images (demo set: drawn images, tells nothing about eyes)" in output
+    assert "not a medical device" in output
+    assert "sensitivity" in output
 
 
 @pytest.mark.slow
@@ -70,12 +78,12 @@ def test_the_threshold_of_another_evaluation(tool, small_demo, weights, tmp_path
     done = tool("evaluate", "--weights", weights, "--model", "lenet-relu", "--data", small_demo, *again)
     assert (done.returncode, (tmp_path / "second.json").exists()) == (2, False)
     assert done.stderr.splitlines()[-1].startswith(f"evaluate.py: {first}: of these very images, and a threshold")
-    told = json.loads(first.read_text())
-    first.write_text(json.dumps({**told, "images": told["images"][1:]}))  # as if there were others
+    content = json.loads(first.read_text())
+    first.write_text(json.dumps({**content, "images": content["images"][1:]}))  # as if there were others
     evaluate(tool, small_demo, weights, *again, "--csv", tmp_path / "second.csv")
-    measures = json.loads((tmp_path / "second.json").read_text())["measures"]
-    assert measures["threshold"] == threshold_from(first, 0.8) != 0.5
-    assert measures["sensitivity"]["value"] >= 0.8
+    metrics = json.loads((tmp_path / "second.json").read_text())["measures"]
+    assert metrics["threshold"] == threshold_from(first, 0.8) != 0.5
+    assert metrics["sensitivity"]["value"] >= 0.8
 
 
 def test_a_run_is_evaluated_on_its_own_images_and_keeps_that(tool, small_demo, tmp_path, monkeypatch, capsys):
@@ -87,29 +95,32 @@ def test_a_run_is_evaluated_on_its_own_images_and_keeps_that(tool, small_demo, t
         file.write(b"another size")
     monkeypatch.setenv("PALM_DATA", str(other))
     found = assess(run)
-    assert (Path(found.data).parent, found.elsewhere) == (small_demo, "")
+    assert (Path(found.data).parent, found.other_dataset) == (small_demo, "")
     capsys.readouterr()
     found = assess(run, data=other)
-    assert found.elsewhere == "other"
-    told = capsys.readouterr().err.splitlines()
-    assert {f"{run}: its run has other validation images than {other / 'PALM-Validation400'}", DEMO_WARNING} < set(told)
+    assert found.other_dataset == "other"
+    seen = capsys.readouterr().err.splitlines()
+    assert {f"{run}: its run has other validation images than {other / 'PALM-Validation400'}", DEMO_WARNING} < set(seen)
     monkeypatch.syspath_prepend(PROJECT / "tools")
     from evaluate import files_to_write
 
     asked = Namespace(json=None, csv=None)
     names = ("evaluation.json", "predictions.csv")
     assert files_to_write(asked, found) == tuple(str(run / f"other.{name}") for name in names)
-    assert files_to_write(asked, found._replace(elsewhere="")) == tuple(str(run / name) for name in names)
-    assert files_to_write(asked, found._replace(weights=run / "a.b.pdparams", elsewhere="")) == tuple(
+    assert files_to_write(asked, replace(found, other_dataset="")) == tuple(str(run / name) for name in names)
+    assert files_to_write(asked, replace(found, weights=run / "a.b.pdparams", other_dataset="")) == tuple(
         str(run / f"a.b.{name}") for name in names
     )
 
 
-def test_what_cannot_be_evaluated_is_told_apart(tmp_path):
+def test_what_cannot_be_evaluated_is_named(tmp_path):
     (tmp_path / "runs" / "seed-3").mkdir(parents=True)
     (tmp_path / "runs" / "seed-3" / "best.pdparams").touch()
-    for path, told in {"runs": "runs with several seeds; give one of them, as .*seed-3$", "a.onnx": "exported"}.items():
-        with pytest.raises(InputError, match=told):
+    for path, message in {
+        "runs": "runs with several seeds; give one of them, as .*seed-3$",
+        "a.onnx": "exported",
+    }.items():
+        with pytest.raises(InputError, match=message):
             assess(tmp_path / path)
 
 
@@ -124,13 +135,13 @@ def test_what_no_threshold_can_be_taken_from(tmp_path):
 
 def test_a_threshold_of_another_network_is_refused(tmp_path):
     (tmp_path / "a.json").write_text('{"model": "lenet", "images": []}')
-    found = Assessment("alexnet", None, None, False, 0, Predictions([], np.zeros((0, 1)), np.zeros((0, 1))), {})
-    with pytest.raises(InputError, match=r"a\.json: of lenet, whose threshold tells nothing about alexnet"):
-        refuse_threshold_from(tmp_path / "a.json", found)
+    found = EvaluationResult("alexnet", None, None, False, 0, Predictions([], np.zeros((0, 1)), np.zeros((0, 1))), {})
+    with pytest.raises(InputError, match=r"a\.json: a threshold of lenet does not apply to alexnet"):
+        check_threshold_source(tmp_path / "a.json", found)
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (("--sensitivity", 0.9), "go together"),
         (("--threshold-from", "x.json"), "go together"),
@@ -139,18 +150,18 @@ def test_a_threshold_of_another_network_is_refused(tmp_path):
         (("--sensitivity", 0.9, "--threshold-from", "x.json"), "x.json: no such file"),
     ],
 )
-def test_wrong_options(tool, weights, args, told):
+def test_wrong_options(tool, weights, args, message):
     done = tool("evaluate", "--weights", weights, "--model", "lenet-relu", *args)
     assert (done.returncode, done.stdout) == (2, "")
-    assert told in done.stderr.splitlines()[-1]
+    assert message in done.stderr.splitlines()[-1]
 
 
 def test_ten_classes():
     logits = np.eye(10, dtype="float32")[[3, 1, 4, 1, 5]] * 4
     predictions = Predictions(list("abcde"), np.array([[3], [1], [4], [1], [0]]), logits)
-    measures = all_measures(predictions)
-    assert measures["accuracy"]["value"] == 0.8
-    rows = image_rows(Assessment("lenet-mnist", None, None, False, 5, predictions, measures))
+    metrics = detailed_metrics(predictions)
+    assert metrics["accuracy"]["value"] == 0.8
+    rows = prediction_rows(EvaluationResult("lenet-mnist", None, None, False, 5, predictions, metrics))
     assert [row["predicted"] for row in rows] == [3, 1, 4, 1, 5]
     assert rows[4] == {
         "imgName": "e",

@@ -10,8 +10,9 @@ from helpers.processes import assert_refused
 from helpers.runs import made_up_run
 
 from palm_cls.core.errors import InputError
-from palm_cls.eval import compare
-from palm_cls.eval.compare import compare_predictions, curves, find_runs, format_spread, format_table, write_figure
+from palm_cls.eval import compare, compare_figure
+from palm_cls.eval.compare import compare_predictions, comparison_table, find_runs, format_spread
+from palm_cls.eval.compare_figure import plot_curves, write_figure
 
 ACCURACIES = {0: [0.5, 0.9, 0.7], 1: [0.6, 0.7, 0.8]}
 
@@ -37,13 +38,13 @@ def words(text):
     return [line.split() for line in text.splitlines()]
 
 
-def test_the_table_tells_last_and_best_epoch(tmp_path, monkeypatch):
+def test_the_table_has_last_and_best_epoch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made_up_run(tmp_path / "a", ACCURACIES[0])
     made_up_run(tmp_path / "b", [0.75, 0.75], model="alexnet", seed=7, demo=True)
     runs, missing = find_runs(["a", "b", "a/"])  # each once
     assert missing == {}
-    lines = words(format_table(runs))
+    lines = words(comparison_table(runs))
     assert lines[1:3] == [
         ["a", "lenet", "0", "3", "0.7000", "0.3000", "0.9000", "0.1000"],
         ["b", "alexnet", "7", "2", "0.7500", "0.2500", "0.7500", "0.2500"],
@@ -59,7 +60,7 @@ def test_several_seeds_stand_for_their_runs(tmp_path):
     runs, missing = find_runs([whole, partly])
     assert missing == {str(partly): [4, 5]}
     assert [run.path.name for run in runs] == ["seed-0", "seed-1", "seed-0", "seed-1", "seed-2", "seed-3"]
-    text = format_table(runs)
+    text = comparison_table(runs)
     assert words(text)[6][2:] == ["3", "0", "-", "-", "-", "-"]
     last = "    last epoch: mean 0.7500, standard deviation 0.0707, range 0.7000 to 0.8000\n"
     best = "chosen on these very images): mean 0.8500, standard deviation 0.0707, range 0.8000 to 0.9000\n"
@@ -73,11 +74,11 @@ def test_the_spread_of_one_run():
     assert "mean 0.5000, standard deviation undefined (one run), range" in format_spread([[{"valid_accuracy": 0.5}]])
 
 
-def test_other_validation_images_are_told(tmp_path):
+def test_other_validation_images_are_reported(tmp_path):
     first = made_up_run(tmp_path / "a", [0.5])
     second = made_up_run(tmp_path / "b", [0.5], valid_sha256="other")
-    assert "NOT on the same validation images" in format_table(find_runs([first, second])[0])
-    assert "NOT" not in format_table(find_runs([first])[0])
+    assert "NOT on the same validation images" in comparison_table(find_runs([first, second])[0])
+    assert "NOT" not in comparison_table(find_runs([first])[0])
 
 
 def test_what_is_no_run_is_refused(tmp_path):
@@ -131,23 +132,23 @@ def test_the_numbers_come_from_the_right_columns(two, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "difference"),
     [
         ([("a", 1, 1), ("b", 1, 1), ("c", 0, 1)], "1 images are in {first} only (d is one)"),
         ([(name, int(name in "ab"), 1) for name in "abcdef"], "2 images are in {second} only (e is one)"),
         ([("a", 1, 1), ("b", 0, 1), ("c", 0, 1), ("d", 0, 1)], "1 images have another label in {second} (b is one)"),
     ],
 )
-def test_other_images_or_labels_are_not_tested(two, rows, told):
+def test_other_images_or_labels_are_not_tested(two, rows, difference):
     first, second = two
     write_predictions(second.path, rows)
     files = {"first": first.path / "predictions.csv", "second": second.path / "predictions.csv"}
     assert compare_predictions(first, second) == (
-        f"The predictions of the two runs are not tested against each other: {told.format(**files)}."
+        f"The predictions of the two runs are not tested against each other: {difference.format(**files)}."
     )
 
 
-def test_predictions_that_are_not_of_the_best_epoch_are_told(two):
+def test_predictions_that_are_not_of_the_best_epoch_are_reported(two):
     first, second = two
     write_predictions(first.path, [("a", 1, 2.0), ("b", 1, 1.0), ("c", 0, 0.5), ("d", 0, 1.0)])
     lines = compare_predictions(first, second).splitlines()
@@ -178,7 +179,7 @@ def test_the_curves_are_the_logs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made_up_seeds(tmp_path / "several", {**ACCURACIES, 2: []}, [0, 1, 2], demo=True)
     made_up_run(tmp_path / "_one $x$", [0.8, 0.2])
-    figure = curves(find_runs(["several", "_one $x$"])[0])
+    figure = plot_curves(find_runs(["several", "_one $x$"])[0])
     drawn = {
         (kind, what): figure.axes[2 * row + column].lines
         for row, what in enumerate(("loss", "accuracy"))
@@ -200,23 +201,25 @@ def test_the_curves_are_the_logs(tmp_path, monkeypatch):
 
 
 def test_one_large_loss_does_not_flatten_the_others(tmp_path):
-    even = curves(find_runs([made_up_run(tmp_path / "even", [0.5, 0.6])])[0])
-    steep = curves(find_runs([made_up_run(tmp_path / "steep", [-30, 0.6])])[0])  # a loss of 31 after the first epoch
+    even = plot_curves(find_runs([made_up_run(tmp_path / "even", [0.5, 0.6])])[0])
+    steep = plot_curves(
+        find_runs([made_up_run(tmp_path / "steep", [-30, 0.6])])[0]
+    )  # a loss of 31 after the first epoch
     assert [axis.get_yscale() for axis in even.axes] == ["linear"] * 4
     assert [axis.get_yscale() for axis in steep.axes] == ["log", "log", "linear", "linear"]
     assert steep.axes[0].get_ylabel() == "loss (logarithmic)"
 
 
-def test_many_runs_are_told_apart(tmp_path):
+def test_many_runs_look_different(tmp_path):
     paths = [made_up_run(tmp_path / f"run {number} {'long ' * 20}", [0.5, 0.6]) for number in range(12)]
-    figure = curves(find_runs(paths)[0])
+    figure = plot_curves(find_runs(paths)[0])
     looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
     assert len(looks) == 12
-    assert max(len(text.get_text()) for text in figure.legends[0].get_texts()) == compare.NAME_LENGTH
+    assert max(len(text.get_text()) for text in figure.legends[0].get_texts()) == compare_figure.NAME_LENGTH
 
 
 def test_only_a_figure_of_ours_is_replaced(tmp_path, recwarn):
-    figure = curves(find_runs([made_up_run(tmp_path / "数据", [0.5, 0.6])])[0])
+    figure = plot_curves(find_runs([made_up_run(tmp_path / "数据", [0.5, 0.6])])[0])
     path = write_figure(figure, tmp_path / "deep" / "figure.png")
     before = path.stat().st_ino
     assert min(cv2.imread(str(path)).shape[:2]) > 500
@@ -226,12 +229,12 @@ def test_only_a_figure_of_ours_is_replaced(tmp_path, recwarn):
     assert [warning for warning in recwarn if "Glyph" in str(warning.message)] == []
 
     (tmp_path / "directory.png").mkdir()
-    (tmp_path / "text.png").write_text(compare.MARK)
+    (tmp_path / "text.png").write_text(compare_figure.MARK)
     cv2.imwrite(str(tmp_path / "other.png"), np.zeros((4, 4, 3), "uint8"))
     for name in ("directory", "text", "other"):
         with pytest.raises(InputError, match=rf"{name}\.png: exists, and is not a figure of compare\.py"):
             write_figure(figure, tmp_path / f"{name}.png")
-    assert (tmp_path / "text.png").read_text() == compare.MARK
+    assert (tmp_path / "text.png").read_text() == compare_figure.MARK
     with pytest.raises(InputError, match=r"not the name of a \.png"):
         write_figure(figure, tmp_path / "figure.jpg")
 

@@ -4,7 +4,7 @@ from helpers.networks import spread_out
 
 from palm_cls.core import console, device
 from palm_cls.eval import engine
-from palm_cls.eval.engine import WORTHWHILE, convert, logits_function, predict
+from palm_cls.eval.engine import MIN_IMAGES, predict, predictor, to_inference_engine
 from palm_cls.eval.evaluate import evaluate
 from palm_cls.models.alexnet import AlexNet
 from palm_cls.models.lenet import LeNet
@@ -39,7 +39,7 @@ def test_converted_networks_give_the_same_logits(name):
         if name.startswith("alexnet-"):
             spread_out(model)
     imgs = random_images(5, model.input_shape)
-    fast, expected = convert(model, imgs), predict(model, imgs)
+    fast, expected = to_inference_engine(model, imgs), predict(model, imgs)
     tolerance = 5e-5 * max(1, np.abs(expected).max())
     for part in (slice(5), slice(1), slice(None, None, -1)):  # another size of batch; memory that is not contiguous
         np.testing.assert_allclose(fast(imgs[part]), expected[part], rtol=0, atol=tolerance)
@@ -50,11 +50,11 @@ def test_converted_networks_give_the_same_logits(name):
 @needs_engine
 def test_few_images_are_not_worth_a_conversion(monkeypatch):
     conversions = []
-    monkeypatch.setattr(engine, "convert", lambda model, imgs: conversions.append(len(imgs)))
+    monkeypatch.setattr(engine, "to_inference_engine", lambda model, imgs: conversions.append(len(imgs)))
     model = LeNet(num_classes=10, in_channels=1, image_size=28)
     imgs = random_images(4, (1, 28, 28))
-    for images in (WORTHWHILE - 1, WORTHWHILE):
-        with logits_function(model, images) as logits_of:
+    for images in (MIN_IMAGES - 1, MIN_IMAGES):
+        with predictor(model, images) as logits_of:
             logits_of(imgs)
             logits_of(imgs)
     assert conversions == [4]
@@ -98,7 +98,7 @@ def test_training_after_an_evaluation_gives_the_same_bits_and_has_the_same_threa
     threads = math_threads()
 
     def evaluate(model):
-        with logits_function(model, WORTHWHILE) as logits_of:
+        with predictor(model, MIN_IMAGES) as logits_of:
             logits_of(imgs)
         assert math_threads() == threads
 
@@ -109,7 +109,7 @@ def test_training_after_an_evaluation_gives_the_same_bits_and_has_the_same_threa
 @needs_engine
 def test_an_evaluation_that_fails_leaves_the_threads_as_they_were(math_threads):
     model = Wide()
-    with logits_function(model, WORTHWHILE) as logits_of:
+    with predictor(model, MIN_IMAGES) as logits_of:
         logits_of(random_images(2, (1, 28, 28)))
         threads = math_threads()
         with pytest.raises(Exception, match="shape|dims|width|size"):
@@ -132,30 +132,30 @@ class Moody(paddle.nn.Layer):
 
 
 @needs_engine
-@pytest.mark.parametrize(("fails", "told"), [(True, "could not be converted ("), (False, "it gives other logits")])
-def test_a_network_that_does_not_convert_is_evaluated_all_the_same(fails, told, capfd):
+@pytest.mark.parametrize(("fails", "reason"), [(True, "could not be converted ("), (False, "it gives other logits")])
+def test_a_network_that_does_not_convert_is_evaluated_all_the_same(fails, reason, capfd):
     model = Moody(fails)
     imgs = random_images(3, (1, 2, 2))
-    with logits_function(model, WORTHWHILE) as logits_of:
+    with predictor(model, MIN_IMAGES) as logits_of:
         found = logits_of(imgs)
     np.testing.assert_array_equal(found, predict(model, imgs))
     message = capfd.readouterr().err
-    assert told in message
+    assert reason in message
     assert message.count("\n") == 1
 
 
 def test_evaluation_is_the_same_with_and_without_the_engine(monkeypatch):
-    imgs, labels = random_images(WORTHWHILE, (1, 28, 28)), np.arange(WORTHWHILE).reshape(-1, 1) % 10
+    imgs, labels = random_images(MIN_IMAGES, (1, 28, 28)), np.arange(MIN_IMAGES).reshape(-1, 1) % 10
     model = LeNet(num_classes=10, in_channels=1, image_size=28, activation="relu")
 
     def loader():
-        for start in range(0, WORTHWHILE, 32):
+        for start in range(0, MIN_IMAGES, 32):
             yield imgs[start : start + 32], labels[start : start + 32]
 
     plain = evaluate(model, loader)
-    loader.num_samples = WORTHWHILE
+    loader.num_samples = MIN_IMAGES
     fast = evaluate(model, loader)
-    assert fast["images"] == plain["images"] == WORTHWHILE
+    assert fast["images"] == plain["images"] == MIN_IMAGES
     assert fast["accuracy"] == plain["accuracy"]
     assert fast["loss"] == pytest.approx(plain["loss"], abs=5e-5)
     assert model.training

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from palm_cls.core.errors import InputError
-from palm_cls.eval.gradcam import STRENGTH, channel_weights, grad_cam, overlay
+from palm_cls.eval.gradcam import OPACITY, channel_weights, grad_cam, overlay
 from palm_cls.models.layers import Conv2D
 from palm_cls.recipes import build_model
 
@@ -137,7 +137,7 @@ def test_any_layer_of_maps_can_be_asked():
     )
 
 
-def test_a_network_may_tell_where_to_look():
+def test_a_network_may_name_the_layer():
     model, img = bent()
     img = img.astype("float32")
     expected = grad_cam(model, img, "conv1")
@@ -147,12 +147,12 @@ def test_a_network_may_tell_where_to_look():
 
 
 @pytest.mark.parametrize(
-    ("layer", "told"),
+    ("layer", "message"),
     [("fc", "this layer gives no feature maps"), ("conv9", "no layer 'conv9'; it has conv1, norm, conv2")],
 )
-def test_other_layers_are_refused(layer, told):
+def test_other_layers_are_refused(layer, message):
     model, img = bent()
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         grad_cam(model, img.astype("float32"), layer)
 
 
@@ -189,5 +189,5 @@ def test_an_overlay_is_the_photograph_where_the_map_is_0_and_coloured_where_it_i
     assert (blended.shape, blended.dtype) == ((90, 120, 3), "uint8")
     np.testing.assert_array_equal(blended[:, :75], photo[:, :75])
     dark_red = np.array([3, 4, 122])  # BGR, the end of the scale of colours
-    np.testing.assert_allclose(blended[:, 105:], (1 - STRENGTH) * photo[:, 105:] + STRENGTH * dark_red, atol=1)
+    np.testing.assert_allclose(blended[:, 105:], (1 - OPACITY) * photo[:, 105:] + OPACITY * dark_red, atol=1)
     np.testing.assert_array_equal(photo, before)

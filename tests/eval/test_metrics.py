@@ -14,19 +14,19 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from palm_cls.core.errors import InputError
-from palm_cls.eval import metrics
+from palm_cls.eval import auc as auc_module
+from palm_cls.eval.auc import paired_auc_difference
 from palm_cls.eval.metrics import (
-    binary_measures,
-    calibration,
+    binary_metrics,
     calibration_error,
-    class_measures,
-    format_measures,
     mcnemar,
-    mean_and_range,
-    paired_auc_difference,
-    probabilities_of,
+    multiclass_metrics,
+    positive_probabilities,
+    reliability_bins,
+    summarize,
     threshold_for_sensitivity,
 )
+from palm_cls.eval.metrics_text import format_metrics
 
 PROPORTIONS = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 
@@ -63,9 +63,9 @@ def test_importing_it_is_light():
 
 @settings(max_examples=30, deadline=None)
 @given(tied, st.sampled_from([0.25, 0.5, 0.8]))
-def test_measures_are_scikit_learns(images, threshold):
+def test_metrics_are_scikit_learns(images, threshold):
     labels, logits = columns(images)
-    found = binary_measures(labels, logits, threshold=threshold)
+    found = binary_metrics(labels, logits, threshold=threshold)
     probabilities = 1 / (1 + np.exp(-logits))
     predicted = (probabilities > threshold).astype(int)
 
@@ -95,7 +95,7 @@ def test_measures_are_scikit_learns(images, threshold):
 @settings(max_examples=30, deadline=None)
 @given(tied)
 def test_intervals_contain_their_values(images):
-    found = binary_measures(*columns(images))
+    found = binary_metrics(*columns(images))
     for name in (*PROPORTIONS, "auc"):
         if found[name] is not None:
             assert 0 <= found[name]["low"] <= found[name]["value"] <= found[name]["high"] <= 1
@@ -103,17 +103,17 @@ def test_intervals_contain_their_values(images):
 
 @settings(max_examples=30, deadline=None)
 @given(tied)
-def test_the_auc_alone_is_that_of_the_measures(images):
+def test_the_auc_alone_is_that_of_the_metrics(images):
     labels, logits = columns(images)
-    measured = binary_measures(labels, logits)["auc"]
-    assert metrics.auc(labels[:, None], logits[:, None]) == (measured and measured["value"])
+    measured = binary_metrics(labels, logits)["auc"]
+    assert auc_module.auc(labels[:, None], logits[:, None]) == (measured and measured["value"])
 
 
 @settings(max_examples=20, deadline=None)
 @given(tied, st.randoms(use_true_random=True))
 def test_the_order_of_the_images_does_not_matter(images, random):
     shuffled = random.sample(images, len(images))
-    found, again = binary_measures(*columns(images)), binary_measures(*columns(shuffled))
+    found, again = binary_metrics(*columns(images)), binary_metrics(*columns(shuffled))
     for name in ("loss", "average_precision", "brier", "calibration_error"):  # sums, in another order
         assert found.pop(name) == pytest.approx(again.pop(name), abs=1e-12)
     assert found == again
@@ -127,42 +127,42 @@ def test_the_order_of_the_images_does_not_matter(images, random):
 )
 def test_wilsons_interval_is_the_published_one(part, whole, low, high):
     labels, logits = np.ones(whole, int), np.where(np.arange(whole) < part, 1.0, -1.0)
-    sensitivity = binary_measures(labels, logits)["sensitivity"]
+    sensitivity = binary_metrics(labels, logits)["sensitivity"]
     assert sensitivity["value"] == part / whole
     assert (round(sensitivity["low"], 4), round(sensitivity["high"], 4)) == (low, high)
 
 
 def test_a_probability_at_the_threshold_is_not_above_it():
     labels = [1, 1, 0, 0]
-    assert binary_measures(labels, [0.0, 1e-3, 0.0, -1.0])["confusion"] == {"tp": 1, "fp": 0, "fn": 1, "tn": 2}
+    assert binary_metrics(labels, [0.0, 1e-3, 0.0, -1.0])["confusion"] == {"tp": 1, "fp": 0, "fn": 1, "tn": 2}
     just_above = np.array([1e-9, 1e-3, 0, -1])
-    assert binary_measures(labels, just_above)["confusion"]["tp"] == 2
+    assert binary_metrics(labels, just_above)["confusion"]["tp"] == 2
     assert (
-        binary_measures(labels, just_above.astype("float32"))["confusion"]["tp"] == 1
+        binary_metrics(labels, just_above.astype("float32"))["confusion"]["tp"] == 1
     )  # as the lesson has it, in float32
 
 
 def test_the_loss_stands_large_logits():
-    assert binary_measures([1, 0, 1, 0], [-1000.0, 1000.0, 1000.0, -1000.0])["loss"] == 500
-    assert binary_measures([1, 0], np.array([40, -40], "float32"))["loss"] == pytest.approx(math.exp(-40), rel=1e-5)
+    assert binary_metrics([1, 0, 1, 0], [-1000.0, 1000.0, 1000.0, -1000.0])["loss"] == 500
+    assert binary_metrics([1, 0], np.array([40, -40], "float32"))["loss"] == pytest.approx(math.exp(-40), rel=1e-5)
 
 
 def test_ranks_are_of_the_logits_where_probabilities_round_to_one():
-    found = binary_measures([0, 1, 1], [40.0, 50.0, 60.0])
+    found = binary_metrics([0, 1, 1], [40.0, 50.0, 60.0])
     assert (found["auc"]["value"], found["average_precision"]) == (1, 1)
 
 
 def test_perfect_separation():
-    found = binary_measures([0, 0, 1, 1, 1], [-3.0, -2.0, 2.0, 3.0, 4.0])
+    found = binary_metrics([0, 0, 1, 1, 1], [-3.0, -2.0, 2.0, 3.0, 4.0])
     assert found["auc"] == {"value": 1, "low": 1, "high": 1}
     assert all(found[name]["value"] == found[name]["high"] == 1 for name in PROPORTIONS)
     assert 0 < found["accuracy"]["low"] < 1
     assert found["average_precision"] == 1
-    assert binary_measures([1, 1, 0], [-3.0, -2.0, 2.0])["auc"]["value"] == 0
+    assert binary_metrics([1, 1, 0], [-3.0, -2.0, 2.0])["auc"]["value"] == 0
 
 
 def test_all_the_same_score():
-    found = binary_measures([0, 1, 1, 0, 1], np.full(5, -0.7))
+    found = binary_metrics([0, 1, 1, 0, 1], np.full(5, -0.7))
     assert found["auc"] == {"value": 0.5, "low": 0.5, "high": 0.5}
     assert found["average_precision"] == pytest.approx(3 / 5)
     assert found["ppv"] is None
@@ -173,7 +173,7 @@ def test_all_the_same_score():
 @pytest.mark.parametrize(("label", "logit"), [*product((0, 1), (-1.0, 0.0, 1.0))])
 @pytest.mark.parametrize("images", [1, 3])
 def test_one_class_and_a_single_image(label, logit, images):
-    found = binary_measures(np.full(images, label), np.full(images, logit))
+    found = binary_metrics(np.full(images, label), np.full(images, logit))
     called = logit > 0
     undefined = {"auc", "specificity" if label else "sensitivity", "npv" if called else "ppv"}
     undefined |= set() if label else {"average_precision"}
@@ -184,8 +184,8 @@ def test_one_class_and_a_single_image(label, logit, images):
 
 def test_columns_of_the_readers_and_lists_are_taken():
     labels, logits = cohort(30)
-    found = binary_measures(labels.astype("float32")[:, None], logits[:, None])  # as the readers give them
-    assert found == binary_measures(labels.tolist(), logits.tolist()) == binary_measures(labels == 1, logits)
+    found = binary_metrics(labels.astype("float32")[:, None], logits[:, None])  # as the readers give them
+    assert found == binary_metrics(labels.tolist(), logits.tolist()) == binary_metrics(labels == 1, logits)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_columns_of_the_readers_and_lists_are_taken():
 )
 def test_what_cannot_be_measured_is_refused(labels, logits, words):
     with pytest.raises(InputError, match=words):
-        binary_measures(labels, logits)
+        binary_metrics(labels, logits)
 
 
 # --- the negatives ---------------------------------------------------------------------------------------------------
@@ -210,25 +210,25 @@ def test_what_cannot_be_measured_is_refused(labels, logits, words):
 
 def test_normal_and_highly_myopic_negatives():
     names = ["N0001.jpg", "P0001.jpg", "H0001.jpg", "N0002.jpg", "H0002.jpg", "N0003.jpg"]
-    negatives = binary_measures([0, 1, 0, 0, 0, 0], [-1.0, 1.0, 1.0, -1.0, -1.0, 1.0], names)["negatives"]
+    negatives = binary_metrics([0, 1, 0, 0, 0, 0], [-1.0, 1.0, 1.0, -1.0, -1.0, 1.0], names)["negatives"]
     assert (negatives["N"]["value"], negatives["H"]["value"]) == (2 / 3, 1 / 2)
     wilson = stats.binomtest(2, 3).proportion_ci(method="wilson")
     assert (negatives["N"]["low"], negatives["N"]["high"]) == (wilson.low, wilson.high)
-    only_normal = binary_measures([0, 1], [-1.0, 1.0], ["N0001.jpg", "P0001.jpg"])["negatives"]
+    only_normal = binary_metrics([0, 1], [-1.0, 1.0], ["N0001.jpg", "P0001.jpg"])["negatives"]
     assert (only_normal["N"]["value"], only_normal["H"]) == (1, None)
 
 
 @pytest.mark.parametrize(
     "names", [None, ["V1.jpg", "N2.jpg", "P3.jpg"], ["N1.jpg", "", "P3.jpg"], ["n1.jpg", "N2.jpg", "P3.jpg"]]
 )
-def test_negatives_only_where_all_names_tell(names):
-    assert "negatives" not in binary_measures([0, 0, 1], [0.5, -0.5, 0.5], names)
+def test_negatives_only_where_all_names_have_the_letter(names):
+    assert "negatives" not in binary_metrics([0, 0, 1], [0.5, -0.5, 0.5], names)
 
 
 def test_negatives_without_a_negative_or_with_too_few_names():
-    assert "negatives" not in binary_measures([1, 1], [0.5, -0.5], ["N1.jpg", "N2.jpg"])
+    assert "negatives" not in binary_metrics([1, 1], [0.5, -0.5], ["N1.jpg", "N2.jpg"])
     with pytest.raises(InputError, match="of the same images"):
-        binary_measures([0, 1], [0.5, -0.5], ["N1.jpg"])
+        binary_metrics([0, 1], [0.5, -0.5], ["N1.jpg"])
 
 
 # --- AUC -------------------------------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ def test_the_auc_of_a_draw_is_scikit_learns_with_weights(images, data):
     weights = np.array(data.draw(st.lists(st.integers(0, 4), min_size=len(labels), max_size=len(labels))))
     positives, negatives = weights[labels == 1], weights[labels == 0]
     assume(positives.any() and negatives.any())
-    auc = metrics._auc_of_draws(scores[labels == 1], scores[labels == 0])(positives[None], negatives[None])[0]
+    auc = auc_module._auc_of_draws(scores[labels == 1], scores[labels == 0])(positives[None], negatives[None])[0]
     drawn_pairs = positives.sum() * negatives.sum() / (len(positives) * len(negatives))
     assert auc / drawn_pairs == pytest.approx(sk.roc_auc_score(labels, scores, sample_weight=weights), abs=1e-12)
 
@@ -261,7 +261,7 @@ def delong_error(of_positives, of_negatives):
 
 def test_the_bootstrap_is_as_wide_as_delong():
     labels, logits = cohort()
-    auc = binary_measures(labels, logits)["auc"]
+    auc = binary_metrics(labels, logits)["auc"]
     width = 2 * 1.96 * delong_error(*placements(labels, logits))
     assert auc["high"] - auc["low"] == pytest.approx(width, rel=0.1)
     assert auc["value"] == pytest.approx((auc["low"] + auc["high"]) / 2, abs=width / 10)
@@ -278,29 +278,29 @@ def test_the_bootstrap_is_scipys():
     scipys = stats.bootstrap(
         samples, statistic, n_resamples=5000, vectorized=False, method="percentile", random_state=0
     )
-    auc = binary_measures(labels, logits)["auc"]
+    auc = binary_metrics(labels, logits)["auc"]
     assert auc["low"] == pytest.approx(scipys.confidence_interval.low, abs=0.015)
     assert auc["high"] == pytest.approx(scipys.confidence_interval.high, abs=0.015)
 
 
 def test_the_seed_decides_about_the_interval_only():
     labels, logits = cohort(50)
-    first, again, other = (binary_measures(labels, logits, seed=seed)["auc"] for seed in (0, 0, 1))
+    first, again, other = (binary_metrics(labels, logits, seed=seed)["auc"] for seed in (0, 0, 1))
     assert first == again != other
     assert first["value"] == other["value"]
 
 
 def test_large_sets_are_drawn_in_blocks(monkeypatch):
-    monkeypatch.setattr(metrics, "BLOCK", 1000)
-    draws = list(metrics._draws((30, 20), seed=0))
+    monkeypatch.setattr(auc_module, "BLOCK", 1000)
+    draws = list(auc_module._draws((30, 20), seed=0))
     assert [len(positives) for positives, _ in draws] == [20] * 100
     positives, negatives = (np.concatenate(of_class) for of_class in zip(*draws))
     assert (positives.shape, negatives.shape) == ((2000, 30), (2000, 20))
     assert set(positives.sum(axis=1)) == {30}
     assert set(negatives.sum(axis=1)) == {20}
     assert len(np.unique(positives, axis=0)) == 2000  # no block repeats another
-    monkeypatch.setattr(metrics, "BLOCK", 1)
-    assert sum(len(positives) for positives, _ in metrics._draws((3, 2), seed=0)) == 2000
+    monkeypatch.setattr(auc_module, "BLOCK", 1)
+    assert sum(len(positives) for positives, _ in auc_module._draws((3, 2), seed=0)) == 2000
 
 
 def test_a_paired_difference_is_delongs():
@@ -314,7 +314,7 @@ def test_a_paired_difference_is_delongs():
     width = 2 * 1.96 * delong_error(*(of_first - of_second for of_first, of_second in pairs))
     assert found["high"] - found["low"] == pytest.approx(width, rel=0.1)
     unpaired = [delong_error(*placements(labels, scores)) for scores in (first, second)]
-    assert width < 0.8 * 2 * 1.96 * math.hypot(*unpaired)  # so the test tells paired from unpaired
+    assert width < 0.8 * 2 * 1.96 * math.hypot(*unpaired)  # so the test distinguishes paired from unpaired
 
 
 @settings(max_examples=20, deadline=None)
@@ -354,12 +354,12 @@ def test_the_threshold_reaches_the_sensitivity_and_no_larger_one_does(images, se
 
 @settings(max_examples=20, deadline=None)
 @given(tied, st.sampled_from([0.07, 0.5, 0.9, 0.95, 1.0]), st.sampled_from(["float32", "float64"]))
-def test_the_threshold_means_the_same_to_the_measures(images, sensitivity, dtype):
+def test_the_threshold_means_the_same_to_the_metrics(images, sensitivity, dtype):
     labels, logits = columns(images)
     assume(labels.any())
     logits = logits.astype(dtype)
-    threshold = threshold_for_sensitivity(labels, probabilities_of(logits), sensitivity)
-    assert binary_measures(labels, logits, threshold=threshold)["sensitivity"]["value"] >= sensitivity
+    threshold = threshold_for_sensitivity(labels, positive_probabilities(logits), sensitivity)
+    assert binary_metrics(labels, logits, threshold=threshold)["sensitivity"]["value"] >= sensitivity
 
 
 def test_thresholds_by_hand():
@@ -387,7 +387,7 @@ def test_thresholds_that_there_are_not(labels, sensitivity, words):
 
 
 def test_logits_are_no_probabilities():
-    for function in (calibration, lambda *arguments: threshold_for_sensitivity(*arguments, 0.9)):
+    for function in (reliability_bins, lambda *arguments: threshold_for_sensitivity(*arguments, 0.9)):
         with pytest.raises(InputError, match="from 0 to 1"):
             function([0, 1], [-0.5, 0.5])
 
@@ -395,7 +395,7 @@ def test_logits_are_no_probabilities():
 def test_the_calibration_error_by_hand():
     # Bins (0, 0.1]: probabilities 0.05 and 0.1, one of two positive; (0.7, 0.8]: 0.75; (0.9, 1]: 0.95 and 1.
     labels, probabilities = [1, 0, 1, 1, 0], [0.05, 0.1, 0.75, 0.95, 1.0]
-    diagram = calibration(labels, probabilities)
+    diagram = reliability_bins(labels, probabilities)
     assert [bin["images"] for bin in diagram] == [2, 1, 2]
     assert [bin["positive"] for bin in diagram] == [0.5, 1, 0.5]
     assert [bin["probability"] for bin in diagram] == pytest.approx([0.075, 0.75, 0.975])
@@ -403,14 +403,14 @@ def test_the_calibration_error_by_hand():
     assert calibration_error(diagram) == pytest.approx(expected)
     logits = np.log([0.05 / 0.95, 0.09 / 0.91, 0.75 / 0.25, 0.95 / 0.05, 1e9])
     expected = (2 * 0.43 + 1 * 0.25 + 2 * 0.475) / 5
-    assert binary_measures(labels, logits)["calibration_error"] == pytest.approx(expected)
+    assert binary_metrics(labels, logits)["calibration_error"] == pytest.approx(expected)
 
 
 @settings(max_examples=50, deadline=None)
 @given(probable, st.integers(1, 12))
 def test_the_diagram_is_scikit_learns(images, bins):
     labels, probabilities = columns(images)
-    diagram = calibration(labels, probabilities, bins)
+    diagram = reliability_bins(labels, probabilities, bins)
     if 0 < labels.sum() < len(labels):
         positive, mean = calibration_curve(labels, probabilities, n_bins=bins)
         assert [bin["positive"] for bin in diagram] == pytest.approx(positive.tolist(), abs=1e-12)
@@ -425,7 +425,7 @@ def test_the_diagram_is_scikit_learns(images, bins):
 def test_three_classes_by_hand():
     labels = [0, 0, 1, 1, 1, 2]
     logits = np.log([[8, 1, 1], [1, 8, 1], [1, 8, 1], [1, 8, 1], [8, 1, 1], [8, 1, 1]])
-    found = class_measures(labels, logits)
+    found = multiclass_metrics(labels, logits)
     assert found["confusion"] == [[1, 1, 0], [1, 2, 0], [1, 0, 0]]
     assert found["loss"] == pytest.approx(-(3 * math.log(0.8) + 3 * math.log(0.1)) / 6)
     wilson = stats.binomtest(3, 6).proportion_ci(method="wilson")
@@ -444,9 +444,9 @@ def test_three_classes_by_hand():
         st.tuples(st.integers(0, 3), st.lists(st.integers(-5, 5), min_size=4, max_size=4)), min_size=1, max_size=20
     )
 )
-def test_class_measures_are_scikit_learns(images):
+def test_multiclass_metrics_are_scikit_learns(images):
     labels, logits = columns(images)
-    found = class_measures(labels, logits)
+    found = multiclass_metrics(labels, logits)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert found["loss"] == pytest.approx(sk.log_loss(labels, probabilities, labels=range(4)))
     assert found["accuracy"]["value"] == sk.accuracy_score(labels, logits.argmax(axis=1))
@@ -455,8 +455,8 @@ def test_class_measures_are_scikit_learns(images):
 
 
 def test_what_is_not_of_these_classes_is_refused():
-    assert class_measures([[2]], [[-1000.0, 0.0, 1000.0]])["loss"] == 0
-    assert class_measures([0], [[-1000.0, 0.0, 1000.0]])["loss"] == 2000
+    assert multiclass_metrics([[2]], [[-1000.0, 0.0, 1000.0]])["loss"] == 0
+    assert multiclass_metrics([0], [[-1000.0, 0.0, 1000.0]])["loss"] == 2000
     for labels, logits, words in (
         ([3], np.zeros((1, 3)), "from 0 to 2"),
         ([0], np.zeros(3), "a column for each class"),
@@ -465,7 +465,7 @@ def test_what_is_not_of_these_classes_is_refused():
         ([], np.zeros((0, 3)), "no images"),
     ):
         with pytest.raises(InputError, match=words):
-            class_measures(labels, logits)
+            multiclass_metrics(labels, logits)
 
 
 # The two examples of Fagerland, Lydersen & Laake, The McNemar test for binary matched-pairs data, BMC Medical Research
@@ -499,21 +499,21 @@ def test_mcnemar_of_more_classes_and_of_the_same():
         mcnemar([0, 1], [0, 1], [0])
 
 
-def test_mean_and_range_by_hand():
-    found = mean_and_range(np.array([0.905, 0.925, 0.955]))
+def test_summaries_by_hand():
+    found = summarize(np.array([0.905, 0.925, 0.955]))
     assert found == pytest.approx(
         {"mean": 0.9283333333333333, "sd": 0.0251661147842358, "low": 0.905, "high": 0.955, "n": 3}
     )
-    assert mean_and_range([0.5]) == {"mean": 0.5, "sd": None, "low": 0.5, "high": 0.5, "n": 1}
-    assert mean_and_range([0.1] * 3) == {"mean": 0.1, "sd": 0, "low": 0.1, "high": 0.1, "n": 3}
-    assert mean_and_range([0.0, 5e-324])["sd"] == 0
-    assert mean_and_range([None, 0.5, None])["n"] == 1  # a measure that one of the runs does not define
-    assert mean_and_range([None]) == mean_and_range([]) == {"mean": None, "sd": None, "low": None, "high": None, "n": 0}
+    assert summarize([0.5]) == {"mean": 0.5, "sd": None, "low": 0.5, "high": 0.5, "n": 1}
+    assert summarize([0.1] * 3) == {"mean": 0.1, "sd": 0, "low": 0.1, "high": 0.1, "n": 3}
+    assert summarize([0.0, 5e-324])["sd"] == 0
+    assert summarize([None, 0.5, None])["n"] == 1  # a measure that one of the runs does not define
+    assert summarize([None]) == summarize([]) == {"mean": None, "sd": None, "low": None, "high": None, "n": 0}
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2))
 def test_the_mean_is_within_the_range(values):
-    found = mean_and_range(values)
+    found = summarize(values)
     assert found["low"] <= found["mean"] <= found["high"]
     assert found["mean"] == pytest.approx(np.mean(values), abs=1e-9)
     assert found["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-6)
@@ -531,7 +531,7 @@ def test_lines_for_people():
         "confusion": {"tp": 190, "fp": 3},
         "negatives": {"N": {"value": 1.0, "low": 0.97, "high": 1.0}, "H": None},
     }
-    assert format_measures(measures).splitlines() == [
+    assert format_metrics(measures).splitlines() == [
         "images              400",
         "accuracy            0.9250  (0.8800 to 0.9540)",
         "ppv                 undefined",
@@ -545,14 +545,14 @@ def test_lines_for_people():
 
 def test_everything_can_be_shown():
     labels, logits = cohort(20)
-    shown = format_measures(binary_measures(labels, logits, ["N1.jpg"] * 20)).splitlines()
+    shown = format_metrics(binary_metrics(labels, logits, ["N1.jpg"] * 20)).splitlines()
     assert {line[19] for line in shown} == {" "}
     assert all(line[:19].strip() and line[20:] == line[20:].strip() != "" for line in shown)
-    table = format_measures(class_measures([0, 1, 2], np.eye(3))).splitlines()
+    table = format_metrics(multiclass_metrics([0, 1, 2], np.eye(3))).splitlines()
     assert "        2     1.0000     1.0000     1.0000          1" in table
     assert table[-3:] == [
         "        1          0          0",
         "        0          1          0",
         "        0          0          1",
     ]
-    assert format_measures(mcnemar([0], [0], [1])).splitlines()[-1] == "p                   1.0000"
+    assert format_metrics(mcnemar([0], [0], [1])).splitlines()[-1] == "p                   1.0000"

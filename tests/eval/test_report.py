@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import warnings
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,7 +26,7 @@ from palm_cls.data.palm import find_dataset
 from palm_cls.data.recipe_data import dataset_loaders
 from palm_cls.eval import plots, report
 from palm_cls.eval.evaluate import predict_all
-from palm_cls.eval.report import report_run, tells, write_report
+from palm_cls.eval.report import is_current, report_run, write_report
 from palm_cls.models.lenet import LeNet
 from palm_cls.recipes import build_model
 from palm_cls.training.experiment import resume_recipe, train_recipe
@@ -97,7 +98,7 @@ def test_it_needs_nothing_but_itself(trained):
     assert policy.startswith("default-src 'none';")
 
 
-def test_who_cannot_see_is_told(trained):
+def test_who_cannot_see_has_a_description(trained):
     page = Page(trained[1] / "report.html")
     drawings = page.all("svg")
     assert len(drawings) == len(BINARY)
@@ -156,7 +157,7 @@ def test_the_most_confident_mistakes_come_first(made_up, network, small_demo, mo
     surest = np.argsort(-np.abs(logits))
     labels = right.copy()
     labels[surest[[1, 4, 6]]] = wrong[surest[[1, 4, 6]]]
-    monkeypatch.setattr(report, "MISTAKES", 2)
+    monkeypatch.setattr(report, "MAX_MISTAKES", 2)
     page = made_up(network, labels.tolist())
     assert "On 3 of 10 images. These are the 2 that it was most sure of" in page.text
     shown = re.findall(r"(V\d+\.jpg): labelled", page.text)
@@ -171,10 +172,10 @@ def test_sure_of_an_answer_is_sure_at_its_threshold(made_up, network, small_demo
     logits = logits_of(network, small_demo)
     page = made_up(network, [1] * 10, threshold=0.999999)
     shown = re.findall(r"(V\d+\.jpg): labelled", page.text)
-    assert shown == [f"V{k + 1:04d}.jpg" for k in np.argsort(logits)[: report.MISTAKES]]
+    assert shown == [f"V{k + 1:04d}.jpg" for k in np.argsort(logits)[: report.MAX_MISTAKES]]
 
 
-def test_what_one_epoch_and_what_several_are_told(made_up, network):
+def test_one_epoch_and_several(made_up, network):
     page = made_up(network, [0, 1] * 5, accuracies=[0.5])
     assert "One epoch of training; everything below is measured with its weights on 10 of 10" in page.text
     assert "optimistic" not in page.text
@@ -214,7 +215,7 @@ def test_ten_classes(made_up):
 
 
 def test_more_classes_than_the_readers_have_names(made_up):
-    """The lesson's reader names two; a network of one's own with three is told by their numbers."""
+    """The lesson's reader names two; a network of one's own with three shows their numbers."""
     set_seed(0)
     page = made_up(LeNet(num_classes=3, activation="relu"), [0, 1, 2, 2] * 2 + [0, 1])
     assert "class precision recall f1 images 0 " in page.text
@@ -222,11 +223,11 @@ def test_more_classes_than_the_readers_have_names(made_up):
     assert "pathological" not in page.text
 
 
-def test_readers_that_cannot_show_their_images_are_refused(tmp_path, network, small_demo):
+def test_loaders_that_cannot_show_their_images_are_refused(tmp_path, network, small_demo):
     run = made_up_run(tmp_path / "run", [0.5])
     save(run / "best", network)
     loader = dataset_loaders(find_dataset(small_demo), 10, cache=False)[1]
-    with pytest.raises(InputError, match="a report shows images, and function, a reader, has no metadata, directory,"):
+    with pytest.raises(InputError, match="a report shows images, and function, a loader, has no metadata, directory,"):
         write_report(run, network, loader, lambda: loader())
     assert not (run / "evaluation.json").exists()
 
@@ -245,16 +246,16 @@ def test_names_leave_room_for_the_matrix(classes):
     """However long they are; and no dollar begins a formula, which may be none."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib only warns where nothing is left for the axes
-        figure, _ = plots.confusion({"confusion": np.eye(len(classes), dtype="int64")}, classes)
+        figure, _ = plots.confusion_matrix({"confusion": np.eye(len(classes), dtype="int64")}, classes)
         figure.savefig(io.BytesIO())
     assert figure.axes[0].get_position().width > 0.4
 
 
 def test_a_name_is_cut_off_where_it_must_be():
-    assert plots._short("no pathological myopia", lines=2) == "no pathological\nmyopia"
-    assert plots._short("a very long name, of a class", lines=1) == "a very long ..."
-    assert plots._short("T-shirt/top", lines=1) == "T-shirt/top"
-    assert plots._short("$5", lines=1) == r"\$5"
+    assert plots._shorten("no pathological myopia", lines=2) == "no pathological\nmyopia"
+    assert plots._shorten("a very long name, of a class", lines=1) == "a very long ..."
+    assert plots._shorten("T-shirt/top", lines=1) == "T-shirt/top"
+    assert plots._shorten("$5", lines=1) == r"\$5"
 
 
 @pytest.mark.parametrize(("epochs", "ticks", "marked"), [(1, [0], True), (2, [0, 1], True), (100, None, False)])
@@ -279,14 +280,14 @@ def test_the_examples_are_from_all_over_the_list(made_up, network):
 def test_it_is_written_again_and_when_it_is_not(tmp_path, small_demo, monkeypatch):
     options = {"data": small_demo, "output": tmp_path / "run", "device": "cpu"}
     assert train_recipe("tiny", report=False, **options).report is None
-    assert not tells(tmp_path / "run", 1)
+    assert not is_current(tmp_path / "run", 1)
     path = resume_recipe(tmp_path / "run").report
-    assert tells(tmp_path / "run", 1)
+    assert is_current(tmp_path / "run", 1)
     before = path.stat()
     assert resume_recipe(tmp_path / "run").report == path
     assert path.stat().st_mtime_ns == before.st_mtime_ns  # finished before, and reported
     resume_recipe(tmp_path / "run", epochs=2)
-    assert tells(tmp_path / "run", 2)
+    assert is_current(tmp_path / "run", 2)
 
     measured = json.loads((tmp_path / "run" / "evaluation.json").read_text())["measures"]
     report_run(tmp_path / "run", threshold=0.999999)
@@ -299,13 +300,19 @@ def test_a_report_that_fails_costs_no_run(tmp_path, small_demo, monkeypatch, cap
     def full(*_):
         raise OSError(28, "No space left on device", "report.html")
 
-    monkeypatch.setattr(report, "_page", full)
+    monkeypatch.setattr(report, "_render", full)
     trained = train_recipe("tiny", data=small_demo, output=tmp_path / "run", device="cpu")
     assert trained.report is None
     assert len(trained.history) == 1
-    told = capsys.readouterr().err
-    assert f"The run in {tmp_path / 'run'} is finished, but its report could not be written" in told
+    message = capsys.readouterr().err
+    assert f"The run in {tmp_path / 'run'} is finished, but its report could not be written" in message
     assert not list((tmp_path / "run").glob(".*.tmp"))
+
+
+def test_without_jinja2_it_names_the_command_that_installs_it(made_up, network, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(InputError, match="^jinja2 is not installed: python -m pip install jinja2$"):
+        made_up(network, [0, 1] * 5)
 
 
 def test_each_run_of_several_seeds_has_its_own(tmp_path, small_demo):

@@ -124,7 +124,7 @@ def test_the_report_of_ten_classes(tmp_path, small_demo, name):
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "complaint"),
     [
         ('<img src="http://example.invalid/x.png">', "Content Security Policy"),
         ("<script>alert(1)</script>", "Content Security Policy"),
@@ -132,6 +132,6 @@ def test_the_report_of_ten_classes(tmp_path, small_demo, name):
         ('<figure><img src="data:image/jpeg;base64,AAAA"></figure>', "no size"),
     ],
 )
-def test_a_fault_would_be_found(page, tmp_path, fault, told):
+def test_a_fault_would_be_found(page, tmp_path, fault, complaint):
     found, complaints = browse(page.replace("<footer>", f"{fault}<footer>"), tmp_path)
-    assert any(told in words for words in faults(found, complaints))
+    assert any(complaint in words for words in faults(found, complaints))

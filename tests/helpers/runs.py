@@ -9,7 +9,7 @@ from helpers import tiny  # noqa: F401  the recipe
 from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.state_pickle import read_state
 from palm_cls.data.loaders import ImageLoader
-from palm_cls.eval.engine import WORTHWHILE
+from palm_cls.eval.engine import MIN_IMAGES
 from palm_cls.models.lenet import LeNet
 
 import paddle
@@ -34,7 +34,7 @@ def made_up_run(directory, accuracies, model="lenet", seed=0, **settings):
 STEPS, EPOCHS = 4, 3  # steps an epoch
 
 
-VALID = WORTHWHILE + 20  # validation images: so many that Paddle Inference evaluates them
+VALID = MIN_IMAGES + 20  # validation images: so many that Paddle Inference evaluates them
 
 
 class SmallReader(ImageLoader):

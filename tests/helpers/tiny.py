@@ -40,7 +40,7 @@ class Tiny(nn.Layer):
 
 
 lenet.Tiny = Tiny
-recipes.RECIPES["tiny"] = recipes.Recipe(network="lenet.Tiny", arguments={}, epochs=1)
+recipes.RECIPES["tiny"] = recipes.Recipe(network="lenet.Tiny", model_kwargs={}, epochs=1)
 
 if __name__ == "__main__":
     sys.argv[0] = str(PROJECT / "tools" / "train.py")

@@ -50,7 +50,9 @@ def test_the_training_loop_takes_a_network_with_auxiliary_heads(googlenet):
     (record,) = train(googlenet, reader, reader, epochs=1, learning_rate=1e-5)
     assert record["train_loss"] > record["valid_loss"]  # three losses in one
     after = googlenet.state_dict()
-    assert all((before[f"{head}.weight"] != after[f"{head}.weight"].numpy()).any() for head in googlenet.heads)
+    assert all(
+        (before[f"{head}.weight"] != after[f"{head}.weight"].numpy()).any() for head in googlenet.classifier_layers
+    )
     googlenet.set_state_dict(before)
 
 
@@ -84,7 +86,7 @@ def test_imagenets_weights_are_taken_but_for_the_heads(offered, capsys):
     fresh = build_model("googlenet").state_dict()
     expected = theirs.state_dict()
     for name, value in model.state_dict().items():
-        if name.rpartition(".")[0] in model.heads:
+        if name.rpartition(".")[0] in model.classifier_layers:
             assert value.shape == fresh[name].shape
         else:
             np.testing.assert_array_equal(value.numpy(), expected[name].numpy())

@@ -1,3 +1,5 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from helpers import recipes
@@ -5,7 +7,7 @@ from helpers.networks import conv, pool, set_weights
 
 from palm_cls.core import device
 from palm_cls.models.alexnet import AlexNet
-from palm_cls.models.layers import Conv2D, evaluating, head_layers
+from palm_cls.models.layers import Conv2D, classifier_layers, eval_mode
 from palm_cls.models.lenet import LeNet
 from palm_cls.models.summary import format_summary, layer_table, parameter_count
 
@@ -41,7 +43,7 @@ fc3 [10, 1] [4096, 1] [1]
 @pytest.mark.parametrize(("network", "table", "count"), [(LeNet, LENET, 19_233_841), (AlexNet, ALEXNET, 71_916_929)])
 def test_layers_and_parameters_are_the_originals(network, table, count):
     model = network()
-    assert [" ".join(map(str, row)) for row in layer_table(model)] == table.strip().splitlines()
+    assert [" ".join(map(str, astuple(row))) for row in layer_table(model)] == table.strip().splitlines()
     assert parameter_count(model) == count
     assert format_summary(model).splitlines()[-1] == f"parameters: {count:,}"
 
@@ -63,7 +65,7 @@ def test_lenet_on_digits():
 def test_a_frozen_layer_stays_frozen():
     model = paddle.nn.Sequential(paddle.nn.BatchNorm1D(3), paddle.nn.Linear(3, 1))
     model[0].eval()
-    with evaluating(model):
+    with eval_mode(model):
         assert not model.training
     assert [model.training, model[0].training, model[1].training] == [True, False, True]
 
@@ -93,7 +95,7 @@ def test_the_layer_table_is_of_single_layers_and_knows_those_without_bias():
 
     inner = nn.Sequential(nn.Conv2D(1, 2, 3, bias_attr=False), nn.BatchNorm2D(2))
     rows = layer_table(Network(inner, nn.Flatten(), nn.Linear(72, 3)), batch_size=4)
-    assert [tuple(row) for row in rows] == [
+    assert [astuple(row) for row in rows] == [
         ("0.0", [4, 2, 6, 6], [2, 1, 3, 3], None),
         ("0.1", [4, 2, 6, 6], [2], [2]),
         ("1", [4, 72], None, None),
@@ -103,10 +105,10 @@ def test_the_layer_table_is_of_single_layers_and_knows_those_without_bias():
 
 def test_the_head_is_the_last_fully_connected_layer_or_what_the_network_tells():
     model = LeNet()
-    assert head_layers(model) == ("fc2",)
-    model.heads = ("fc1", "fc2")
-    assert head_layers(model) == ("fc1", "fc2")
-    assert head_layers(paddle.nn.Conv2D(1, 1, 1)) == ()
+    assert classifier_layers(model) == ("fc2",)
+    model.classifier_layers = ("fc1", "fc2")
+    assert classifier_layers(model) == ("fc1", "fc2")
+    assert classifier_layers(paddle.nn.Conv2D(1, 1, 1)) == ()
 
 
 @pytest.mark.parametrize("arguments", [{"activation": "tanh"}, {"image_size": 27}])

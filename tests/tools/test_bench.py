@@ -13,7 +13,7 @@ import pytest
 from helpers import PROJECT
 
 from palm_cls import build_model, data_loader, train, valid_data_loader
-from palm_cls.eval.engine import WORTHWHILE, predict
+from palm_cls.eval.engine import MIN_IMAGES, predict
 
 TRAIN_IMAGES = "PALM-Training400/PALM-Training400"
 
@@ -170,7 +170,7 @@ def test_the_share_of_waiting(jobs, monkeypatch):
 
 
 def test_the_evaluation_before_the_later_steps_is_large_enough_for_the_engine(jobs):
-    assert jobs.our_batches_in_memory(jobs.NUM_EVALUATED).num_samples == WORTHWHILE
+    assert jobs.our_batches_in_memory(jobs.NUM_EVALUATED).num_samples == MIN_IMAGES
 
 
 def test_checks_state_what_differs(monkeypatch):

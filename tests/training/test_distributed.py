@@ -183,7 +183,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small_demo, tmp_path):
     assert told[-2].startswith("Resume with: python -m paddle.distributed.launch --nproc_per_node 2 ")
     assert told[-2].endswith("train.py --resume run")
     assert told[-1] == log(tmp_path, 1)[-1] == "train.py: interrupted"
-    step = int(run_dir.checkpoints(tmp_path / "run")[-1].stem.rpartition("-")[2])
+    step = int(run_dir.list_checkpoints(tmp_path / "run")[-1].stem.rpartition("-")[2])
     done = finished(launched(tmp_path, "tools/train.py", "--resume", "run", "--epochs", -(-step // 2), "--no-report"))
     assert done.returncode == 0, done.stdout
     assert f"after step {step}." in done.stdout or "already finished" in done.stdout
@@ -252,7 +252,7 @@ def test_each_process_has_random_numbers_of_its_own(monkeypatch, second_of_three
 def test_what_several_processes_cannot_do(second_of_three, tmp_path, capsys):
     console.log("heard")
     assert capsys.readouterr().err == ""
-    with pytest.raises(InputError, match="the launcher's --devices tells the GPUs"):
+    with pytest.raises(InputError, match="choose the GPUs of several with the launcher's --devices"):
         device.choose_device("gpu:1")
     for several in (lambda: multi_seed.train_seeds("lenet", [0, 1]), lambda: multi_seed.resume_seeds(tmp_path)):
         with pytest.raises(InputError, match="--seeds is for one process"):

@@ -9,7 +9,7 @@ from helpers.training import network, reader
 from palm_cls.checkpoints.run_dir import read_settings
 from palm_cls.checkpoints.weights import load
 from palm_cls.core.errors import InputError
-from palm_cls.eval.evaluate import evaluate, evaluation, measures
+from palm_cls.eval.evaluate import compute_metrics, evaluate, evaluation
 from palm_cls.eval.losses import cross_entropy, training_loss
 from palm_cls.training.experiment import train
 
@@ -193,8 +193,10 @@ def test_the_loss_is_right_far_out_and_at_zero():
     np.testing.assert_allclose(logits.grad.numpy().ravel(), [0.5, -0.5, 0, 0, 1], atol=1e-7)
 
 
-def test_measures_of_one_image():
-    assert measures(np.zeros((1, 1), "float32"), np.zeros((1, 1), "float32"))["accuracy"] == 1.0  # exactly 0.5: class 0
+def test_metrics_of_one_image():
+    assert (
+        compute_metrics(np.zeros((1, 1), "float32"), np.zeros((1, 1), "float32"))["accuracy"] == 1.0
+    )  # exactly 0.5: class 0
 
 
 @pytest.mark.parametrize("classes", [1, 3])

@@ -59,11 +59,11 @@ def test_it_closes_with_mean_deviation_and_range(several):
 
 def test_what_was_run_there_before_is_moved_aside(tmp_path):
     output = tmp_path / "out"
-    run_dir.start_run(output, {"number": 1}).close()
-    run_dir.start_seeds(output, {"seeds": [0, 1]}).close()
-    run_dir.start_run(output / "seed-1", {}).close()
-    run_dir.start_seeds(output, {"seeds": [2]}).close()
-    run_dir.start_run(output, {"number": 2}).close()
+    run_dir.create_run_dir(output, {"number": 1}).close()
+    run_dir.create_seeds_dir(output, {"seeds": [0, 1]}).close()
+    run_dir.create_run_dir(output / "seed-1", {}).close()
+    run_dir.create_seeds_dir(output, {"seeds": [2]}).close()
+    run_dir.create_run_dir(output, {"number": 2}).close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out-1", "out-2", "out-3"]
     assert read_seeds(tmp_path / "out-2")["seeds"] == [0, 1]
     assert (tmp_path / "out-2" / "seed-1" / "settings.json").is_file()
@@ -71,15 +71,18 @@ def test_what_was_run_there_before_is_moved_aside(tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "seeds.json").write_text('{"seeds": ["poppy"]}')
     with pytest.raises(InputError, match="not the list of seeds of several runs"):
-        run_dir.start_seeds(tmp_path / "own", {"seeds": [2]})
+        run_dir.create_seeds_dir(tmp_path / "own", {"seeds": [2]})
 
 
 def test_nothing_is_moved_while_somebody_is_at_work_in_it(tmp_path):
-    run_dir.start_seeds(tmp_path / "out", {"seeds": [0, 1]}).close()
-    with run_dir.start_run(tmp_path / "out" / "seed-1", {}), pytest.raises(RunError, match="seed-1: in use by another"):
-        run_dir.start_seeds(tmp_path / "out", {"seeds": [2]})
+    run_dir.create_seeds_dir(tmp_path / "out", {"seeds": [0, 1]}).close()
+    with (
+        run_dir.create_run_dir(tmp_path / "out" / "seed-1", {}),
+        pytest.raises(RunError, match="seed-1: in use by another"),
+    ):
+        run_dir.create_seeds_dir(tmp_path / "out", {"seeds": [2]})
     with run_dir.lock_run(tmp_path / "out"), pytest.raises(RunError, match="out: in use by another"):
-        run_dir.start_run(tmp_path / "out", {})
+        run_dir.create_run_dir(tmp_path / "out", {})
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -92,7 +95,7 @@ def test_ctrl_c_in_the_second_run_and_going_on(several, small_demo, tmp_path):
     assert done.stderr.splitlines()[-2].endswith(f"train.py --resume {output}")
     assert done.stderr.splitlines()[-1] == "train.py: interrupted"
     assert contents(output / "seed-0") == contents(several[1] / "seed-0")
-    assert run_dir.checkpoints(output / "seed-1")
+    assert run_dir.list_checkpoints(output / "seed-1")
     assert not (output / "seed-1" / "log.csv").exists()
     assert not (output / "seed-2").exists()
 

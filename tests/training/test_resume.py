@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,13 @@ from helpers.processes import posix
 from helpers.runs import EPOCHS, STEPS, Network, SmallReader, content, contents, small_reader
 
 from palm_cls.checkpoints import run_dir
+from palm_cls.checkpoints.state_file import (
+    verify,
+)
 from palm_cls.checkpoints.state_pickle import read_state
-from palm_cls.checkpoints.weights import load, verify
+from palm_cls.checkpoints.weights import (
+    load,
+)
 from palm_cls.core import console
 from palm_cls.core.errors import InputError, RunError
 from palm_cls.recipes import RECIPES
@@ -151,7 +157,7 @@ def assert_nothing_half_written(directory):
     """What is there under its final name is whole, whatever else the kill left."""
     for file in directory.glob("*.json"):
         json.loads(file.read_text())
-    for manifest in run_dir.checkpoints(directory)[-1:]:
+    for manifest in run_dir.list_checkpoints(directory)[-1:]:
         run_dir.read_checkpoint(manifest)
     if (directory / "best.pdparams").exists():
         verify(directory / "best.pdparams")
@@ -184,7 +190,7 @@ def test_a_recipe_does_not_go_on_with_the_run_of_another(small_demo, tmp_path, m
 @pytest.fixture
 def falling(small_demo, tmp_path, monkeypatch):
     """A run of three epochs of two steps, whose learning rate falls, in the directory "run"."""
-    monkeypatch.setitem(RECIPES, "tiny", RECIPES["tiny"]._replace(schedule="cosine", weight_decay=0.1, epochs=3))
+    monkeypatch.setitem(RECIPES, "tiny", replace(RECIPES["tiny"], lr_schedule="cosine", weight_decay=0.1, epochs=3))
     return train_recipe("tiny", data=small_demo, output=tmp_path / "run", save_every=5, report=False)
 
 
@@ -213,7 +219,7 @@ def test_the_end_to_which_a_learning_rate_falls_stays_where_it_is(falling, capsy
 
 
 def test_a_run_that_has_no_checkpoint_yet_begins_again(tmp_path, uninterrupted):
-    run_dir.start_run(tmp_path / "run", {}).close()
+    run_dir.create_run_dir(tmp_path / "run", {}).close()
     run(tmp_path / "run", resume=True)
     assert contents(tmp_path / "run") == uninterrupted
 
@@ -232,7 +238,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     tmp_path, uninterrupted, two_epochs, capsys, kind, damage
 ):
     shutil.copytree(two_epochs, tmp_path / "run")
-    file = run_dir.checkpoints(tmp_path / "run")[-1].with_suffix(f".{kind}")
+    file = run_dir.list_checkpoints(tmp_path / "run")[-1].with_suffix(f".{kind}")
     if damage == "gone" and kind == "json":
         pytest.skip("that is no checkpoint at all")
     content = bytearray(file.read_bytes())
@@ -277,7 +283,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, uninterrupted, monkeyp
 
 
 def test_two_runs_in_one_directory(tmp_path):
-    with run_dir.start_run(tmp_path / "run", {}):
+    with run_dir.create_run_dir(tmp_path / "run", {}):
         for resume in (False, True):
             with pytest.raises(RunError, match="in use by another process"):
                 run(tmp_path / "run", resume=resume)
@@ -295,7 +301,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(tm
     told = r"the loss is nan in epoch 0, batch_id 2 \(step 2\), learning rate 0\.001; images: P\d+\.jpg, P\d+\.jpg"
     with pytest.raises(RunError, match=told):
         train(network(), loader, small_reader("valid"), epochs=1, output=tmp_path / "run", save_every=1)
-    (*_, last) = run_dir.checkpoints(tmp_path / "run")
+    (*_, last) = run_dir.list_checkpoints(tmp_path / "run")
     assert run_dir.read_checkpoint(last)["progress"]["step"] == 2
     assert all(np.isfinite(value).all() for value in arrays(last.with_suffix(".pdparams")))
 
@@ -330,7 +336,7 @@ def test_a_signal_finishes_the_step_and_saves(name, tmp_path, uninterrupted):
         train(model, loader, small_reader("valid"), epochs=EPOCHS, output=tmp_path / "run", save_every=3)
     if name != "SIGINT":
         assert raised.value.code == 128 + number
-    assert run_dir.read_checkpoint(run_dir.checkpoints(tmp_path / "run")[-1])["progress"]["step"] == STEPS
+    assert run_dir.read_checkpoint(run_dir.list_checkpoints(tmp_path / "run")[-1])["progress"]["step"] == STEPS
     assert signal.getsignal(number) is before
     run(tmp_path / "run", resume=True)
     assert contents(tmp_path / "run") == uninterrupted
@@ -406,14 +412,14 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     optimizer = paddle.optimizer.Momentum(parameters=model.parameters())
     with pytest.raises(RunError, match="weights or velocities are not finite after step 0"):
         run_dir.save_checkpoint(tmp_path / "run", run_dir.TrainState(seed=0), model, optimizer, small_reader("train"))
-    for manifest in run_dir.checkpoints(tmp_path / "run"):
+    for manifest in run_dir.list_checkpoints(tmp_path / "run"):
         assert all(np.isfinite(value).all() for value in arrays(manifest.with_suffix(".pdparams")))
         assert all(np.isfinite(value).all() for value in arrays(manifest.with_suffix(".pdopt")))
 
 
 def test_no_good_checkpoint_left(tmp_path):
     run(tmp_path / "run", epochs=1)
-    for manifest in run_dir.checkpoints(tmp_path / "run"):
+    for manifest in run_dir.list_checkpoints(tmp_path / "run"):
         manifest.write_text("{}")
     with pytest.raises(InputError, match="no good checkpoint is left; begin a new run"):
         run(tmp_path / "run", resume=True)
@@ -449,9 +455,9 @@ def test_a_finished_run_does_not_start(tmp_path, capsys):
 
 def test_the_images_of_a_run_that_are_gone_are_not_called_an_option(tmp_path):
     with pytest.raises(InputError, match=f"run: its images were in {tmp_path / 'gone'}, which is gone; say where they"):
-        run_dir.images_of(tmp_path / "run", {"data": str(tmp_path / "gone")})
-    assert run_dir.images_of(tmp_path / "run", {"data": str(tmp_path / "gone")}, "given") == "given"
-    assert run_dir.images_of(tmp_path / "run", {}) is None
+        run_dir.resolve_data_dir(tmp_path / "run", {"data": str(tmp_path / "gone")})
+    assert run_dir.resolve_data_dir(tmp_path / "run", {"data": str(tmp_path / "gone")}, "given") == "given"
+    assert run_dir.resolve_data_dir(tmp_path / "run", {}) is None
 
 
 def test_what_cannot_be_resumed(tmp_path, monkeypatch):
@@ -501,7 +507,7 @@ def test_a_terminated_run_says_how_to_go_on(small_demo, tmp_path):
     status, errors = stopped_by(signal.SIGTERM, small_demo, tmp_path / "run")
     assert status == 128 + signal.SIGTERM
     assert errors.splitlines()[-1].endswith(f"train.py --resume {tmp_path / 'run'}")
-    assert run_dir.checkpoints(tmp_path / "run")
+    assert run_dir.list_checkpoints(tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -537,7 +543,7 @@ def control_terminal():
 
 
 def last_step(directory):
-    return int(run_dir.checkpoints(directory)[-1].stem.rpartition("-")[2])
+    return int(run_dir.list_checkpoints(directory)[-1].stem.rpartition("-")[2])
 
 
 @pytest.mark.slow
@@ -561,7 +567,7 @@ def test_ctrl_c_says_how_to_go_on(small_demo, tmp_path):
     status, errors = stopped_by(signal.SIGINT, small_demo, tmp_path / "run")
     assert status == 130
     assert re_tail(errors) == [f"train.py --resume {tmp_path / 'run'}", "train.py: interrupted"]
-    assert run_dir.checkpoints(tmp_path / "run")
+    assert run_dir.list_checkpoints(tmp_path / "run")
 
 
 def re_tail(errors):

@@ -12,7 +12,7 @@ from helpers.runs import content, contents
 from sklearn.metrics import roc_auc_score
 
 from palm_cls.checkpoints import run_dir
-from palm_cls.checkpoints.run_files import LOGGED, read_log
+from palm_cls.checkpoints.run_files import LOG_COLUMNS, read_log
 from palm_cls.core.errors import InputError
 from palm_cls.data.palm import recognise
 from palm_cls.data.recipe_data import valid_loader_of
@@ -31,7 +31,7 @@ TAILS = (  # an empty number that says it is longer; a cut size; what a power fa
     b"\xff" * 64,
 )
 STEP = ("step/loss", "step/learning_rate")
-EPOCH = tuple(f"epoch/{name}" for name in (*LOGGED, "valid_auc"))
+EPOCH = tuple(f"epoch/{name}" for name in (*LOG_COLUMNS, "valid_auc"))
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +92,10 @@ def test_they_are_those_of_the_log_and_of_the_printed_lines(visualdl, small_demo
     for (number, value), shown in zip(found["step/loss"], printed):
         assert (number, value) == (shown[0], pytest.approx(shown[1], rel=1e-6))
     assert found["step/learning_rate"] == [(number, float(np.float32(0.002))) for number in (0, 10, 20, 30)]
-    for name in LOGGED:
+    for name in LOG_COLUMNS:
         assert found[f"epoch/{name}"] == float32(row[name] for row in read_log(tmp_path / "run")), name
-    _, labels, logits = predict_all(trained.model, valid_loader_of(recognise(small_demo), cache=False))
-    assert found["epoch/valid_auc"][1][1] == np.float32(roc_auc_score(labels.ravel(), logits.ravel()))
+    valid = predict_all(trained.model, valid_loader_of(recognise(small_demo), cache=False))
+    assert found["epoch/valid_auc"][1][1] == np.float32(roc_auc_score(valid.labels.ravel(), valid.logits.ravel()))
 
 
 def test_the_run_has_the_same_bits_with_them_and_without(uninterrupted, small_demo, tmp_path):
@@ -187,7 +187,7 @@ def test_each_seed_has_its_own_and_they_are_shown_side_by_side(visualdl, small_d
 
 
 def test_a_network_or_images_that_have_no_auc(visualdl, tmp_path):
-    record = {"epoch": 0, **dict.fromkeys(LOGGED, 0.5)}
+    record = {"epoch": 0, **dict.fromkeys(LOG_COLUMNS, 0.5)}
     rng = np.random.RandomState(0)
     for name, labels, logits in (
         ("three classes", rng.randint(0, 3, (9, 1)), rng.randn(9, 3)),

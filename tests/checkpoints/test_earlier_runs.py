@@ -1,0 +1,77 @@
+"""Runs and weights of earlier versions still resume, load and predict.
+
+tests/golden/earlier-run was written before the package had rooms, under PaddlePaddle 2.6.2: recipe "tiny" on a demo set
+of 20 and 10 images, 2 epochs of 2 steps, interrupted after step 3.
+"""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from helpers import (
+    TESTS,
+    tiny,  # noqa: F401  the recipe
+)
+
+import palm_cls
+from palm_cls.checkpoints.metadata import read_metadata
+from palm_cls.checkpoints.run_dir import list_checkpoints, read_checkpoint
+from palm_cls.recipes import build_model
+from palm_cls.training.experiment import resume_recipe, train_recipe
+
+EARLIER = TESTS / "golden" / "earlier-run"
+# sha256 of the arrays in best.pdparams, taken by plain `pickle`
+BEST = "eb9ec585eb63cc51d800e9e5d8ea366dd996797bad0be63fb3cf0e465ae6b6fd"
+
+
+@pytest.fixture
+def earlier_run(small_demo, tmp_path):
+    """A copy of the run, in whose settings is the demo set of this session: JPEGs depend on the version of OpenCV."""
+    run, settings = tmp_path / "run", json.loads((EARLIER / "settings.json").read_text())
+    shutil.copytree(EARLIER, run)
+    train_recipe("tiny", data=small_demo, output=tmp_path / "today", report=False)
+    today = json.loads((tmp_path / "today" / "settings.json").read_text())
+    own = {key: today[key] for key in ("train_sha256", "valid_sha256")}
+    (run / "settings.json").write_text(json.dumps({**settings, **own, "data": str(small_demo)}))
+    return run
+
+
+def digest(model):
+    state = sorted((name, value.numpy().tobytes()) for name, value in model.state_dict().items())
+    return hashlib.sha256(repr(state).encode()).hexdigest()
+
+
+def test_an_earlier_run_is_resumed_to_its_end(earlier_run, small_demo):
+    before = (earlier_run / "log.csv").read_text().splitlines()
+    resumed = resume_recipe(earlier_run, data=small_demo, report=False)
+    header, first, second = (earlier_run / "log.csv").read_text().splitlines()
+    assert [header, first] == before
+    assert second.startswith("1,0.001,")
+    assert [record["epoch"] for record in resumed.history] == [0, 1]
+    state = read_checkpoint(list_checkpoints(earlier_run)[-1])["progress"]
+    assert (state["epoch"], state["batch"], state["step"], state["samples"], state["hits"]) == (2, 0, 4, 0, 0)
+    settings = json.loads((earlier_run / "settings.json").read_text())
+    assert settings.keys() >= json.loads((EARLIER / "settings.json").read_text()).keys()
+
+
+def test_earlier_weights_are_loaded_to_the_bit():
+    model = build_model("tiny")
+    palm_cls.load(EARLIER, model)
+    assert digest(model) == BEST
+    about = {"model": "tiny", "demo": True, "classes": ["no pathological myopia", "pathological myopia"]}
+    assert about.items() <= read_metadata(EARLIER / "best.pdparams").items()
+
+
+def test_earlier_weights_predict(small_demo):
+    """And are as good as their log has it, up to what JPEGs differ by under another OpenCV."""
+    model, _ = palm_cls.trained_network(EARLIER)
+    (row,) = (EARLIER / "log.csv").read_text().splitlines()[1:]
+    loader = palm_cls.valid_data_loader(
+        small_demo / "PALM-Validation400", palm_cls.find_dataset(small_demo).valid_labels
+    )
+    probabilities = [row.probability for row in palm_cls.predictions(model, [path for path, _ in loader.samples])]
+    labels = np.array([label for _, label in loader.samples])
+    loss = -np.log(np.where(labels, probabilities, 1 - np.array(probabilities))).mean()
+    assert loss == pytest.approx(float(row.split(",")[4]), rel=1e-3)

@@ -98,9 +98,9 @@ _HOME = {
 
 # Names of the version before, importable for one more release.
 _RENAMED = {
+    "format_measures": "format_metrics",
     "trained_network": "load_model",
     "predictions": "predict_images",
-    "format_measures": "format_metrics",
 }
 
 

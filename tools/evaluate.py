@@ -44,16 +44,14 @@ def main():
     args = parse_args()
     configure_runtime(vars(args))
 
-    from palm_cls.data.palm import (
-        DEMO_DISCLAIMER,
-    )
+    from palm_cls.data.palm import DEMO_DISCLAIMER
     from palm_cls.eval.assess import assess, check_threshold_source, disclaimer_for, threshold_from, write_evaluation
     from palm_cls.eval.metrics_text import format_metrics
 
     threshold = 0.5 if args.threshold is None else args.threshold
     if args.threshold_from:
         threshold = threshold_from(args.threshold_from, args.sensitivity)
-    found = assess(
+    result = assess(
         args.weights,
         args.model,
         args.data,
@@ -65,20 +63,18 @@ def main():
         ten_crop=args.ten_crop,
     )
     if args.threshold_from:
-        check_threshold_source(args.threshold_from, found)
-    remark = DEMO_DISCLAIMER if found.demo else ""
-    images = (
-        f"{len(found.predictions.labels)} of {found.num_listed} images{', ten views of each' if found.ten_crop else ''}"
-    )
-    print(f"{found.model}, {found.weights}: {images} {remark}".rstrip())
-    print(format_metrics(found.metrics))
-    files = files_to_write(args, found)
-    write_evaluation(found, *files)
-    print(f"written: {', '.join(files)}\n{disclaimer_for(found.model)}".rstrip())
+        check_threshold_source(args.threshold_from, result)
+    remark, views = DEMO_DISCLAIMER if result.demo else "", ", ten views of each" if result.ten_crop else ""
+    images = f"{len(result.predictions.labels)} of {result.num_listed} images{views}"
+    print(f"{result.model}, {result.weights}: {images} {remark}".rstrip())
+    print(format_metrics(result.metrics))
+    files = files_to_write(args, result)
+    write_evaluation(result, *files)
+    print(f"written: {', '.join(files)}\n{disclaimer_for(result.model)}".rstrip())
     return 0
 
 
-def files_to_write(args, found):
+def files_to_write(args, result):
     """Return the names of the JSON and the CSV file, by default beside the weights.
 
     Their names contain that of the weights, unless those are a run's best, and that of the data set, unless it is the
@@ -86,9 +82,9 @@ def files_to_write(args, found):
     """
     from palm_cls.checkpoints.run_files import EVALUATION, PREDICTIONS
 
-    folder, name = os.path.split(found.weights)
+    folder, name = os.path.split(result.weights)
     prefix = "" if name == "best.pdparams" else f"{os.path.splitext(name)[0]}."
-    prefix += f"{found.other_dataset}." if found.other_dataset else ""
+    prefix += f"{result.other_dataset}." if result.other_dataset else ""
     return (
         args.json or os.path.join(folder, prefix + EVALUATION),
         args.csv or os.path.join(folder, prefix + PREDICTIONS),

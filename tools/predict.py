@@ -34,7 +34,7 @@ def main():
     args = parse_args()
     configure_runtime(vars(args))
 
-    from palm_cls.checkpoints.weights import is_export
+    from palm_cls.checkpoints.file_checks import is_export
     from palm_cls.core.console import DEMO_WARNING, DISCLAIMER, log
     from palm_cls.core.device import choose_device
     from palm_cls.core.errors import RunError

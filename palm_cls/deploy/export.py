@@ -26,17 +26,11 @@ from palm_cls.checkpoints.run_dir import versions
 from palm_cls.checkpoints.weights import resolve_weights
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError, RunError, shorten
-from palm_cls.core.files import (
-    atomic_directory,
-    atomic_write,
-    check_absent,
-    file_digest,
-    write_json,
-)
+from palm_cls.core.files import atomic_directory, atomic_write, check_absent, file_digest, write_json
 from palm_cls.data.array_loader import normalize_gray
 from palm_cls.data.images import normalize, pixel_lut, resize
 from palm_cls.data.synthetic import draw_fundus
-from palm_cls.deploy.exported_model import IS_PADDLE_2, METADATA_FILE, ONNX, PROGRAM, load_onnx
+from palm_cls.deploy.exported_model import EXPORT_METADATA, IS_PADDLE_2, ONNX, PROGRAM, load_onnx
 from palm_cls.deploy.predict import input_spec, load_recipe_model
 from palm_cls.deploy.prediction_files import prediction_note
 from palm_cls.eval.engine import TOLERANCE, find_program, load_predictor, max_relative_error, predict, save_program
@@ -162,7 +156,7 @@ def _write_paddle(model, shape, metadata, directory):
         for file in (program, program.with_suffix(".pdiparams")):
             shutil.copy(file, directory)
     files = {file.name: file_digest(file) for file in sorted(directory.iterdir())}
-    write_json({**metadata, "files": files}, directory / METADATA_FILE)
+    write_json({**metadata, "files": files}, directory / EXPORT_METADATA)
 
 
 def _write_onnx(model, shape, metadata, path):

@@ -14,16 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from palm_cls.checkpoints.file_checks import (
-    EXPORT_METADATA as METADATA_FILE,
-)
-from palm_cls.checkpoints.file_checks import (
-    ONNX,
-)
-from palm_cls.checkpoints.run_files import read_json
+from palm_cls.checkpoints.file_checks import EXPORT_METADATA, ONNX
 from palm_cls.core.device import num_threads, paddle
 from palm_cls.core.errors import InputError, shorten
-from palm_cls.core.files import file_digest
+from palm_cls.core.files import file_digest, read_json
 from palm_cls.data.images import INPUT_SPEC
 from palm_cls.eval.engine import find_program, load_predictor
 
@@ -120,7 +114,7 @@ def load_onnx(path):
 
 
 def _load_paddle_export(directory):
-    metadata = read_json(directory / METADATA_FILE, "that of an exported network")
+    metadata = read_json(directory / EXPORT_METADATA, "that of an exported network")
     program = find_program(directory / PROGRAM)
     if program is None:
         raise InputError(f"{directory}: the exported network is missing; expected {PROGRAM}.json or {PROGRAM}.pdmodel")
@@ -137,5 +131,5 @@ def _check_files(*files, checksums):
     for file in files:
         if not file.is_file() or not isinstance(checksums, dict) or checksums.get(file.name) != file_digest(file):
             raise InputError(
-                f"{file}: missing or damaged: its checksum is not that in {METADATA_FILE}; export it again"
+                f"{file}: missing or damaged: its checksum is not that in {EXPORT_METADATA}; export it again"
             )

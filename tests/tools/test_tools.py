@@ -177,7 +177,7 @@ def test_evaluate_refuses_what_it_cannot_use(trained, tool, small_demo, tmp_path
     assert f"\nlenet, {tmp_path / 'stray.pdparams'}: 10 of 10 images {DEMO_DISCLAIMER}\n" in evaluated.stdout
     content = (tmp_path / "stray.pdparams").read_bytes()
     (tmp_path / "stray.pdparams").write_bytes(content.partition(b"palm_cls about:")[0])  # as it was once written
-    assert_refused(tool("evaluate", "--weights", tmp_path / "stray.pdparams"), "does not tell its network")
+    assert_refused(tool("evaluate", "--weights", tmp_path / "stray.pdparams"), "does not name its network")
     assert_refused(tool("evaluate"), "--weights")
 
 

@@ -1,4 +1,4 @@
-"""The rooms of palm_cls: which may import which, and that paddle is imported in one place."""
+"""The house: which room may import which, where paddle is imported, and how long files and functions are."""
 
 import ast
 import itertools
@@ -85,3 +85,40 @@ def test_paddle_is_imported_by_core_device_first():
         if len(before) < len(list(first)):
             assert any(imports_device(name) for name in before if name.startswith("palm_cls.")), path
         assert "paddle" not in {name for name, _ in imports(path)}, f"{path}: from palm_cls.core.device import paddle"
+
+
+LESSON = [  # what a student reads first, from top to bottom
+    "models/lenet.py",
+    "models/alexnet.py",
+    "data/images.py",
+    "data/labels.py",
+    "data/loaders.py",
+    "training/loop.py",
+    "checkpoints/weights.py",
+    "eval/evaluate.py",
+]
+CODE = [*FILES, *sorted((PROJECT / "tools").glob("*.py"))]
+
+
+def lines_of(path):
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def test_the_lesson_is_read_in_one_sitting():
+    assert sum(len(lines_of(PACKAGE / name)) for name in LESSON) <= 700
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: path.name)
+def test_files_and_functions_are_short(path):
+    lines = lines_of(path)
+    assert len(lines) <= 350
+    functions = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.FunctionDef)]
+    for function in functions:
+        if function.name == "parse_args":  # as long as a tool has options
+            continue
+        docstring = function.body[0].end_lineno if ast.get_docstring(function) else function.lineno
+        code = [line for line in lines[docstring : function.end_lineno] if line.strip()]
+        assert len(code) <= 40, f"{function.name}, line {function.lineno}"
+        parameters = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        names = [parameter.arg for parameter in parameters if parameter.arg not in ("self", "cls")]
+        assert len(names) <= 7, f"{function.name}, line {function.lineno}"

@@ -2,8 +2,7 @@
 
 import contextlib
 import math
-import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -18,69 +17,16 @@ from palm_cls.data.base_loader import as_loader
 from palm_cls.data.loader_factory import (
     make_loaders,
 )
-from palm_cls.recipes import OVERRIDABLE, build_model, find_recipe
+from palm_cls.recipes import build_model
 from palm_cls.training import loop
 from palm_cls.training.callbacks import LearningRateSchedule, ProgressBar, StopAtNaN
 from palm_cls.training.checkpointing import Checkpointing, check_world_size, has_schedule, read_run
 from palm_cls.training.interrupt import Interrupt
+from palm_cls.training.options import RESUME_KEYS, RecipeConfig, absolute, immutable, split_options
 from palm_cls.training.visualdl import VisualDL, scalars_wanted
 
-# Options that a resumed run must not change (see `immutable`), and all that it takes from its settings.
-IMMUTABLE = ("train_csv", "skip_bad", "seed", "weights", "pretrained", "batch_size", "momentum")
-IMMUTABLE += ("shuffle", "augmentation")
-RESUME_KEYS = (*IMMUTABLE, "data", "epochs", "learning_rate", "save_every")
 DISPLAY_NAMES = {"name": "model", "epochs": "number of epochs"}  # in messages
 MACHINE = ("threads", "device", "stock")  # settings that may change the last bits of a run
-
-
-@dataclass
-class RecipeConfig(loop.TrainConfig):
-    """How a recipe is trained; the defaults are those of settings.json files that lack an option.
-
-    Attributes:
-        model: Name of the recipe.
-        data: Directory of the data set; None where the recipe's images usually are.
-        train_csv: Table of the training labels; None to take them from the data set.
-        skip_bad: Whether to leave out training images that cannot be decoded.
-        seed: Seed of all random numbers.
-        weights: Weights to start from, as `load` takes them, or None.
-        pretrained: Whether to start from ImageNet's weights, see `load_pretrained`.
-        batch_size: Images per step.
-        shuffle: Whether each epoch shuffles the training images.
-        augmentation: Augmentation of the training images, see `palm_cls.data.augment`, or None.
-        schedule: Schedule of the learning rate: "constant" or "cosine".
-    """
-
-    model: str = ""
-    data: Optional[str] = None
-    train_csv: Optional[str] = None
-    skip_bad: bool = False
-    seed: int = 0
-    weights: Optional[str] = None
-    pretrained: bool = False
-    batch_size: int = 10
-    shuffle: bool = True
-    augmentation: Optional[str] = None
-    schedule: str = "constant"
-
-
-@dataclass
-class RunOptions:
-    """How a run is made on this machine; nothing here changes its numbers.
-
-    Attributes:
-        device: "cpu", "gpu", "gpu:1", ...; by default the GPU if there is one.
-        cache: Whether to keep resized images on disk.
-        download: Whether to download missing files of MNIST or Fashion-MNIST.
-        report: Whether to write a report at the end.
-        visualdl: Whether to write scalars for VisualDL; None where a resumed run did.
-    """
-
-    device: Optional[str] = None
-    cache: bool = True
-    download: bool = False
-    report: bool = True
-    visualdl: Optional[bool] = None
 
 
 @dataclass(frozen=True)
@@ -222,27 +168,6 @@ def train_recipe(name, output=None, resume=False, **options):
     return TrainResult(output, history, recipe, dataset, model, report)
 
 
-def split_options(name, options):
-    """Split options into the RecipeConfig of a recipe, the RunOptions, and the Recipe with its overrides."""
-    options = dict(options)
-    on_machine = pop_run_options(options)
-    own = _pop(options, set(RESUME_KEYS) - set(OVERRIDABLE))
-    recipe = find_recipe(name, **options)
-    of_recipe = {key: getattr(recipe, key) for key in (*OVERRIDABLE, "weight_decay", "log_every")}
-    config = RecipeConfig(model=name, schedule=recipe.lr_schedule, **of_recipe, **own)
-    return config, on_machine, recipe
-
-
-def pop_run_options(options):
-    """Take the RunOptions out of a dictionary of options."""
-    return RunOptions(**_pop(options, [entry.name for entry in fields(RunOptions)]))
-
-
-def _pop(options, names):
-    """Take the options of these names out of a dictionary."""
-    return {name: options.pop(name) for name in names if name in options}
-
-
 def _load_initial_weights(model, config):
     if config.pretrained:
         load_pretrained(model, config.model)
@@ -308,11 +233,6 @@ def _settings_of(output):
     return {**asdict(RecipeConfig()), **read_run(output)}
 
 
-def immutable(name):
-    """Return the options that a resumed run of a recipe must not change; a schedule fixes the epochs, too."""
-    return IMMUTABLE if find_recipe(name).lr_schedule == "constant" else (*IMMUTABLE, "epochs")
-
-
 def check_unchanged(output, taken, changes, names):
     """Raise InputError if an option of a run would change that must not, or if its images are gone.
 
@@ -335,11 +255,6 @@ def check_unchanged(output, taken, changes, names):
 
 def _shown(value):
     return {"None": "none", "True": "on", "False": "off"}.get(str(value), value)
-
-
-def absolute(path):
-    """Return a path as settings.json stores it, so that a run can be resumed from another directory."""
-    return None if path is None else os.path.abspath(path)
 
 
 def _check_resumable(output, settings, train_loader, valid_loader):

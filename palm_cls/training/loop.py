@@ -71,8 +71,7 @@ def train(model, train_loader, valid_loader, config=None, callbacks=()):
             seed_step(state.seed, state.step)  # dropout follows from it
             labels = paddle.to_tensor(labels)
             loss, logits = training_loss(trainer.network(paddle.to_tensor(imgs)), labels)
-            num_correct = count_correct(logits.detach(), labels)
-            trainer.result = StepResult(loss, loss.item(), len(imgs), num_correct)
+            trainer.result = StepResult(loss, loss.item(), len(imgs), count_correct(logits.detach(), labels))
             trainer.notify("on_loss")
             if state.batch % config.log_every == 0:
                 tqdm.write(f"epoch: {state.epoch}, batch_id: {state.batch}, loss is: {trainer.result.value:.8g}")

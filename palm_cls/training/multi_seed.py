@@ -31,21 +31,13 @@ from palm_cls.data.loader_factory import (
     make_loaders,
 )
 from palm_cls.recipes import build_model
-from palm_cls.training import experiment
-from palm_cls.training.experiment import (
-    RecipeConfig,
-    absolute,
-    check_unchanged,
-    immutable,
-    pop_run_options,
-    resume_recipe,
-    split_options,
-    train_recipe,
-)
+from palm_cls.training import options
+from palm_cls.training.experiment import check_unchanged, resume_recipe, train_recipe
+from palm_cls.training.options import RecipeConfig, absolute, immutable, pop_run_options, split_options
 from palm_cls.training.visualdl import scalars_wanted
 
 LEGACY = ("shuffle", "augmentation", "pretrained")  # what seeds.json of older versions lacks
-RESUME_KEYS = ("name", *(key for key in experiment.RESUME_KEYS if key != "seed"))
+RESUME_KEYS = ("name", *(key for key in options.RESUME_KEYS if key != "seed"))
 
 
 @dataclass(frozen=True)

@@ -123,10 +123,10 @@ def _max_difference(logits_of, imgs, expected):
 def _check_images(name):
     """Make drawn photographs, or else noise, for the network of a recipe: float32 [4, C, H, W]."""
     spec, rng = input_spec(name), np.random.default_rng(0)
-    lut = pixel_lut(spec["range"])
+    table = pixel_lut(spec["range"])
     if spec["channels"] == "grey":
-        return normalize_gray(rng.integers(0, 256, (len(CHECK_INPUTS), spec["size"], spec["size"]), "uint8"), lut)
-    return np.stack([normalize(resize(draw_fundus(kind, rng)[0], spec["size"]), lut=lut) for kind in CHECK_INPUTS])
+        return normalize_gray(rng.integers(0, 256, (len(CHECK_INPUTS), spec["size"], spec["size"]), "uint8"), table)
+    return np.stack([normalize(resize(draw_fundus(kind, rng)[0], spec["size"]), table=table) for kind in CHECK_INPUTS])
 
 
 def _model_card(name, metadata, num_logits):

@@ -9,13 +9,13 @@
 All public names, each with its own help(palm_cls.NAME):
 
 Images and labels
-    find_dataset         where the images lie: a directory, the usual places, else the demo set
+    find_dataset         the data set: a directory, the usual places, else the demo set
     prepare_data         unpacks the course's archives and converts their table of labels
     xlsx_to_csv          converts a table of labels to the labels.csv that the lesson reads
     read_image           a file as uint8 BGR [height, width, 3]
     transform_img        the lesson's preprocessing: such an image as float32 [3, 224, 224] in -1..1
-    data_loader          reader of a directory whose file names tell the label
-    valid_data_loader    reader of the images that a table lists
+    data_loader          loader of a directory whose file names contain the label
+    valid_data_loader    loader of the images that a table lists
     lesson_figure        a normal and a pathological image side by side
 
 Networks, which take images, float32 [N, 3, 224, 224], and return logits, float32 [N, num_classes]
@@ -28,8 +28,8 @@ Training
     choose_device        GPU or CPU, and says which
     set_seed             the same seed gives the same numbers
     train                the lesson's loop
-    train_recipe         all of it in one call, as tools/train.py does
-    resume_recipe        goes on with a run as if it had never stopped
+    train_recipe         a recipe from its seed to its report, as tools/train.py does
+    resume_recipe        resumes a run as if it had never stopped
 
 How good it is
     evaluation           the lesson's: loss and accuracy
@@ -41,9 +41,9 @@ Prediction
     load_model           the network of a run, of a file of weights or of an export
     find_images          the images in folders and patterns
     predict_images       a probability and a label for each image
-    grad_cam             where in an image the network finds what speaks for its answer
+    grad_cam             a heat map: the regions of an image that raise the logit of a label
     overlay              that map over the photograph
-    serve_page           a page for a browser to try a network on, as tools/app.py does
+    serve_page           a web page to try a network, as tools/app.py does
 
 Weights
     save, load           .pdparams and .pdopt files, also those of PaddlePaddle 1.6
@@ -53,7 +53,7 @@ Errors, in one or two plain lines
     InputError           something given cannot be used: a file, a directory, an option
     RunError             a run had to stop: a loss that is not finite, a directory in use
 
-The names are imported when first used, so that `import palm_cls` is fast. What is not among them is in the modules.
+A name is imported when it is first used, so that `import palm_cls` is fast. Everything else is in the modules.
 """
 
 from palm_cls.core import environment

@@ -246,7 +246,7 @@ def test_without_standard_error_and_in_a_fork(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(cut(jpeg()))
     code = """
 import os, sys
-from palm_cls.images import read_image
+from palm_cls.data.images import read_image
 def results():
     for name in ("whole.jpg", "cut.jpg", "whole.jpg"):
         try:

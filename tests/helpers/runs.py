@@ -40,8 +40,8 @@ VALID = MIN_IMAGES + 20  # validation images: so many that Paddle Inference eval
 class SmallReader(ImageLoader):
     """A reader of 1x28x28 images that are drawn from their names; nothing is read from the disk."""
 
-    def rest(self, batch):
-        yield from map(self.load, self._parts(batch))
+    def iter_from(self, batch):
+        yield from map(self.load, self._local_batches(batch))
 
     def load(self, samples):
         imgs = [np.random.RandomState(int(path.name[1:5])).rand(1, 28, 28) + label for path, label in samples]

@@ -18,11 +18,11 @@ from helpers.training import network, reader
 from palm_cls.checkpoints import run_dir
 from palm_cls.core import console, device, environment
 from palm_cls.core.errors import InputError
-from palm_cls.data import loaders
 from palm_cls.data.array_loader import ArrayLoader
 from palm_cls.data.loader_factory import (
     palm_loaders,
 )
+from palm_cls.data.palm import find_dataset
 from palm_cls.training import multi_seed
 from palm_cls.training.experiment import train
 
@@ -204,7 +204,7 @@ def second_of_three(monkeypatch):
 
 
 def test_every_image_is_read_by_one_process(small_demo):
-    train_loader, _ = palm_loaders(loaders.find_dataset(small_demo), batch_size=8)
+    train_loader, _ = palm_loaders(find_dataset(small_demo), batch_size=8)
     arrays = ArrayLoader("", np.arange(20 * 4, dtype="uint8").reshape(20, 2, 2), np.arange(20).reshape(20, 1), 8, [])
     for loader in (train_loader, arrays):
         random.seed(0)

@@ -17,12 +17,8 @@ from palm_cls.core.files import read_json, write_json
 from palm_cls.data import samples
 from palm_cls.data.checks import check_data
 from palm_cls.data.loaders import ImageLoader, data_loader
-from palm_cls.data.palm import (
-    detect_layout,
-)
-from palm_cls.data.pipeline import (
-    augmented_samples,
-)
+from palm_cls.data.palm import detect_layout
+from palm_cls.data.pipeline import augmented_samples
 from palm_cls.deploy.export import export_network
 from palm_cls.deploy.exported_model import load_exported_model
 from palm_cls.deploy.predict import find_images, predict_images

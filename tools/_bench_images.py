@@ -39,9 +39,7 @@ def shuffled_splits(data):
     """List [(path, label), ...] of the training and of the validation images."""
     import random
 
-    from palm_cls.data.loader_factory import (
-        palm_loaders,
-    )
+    from palm_cls.data.loader_factory import palm_loaders
     from palm_cls.data.palm import find_dataset
 
     splits = [loader.samples for loader in palm_loaders(find_dataset(data))]

@@ -18,9 +18,7 @@ def parse_args():
 def main():
     args = parse_args()
 
-    from palm_cls.data.image_files import (
-        image_names,
-    )
+    from palm_cls.data.image_files import image_names
     from palm_cls.data.labels import read_labels
     from palm_cls.data.prepare import prepare_data
 

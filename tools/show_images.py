@@ -47,10 +47,7 @@ def main():
 
 def draw_fundus(args):
     from palm_cls.data.palm import find_dataset
-    from palm_cls.data.samples import (
-        augmentation_figure,
-        lesson_figure,
-    )
+    from palm_cls.data.samples import augmentation_figure, lesson_figure
 
     dataset = find_dataset(args.data)
     if args.augment:
@@ -62,9 +59,7 @@ def draw_fundus(args):
 
 
 def draw_digits(args):
-    from palm_cls.data.loader_factory import (
-        make_valid_loader,
-    )
+    from palm_cls.data.loader_factory import make_valid_loader
     from palm_cls.data.samples import digits_figure
 
     recipe = next((recipe for recipe in RECIPES.values() if recipe.dataset == args.dataset), None)

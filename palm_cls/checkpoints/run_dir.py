@@ -171,7 +171,7 @@ def save_checkpoint(directory, train_state, model, optimizer, loader):
     files = save(directory / name, model, optimizer, metadata=run_metadata(directory))
     content = {
         "progress": train_state.to_json(),
-        "order": getattr(loader, "order", None),
+        "order": loader.order,
         "random": _get_random_state(),
         "files": files,
     }

@@ -36,8 +36,6 @@ OUT_OF_MEMORY = re.compile(
     r"|failed to map segment|can't start new thread",
     re.IGNORECASE,
 )
-
-
 MISSING_LIBRARY = re.compile(
     r"Cannot load (\w+) shared library|dynamic library \(([^)]+)\)|(\S+\.so[.\d]*): cannot open shared object"
 )

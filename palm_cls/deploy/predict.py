@@ -14,10 +14,7 @@ from palm_cls.checkpoints.weights import load, resolve_weights
 from palm_cls.core import environment
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.data.array_loader import ArrayLoader
-from palm_cls.data.image_files import (
-    image_names,
-    is_image,
-)
+from palm_cls.data.image_files import image_names, is_image
 from palm_cls.data.images import read_image, transform_img
 from palm_cls.data.loaders import ImageLoader
 from palm_cls.data.prefetch import prefetch

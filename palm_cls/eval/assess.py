@@ -12,21 +12,13 @@ import numpy as np
 
 from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.metadata import read_metadata
-from palm_cls.checkpoints.run_files import (
-    EVALUATION,
-    read_settings,
-)
+from palm_cls.checkpoints.run_files import EVALUATION, read_settings
 from palm_cls.checkpoints.weights import load, resolve_weights
 from palm_cls.core.console import DEMO_WARNING, DISCLAIMER, log
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError, shorten
-from palm_cls.core.files import (
-    write_json,
-    write_table,
-)
-from palm_cls.data.loader_factory import (
-    make_valid_loader,
-)
+from palm_cls.core.files import write_json, write_table
+from palm_cls.data.loader_factory import make_valid_loader
 from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import Predictions, compute_metrics, predict_all
 from palm_cls.recipes import RECIPES, build_model, find_recipe

@@ -25,9 +25,7 @@ from palm_cls.checkpoints.run_files import (
 )
 from palm_cls.core.console import format_table
 from palm_cls.core.errors import InputError
-from palm_cls.data.palm import (
-    DEMO_DISCLAIMER,
-)
+from palm_cls.data.palm import DEMO_DISCLAIMER
 from palm_cls.eval.auc import paired_auc_difference
 from palm_cls.eval.metrics import mcnemar, summarize
 from palm_cls.eval.predictions_file import read_predictions

@@ -26,9 +26,7 @@ from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError, missing_package_error
 from palm_cls.core.files import TEXT, atomic_write, require_directory
 from palm_cls.core.html import img_tag, thumbnail
-from palm_cls.data.loader_factory import (
-    make_loaders,
-)
+from palm_cls.data.loader_factory import make_loaders
 from palm_cls.data.palm import DEMO_DISCLAIMER
 from palm_cls.eval import metrics, plots
 from palm_cls.eval.assess import (

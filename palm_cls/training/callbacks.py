@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 from tqdm import tqdm
 
-from palm_cls.checkpoints.run_dir import TrainState
+from palm_cls.checkpoints.train_state import TrainState
 from palm_cls.core.device import current_seed
 from palm_cls.core.errors import RunError
 from palm_cls.eval.evaluate import predict_all

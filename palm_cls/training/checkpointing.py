@@ -91,11 +91,11 @@ def read_run(output):
     settings = run_dir.read_settings(output) if output else {}
     if not settings:
         raise InputError(f"{output}: no run there to resume (no {run_dir.SETTINGS} in it)")
-    check_world_size(output, settings.get("processes", 1))
+    _check_world_size(output, settings.get("processes", 1))
     return settings
 
 
-def check_world_size(output, processes):
+def _check_world_size(output, processes):
     """Raise InputError unless a run that began with so many processes has as many now."""
     if processes != environment.world_size():
         raise InputError(

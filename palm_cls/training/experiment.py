@@ -14,13 +14,11 @@ from palm_cls.core.console import log
 from palm_cls.core.device import choose_device, num_threads, paddle, set_seed
 from palm_cls.core.errors import InputError
 from palm_cls.data.base_loader import as_loader
-from palm_cls.data.loader_factory import (
-    make_loaders,
-)
+from palm_cls.data.loader_factory import make_loaders
 from palm_cls.recipes import build_model
 from palm_cls.training import loop
 from palm_cls.training.callbacks import LearningRateSchedule, ProgressBar, StopAtNaN
-from palm_cls.training.checkpointing import Checkpointing, check_world_size, has_schedule, read_run
+from palm_cls.training.checkpointing import Checkpointing, has_schedule, read_run
 from palm_cls.training.interrupt import Interrupt
 from palm_cls.training.options import RESUME_KEYS, RecipeConfig, absolute, immutable, split_options
 from palm_cls.training.visualdl import VisualDL, scalars_wanted
@@ -146,8 +144,8 @@ def train_recipe(name, output=None, resume=False, **options):
     model = build_model(name)
     if not (resume and run_dir.list_checkpoints(output)):
         _load_initial_weights(model, config)
-    config.data, config.remark = absolute(dataset.root), dataset.disclaimer
-    config.train_csv, config.weights = absolute(config.train_csv), absolute(config.weights)
+    config.resolve_paths(dataset)
+    config.remark = dataset.disclaimer
     config.learning_rate = _learning_rate(config, config.epochs * train_loader.num_batches)
     settings = {
         "demo": dataset.is_demo,
@@ -260,7 +258,6 @@ def _shown(value):
 def _check_resumable(output, settings, train_loader, valid_loader):
     """Refuse other images, processes or immutable options than a run began with; report other differences."""
     before = _settings_of(output)
-    check_world_size(output, before.get("processes", 1))
     run_dir.check_same_images(output, before, train_loader, valid_loader)
     check_unchanged(output, before, settings, ("model", *immutable(settings["model"])))
     was = {**before.get("versions", {}), **{name: before.get(name) for name in MACHINE}}

@@ -35,8 +35,10 @@ class TrainConfig:
     remark: str = ""
 
     def as_settings(self):
-        """Return the options as settings.json stores them: of a schedule, its first learning rate."""
-        return {**vars(self), "learning_rate": getattr(self.learning_rate, "base_lr", self.learning_rate)}
+        """Return the options as settings.json stores them: of a schedule, its first learning rate; no remark."""
+        options = {**vars(self), "learning_rate": getattr(self.learning_rate, "base_lr", self.learning_rate)}
+        del options["remark"]
+        return options
 
 
 def train(model, train_loader, valid_loader, config=None, callbacks=()):

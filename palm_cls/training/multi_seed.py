@@ -14,30 +14,21 @@ from typing import Any
 
 from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.pretrained import load_pretrained
-from palm_cls.checkpoints.run_files import (
-    SEEDS,
-    read_seeds,
-    read_settings,
-    seed_directory,
-)
+from palm_cls.checkpoints.run_files import SEEDS, read_seeds, read_settings, seed_directory
 from palm_cls.checkpoints.weights import load
 from palm_cls.core import environment
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError
-from palm_cls.core.files import (
-    write_json,
-)
-from palm_cls.data.loader_factory import (
-    make_loaders,
-)
+from palm_cls.core.files import write_json
+from palm_cls.data.loader_factory import make_loaders
 from palm_cls.recipes import build_model
-from palm_cls.training import options
 from palm_cls.training.experiment import check_unchanged, resume_recipe, train_recipe
+from palm_cls.training.options import RESUME_KEYS as RUN_KEYS
 from palm_cls.training.options import RecipeConfig, absolute, immutable, pop_run_options, split_options
 from palm_cls.training.visualdl import scalars_wanted
 
 LEGACY = ("shuffle", "augmentation", "pretrained")  # what seeds.json of older versions lacks
-RESUME_KEYS = ("name", *(key for key in options.RESUME_KEYS if key != "seed"))
+RESUME_KEYS = ("name", *(key for key in RUN_KEYS if key != "seed"))
 
 
 @dataclass(frozen=True)
@@ -84,11 +75,10 @@ def train_seeds(name, seeds, output=None, **options):
     images = absolute(config.data), config.train_csv, config.skip_bad
     *_, dataset = make_loaders(recipe, *images, on_machine.cache, on_machine.download)
     _check_weights(config, output)
-    config.data = absolute(dataset.root)
-    config.train_csv, config.weights = absolute(config.train_csv), absolute(config.weights)
-    kept = {"name": name, **{key: getattr(config, key) for key in RESUME_KEYS[1:]}}
-    with run_dir.create_seeds_dir(output, {"seeds": list(seeds), **kept}):
-        return _train_missing(output, {"seeds": list(seeds), **kept}, asdict(on_machine))
+    config.resolve_paths(dataset)
+    content = {"seeds": list(seeds), "name": name, **{key: getattr(config, key) for key in RESUME_KEYS[1:]}}
+    with run_dir.create_seeds_dir(output, content):
+        return _train_missing(output, content, asdict(on_machine))
 
 
 def _require_one_process():
@@ -151,8 +141,7 @@ def resume_seeds(output, seeds=None, **changes):
 
 def _read_began(output):
     """Read what the runs in a directory began with; InputError if there are none."""
-    defaults = {key: value for key, value in asdict(RecipeConfig()).items() if key in LEGACY}
-    content = {**defaults, **read_seeds(output)}
+    content = {**{key: getattr(RecipeConfig, key) for key in LEGACY}, **read_seeds(output)}
     if not {"seeds", *RESUME_KEYS} <= set(content):
         raise InputError(f"{output}: no runs with several seeds there to resume (no {SEEDS} of them in it)")
     return content

@@ -52,6 +52,10 @@ class RecipeConfig(loop.TrainConfig):
     augmentation: Optional[str] = None
     schedule: str = "constant"
 
+    def resolve_paths(self, dataset):
+        """Make the paths those that settings.json stores; data is the directory of the data set that was found."""
+        self.data, self.train_csv, self.weights = map(absolute, (dataset.root, self.train_csv, self.weights))
+
 
 @dataclass
 class RunOptions:

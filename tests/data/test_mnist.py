@@ -34,9 +34,7 @@ from palm_cls.data import mnist
 from palm_cls.data.array_loader import ArrayLoader
 from palm_cls.data.loader_factory import make_loaders
 from palm_cls.data.mnist import MnistDataset, download_file, find_mnist, read_idx_images, read_idx_labels
-from palm_cls.deploy.predict import (
-    load_model,
-)
+from palm_cls.deploy.predict import load_model
 from palm_cls.eval.assess import assess
 from palm_cls.eval.compare import compare_predictions, find_runs
 from palm_cls.eval.report import report_run

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from helpers import PROJECT
+from helpers.checkpoints import ON_DEMO_SET
 from helpers.networks import spread_out
 from helpers.processes import assert_lines, assert_refused
 
@@ -37,12 +38,7 @@ FORMS = ["paddle", pytest.param("onnx", marks=needs_onnx)]
 SMALL = {"palm", "lenet-mnist", "cnn-mnist", "lenet-fashion"}
 PROGRAM, WEIGHTS = "inference.pdmodel" if IS_PADDLE_2 else "inference.json", "inference.pdiparams"
 README = (PROJECT / "tools" / "README.md").read_text(encoding="utf-8")
-ABOUT = {
-    "model": "palm",
-    "input": {"size": 224, "channels": "BGR", "range": [-1.0, 1.0]},
-    "classes": ["no pathological myopia", "pathological myopia"],
-    "demo": True,
-}
+ABOUT = {"model": "palm", **ON_DEMO_SET}
 
 
 @pytest.fixture(scope="module")

@@ -15,18 +15,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import PROJECT
+from helpers.checkpoints import ON_DEMO_SET
 from helpers.processes import assert_refused, posix
 
 from palm_cls.checkpoints.metadata import read_metadata
 from palm_cls.checkpoints.weights import load, save
 from palm_cls.core.errors import InputError
-from palm_cls.data.loader_factory import (
-    palm_valid_loader,
-)
+from palm_cls.data.loader_factory import palm_valid_loader
 from palm_cls.data.loaders import data_loader
-from palm_cls.data.palm import (
-    detect_layout,
-)
+from palm_cls.data.palm import detect_layout
 from palm_cls.deploy import prediction_files
 from palm_cls.deploy.predict import Prediction, find_images, load_model, predict_images, probabilities
 from palm_cls.deploy.prediction_files import display_names, overlay_paths, row_writer
@@ -40,12 +37,7 @@ import paddle
 
 DISCLAIMER = "This is a teaching model, not a medical device."
 DEMO_LINE = "Its weights were trained on the demo set (drawn images): its predictions tell nothing about eyes."
-DEMO_WEIGHTS = {
-    "model": "lenet-relu",
-    "input": {"size": 224, "channels": "BGR", "range": [-1.0, 1.0]},
-    "classes": ["no pathological myopia", "pathological myopia"],
-    "demo": True,
-}
+DEMO_WEIGHTS = {"model": "lenet-relu", **ON_DEMO_SET}
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,7 @@ from palm_cls.checkpoints.weights import save
 from palm_cls.core.console import DISCLAIMER
 from palm_cls.core.device import set_seed
 from palm_cls.core.errors import InputError
-from palm_cls.data.loader_factory import (
-    palm_loaders,
-)
+from palm_cls.data.loader_factory import palm_loaders
 from palm_cls.data.loaders import ImageLoader
 from palm_cls.data.palm import find_dataset
 from palm_cls.eval import plots, report

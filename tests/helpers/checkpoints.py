@@ -6,6 +6,12 @@ from palm_cls.models.lenet import LeNet
 
 import paddle
 
+ON_DEMO_SET = {  # metadata of the weights of a fundus recipe that was trained on the demo set, but for its name
+    "input": {"size": 224, "channels": "BGR", "range": [-1.0, 1.0]},
+    "classes": ["no pathological myopia", "pathological myopia"],
+    "demo": True,
+}
+
 
 def network(seed):
     paddle.seed(seed)

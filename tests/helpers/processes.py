@@ -10,8 +10,6 @@ import pytest
 from helpers import PROJECT, TESTS
 
 HEAVY = {"paddle", "cv2", "pandas", "torch", "onnx", "onnxruntime", "paddle2onnx", "gradio"}  # to import
-
-
 # how lines begin that are no errors
 NOTICES = ("Running on ", "Resized images are kept", "No images found", "This is the demo set")
 

@@ -1,4 +1,4 @@
-"""What each of several processes does in test_parallel.py.
+"""What each of several processes does in test_distributed.py.
 
 python -m paddle.distributed.launch ... tests/helpers/team.py FUNCTION DIRECTORY calls that function of this module.
 """

@@ -19,9 +19,7 @@ from palm_cls.checkpoints import run_dir
 from palm_cls.core import console, device, environment
 from palm_cls.core.errors import InputError
 from palm_cls.data.array_loader import ArrayLoader
-from palm_cls.data.loader_factory import (
-    palm_loaders,
-)
+from palm_cls.data.loader_factory import palm_loaders
 from palm_cls.data.palm import find_dataset
 from palm_cls.training import multi_seed
 from palm_cls.training.experiment import train

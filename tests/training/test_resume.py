@@ -26,13 +26,9 @@ from helpers.processes import posix
 from helpers.runs import EPOCHS, STEPS, Network, SmallReader, content, contents, small_reader
 
 from palm_cls.checkpoints import run_dir
-from palm_cls.checkpoints.state_file import (
-    verify,
-)
+from palm_cls.checkpoints.state_file import verify
 from palm_cls.checkpoints.state_pickle import read_state
-from palm_cls.checkpoints.weights import (
-    load,
-)
+from palm_cls.checkpoints.weights import load
 from palm_cls.core import console
 from palm_cls.core.errors import InputError, RunError
 from palm_cls.recipes import RECIPES

@@ -14,12 +14,8 @@ from sklearn.metrics import roc_auc_score
 from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.run_files import LOG_COLUMNS, read_log
 from palm_cls.core.errors import InputError
-from palm_cls.data.loader_factory import (
-    palm_valid_loader,
-)
-from palm_cls.data.palm import (
-    detect_layout,
-)
+from palm_cls.data.loader_factory import palm_valid_loader
+from palm_cls.data.palm import detect_layout
 from palm_cls.eval.evaluate import Predictions, predict_all
 from palm_cls.training import visualdl as scalars
 from palm_cls.training.experiment import resume_recipe, train, train_recipe

@@ -22,6 +22,7 @@ def test_all_cores_are_used_unless_the_user_said_otherwise():
     assert fresh_python(code, OMP_NUM_THREADS="1").stdout.split()[0] == "1"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
 def test_affinity_is_respected():
     code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
@@ -39,6 +40,7 @@ def test_a_handler_of_sigterm_is_still_there_after_paddle_was_imported():
     assert (done.returncode, done.stderr) == (1, "in order\n")
 
 
+@pytest.mark.slow
 def test_who_trains_alone_against_the_environment_is_told():
     code = "import palm_cls.core.device as r; r.paddle.set_device('cpu'); print(r.environment.world_size())"
     done = fresh_python(code, PADDLE_TRAINER_ID="", PADDLE_TRAINERS_NUM="4")
@@ -161,6 +163,7 @@ def test_what_it_runs_on_is_told_once_in_one_line(capsys):
     assert told.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_notebook_that_imported_paddle_first_is_told_in_one_line():
     done = fresh_python("import paddle; import palm_cls.core.device", OMP_NUM_THREADS=None)
     told = [line for line in done.stderr.splitlines() if "before palm_cls" in line]

@@ -274,10 +274,12 @@ def test_digits_with_their_labels(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_tool_draws_digits(tool, tmp_path):
+def test_the_tool_draws_digits(tool, tool_here, tmp_path):
     write_set(tmp_path)
     save(tmp_path / "run", build_model("lenet-mnist"), metadata={"model": "lenet-mnist"})
     options = ("--weights", tmp_path / "run.pdparams", "--data", tmp_path, "--output", tmp_path / "a.png")
     done = tool("show_images", *options)
     assert (done.returncode, done.stdout) == (0, f"figure: {tmp_path / 'a.png'}\n")
-    assert_refused(tool("show_images", *options, "--dataset", "fashion-mnist"), "not weights of a network for fashion")
+    assert_refused(
+        tool_here("show_images", *options, "--dataset", "fashion-mnist"), "not weights of a network for fashion"
+    )

@@ -462,6 +462,7 @@ def test_weights_of_paddle_1_6(small, tmp_path):
     np.testing.assert_allclose(found.predictions.logits, model(paddle.to_tensor(imgs)).numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_its_report(small, tmp_path):
     run = tmp_path / "run"
     written = train_recipe("lenet-fashion", data=small, epochs=1, output=run, batch_size=20, device="cpu").report

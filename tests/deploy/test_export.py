@@ -174,12 +174,14 @@ def test_the_tools(tool, weights, form, small_demo, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_an_export_cannot_do(tool, exported, small_demo, tmp_path):
+def test_what_an_export_cannot_do(tool_here, exported, small_demo, tmp_path):
     predict = ("predict", "--weights", exported("paddle"), small_demo / "PALM-Validation400")
-    assert_refused(tool(*predict, "--cam", tmp_path / "cam"), "--cam: ", "is exported and gives no heat maps; take the")
-    assert_refused(tool(*predict, "--device", "gpu"), "is exported and runs on the CPU; leave --device out")
+    assert_refused(
+        tool_here(*predict, "--cam", tmp_path / "cam"), "--cam: ", "is exported and gives no heat maps; take the"
+    )
+    assert_refused(tool_here(*predict, "--device", "gpu"), "is exported and runs on the CPU; leave --device out")
     evaluate = ("evaluate", "--weights", exported("paddle"))
-    assert_refused(tool(*evaluate), "an exported network, not weights; give the weights that it was exported from")
+    assert_refused(tool_here(*evaluate), "an exported network, not weights; give the weights that it was exported from")
     assert not (tmp_path / "cam").exists()
 
 

@@ -386,7 +386,7 @@ def test_the_tool_predicts_prints_and_draws(tool, weights, photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_tool_writes_files_and_overwrites_none(tool, weights, photos, tmp_path):
+def test_the_tool_writes_files_and_overwrites_none(tool, tool_here, weights, photos, tmp_path):
     model, about = load_model(weights)
     save(tmp_path / "real", model, metadata={**about, "demo": False})
     predict = ("predict", "--weights", tmp_path / "real", photos / "a.jpg", photos / "b.jpg")
@@ -400,9 +400,9 @@ def test_the_tool_writes_files_and_overwrites_none(tool, weights, photos, tmp_pa
     assert [row["note"] for row in rows] == [DISCLAIMER] * 2
     assert [row["label"] for row in rows] == [0, 0]
     before = output.read_bytes()
-    assert_refused(tool(*predict, "--output", output), "out.jsonl: already there, and not overwritten")
+    assert_refused(tool_here(*predict, "--output", output), "out.jsonl: already there, and not overwritten")
     (tmp_path / "a.cam.jpg").write_bytes(b"mine")
-    assert_refused(tool(*predict, "--cam", tmp_path), "a.cam.jpg: already there, and not overwritten")
+    assert_refused(tool_here(*predict, "--cam", tmp_path), "a.cam.jpg: already there, and not overwritten")
     assert (output.read_bytes(), (tmp_path / "a.cam.jpg").read_bytes()) == (before, b"mine")
     assert not (tmp_path / "b.cam.jpg").exists()
 
@@ -415,11 +415,12 @@ def test_the_tool_writes_files_and_overwrites_none(tool, weights, photos, tmp_pa
         (["nothing*.jpg"], "nothing*.jpg: matches no image"),
     ],
 )
-def test_the_tool_refuses_what_it_cannot_use(tool, weights, photos, args, message):
-    assert_refused(tool("predict", "--weights", weights, photos, *args, cwd=photos), message)
+def test_the_tool_refuses_what_it_cannot_use(tool_here, weights, photos, args, message):
+    assert_refused(tool_here("predict", "--weights", weights, photos, *args, cwd=photos), message)
     assert sorted(path.name for path in photos.iterdir()) == [*(f"{name}.jpg" for name in "abcdefg"), "notes.txt"]
 
 
+@pytest.mark.slow
 @posix
 def test_a_reader_can_follow_the_rows(weights, photos):
     """The first row is there while the second image is still being written."""

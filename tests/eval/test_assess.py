@@ -150,8 +150,8 @@ def test_a_threshold_of_another_network_is_refused(tmp_path):
         (("--sensitivity", 0.9, "--threshold-from", "x.json"), "x.json: no such file"),
     ],
 )
-def test_wrong_options(tool, weights, args, message):
-    done = tool("evaluate", "--weights", weights, "--model", "lenet-relu", *args)
+def test_wrong_options(tool_here, weights, args, message):
+    done = tool_here("evaluate", "--weights", weights, "--model", "lenet-relu", *args)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr.splitlines()[-1]
 

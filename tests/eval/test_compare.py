@@ -266,9 +266,9 @@ def test_the_tool(tool, two, tmp_path):
     assert f"train.py --resume {partly}" in done.stdout
 
 
-def test_the_tool_refuses_in_a_line(tool, two, tmp_path):
-    assert_refused(tool("compare"), "RUN")
-    assert_refused(tool("compare", tmp_path / "nowhere"), "nowhere: no run there")
+def test_the_tool_refuses_in_a_line(tool_here, two, tmp_path):
+    assert_refused(tool_here("compare"), "RUN")
+    assert_refused(tool_here("compare", tmp_path / "nowhere"), "nowhere: no run there")
     (tmp_path / "mine.png").write_text("mine")
-    assert_refused(tool("compare", two[0].path, "--output", tmp_path / "mine.png"), "not a figure of compare.py")
+    assert_refused(tool_here("compare", two[0].path, "--output", tmp_path / "mine.png"), "not a figure of compare.py")
     assert (tmp_path / "mine.png").read_text() == "mine"

@@ -25,7 +25,7 @@ def random_images(number, shape=(3, 224, 224)):
     return np.random.RandomState(1).uniform(-1, 1, (number, *shape)).astype("float32")
 
 
-SLOW = set(RECIPES) - {"lenet", "alexnet", "lenet-mnist"}  # to convert
+SLOW = set(RECIPES) - {"lenet", "lenet-mnist"}  # to convert
 
 
 @needs_engine

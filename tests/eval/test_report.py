@@ -214,6 +214,7 @@ def test_ten_classes(made_up):
     assert "positive" not in page.text
 
 
+@pytest.mark.slow
 def test_more_classes_than_the_readers_have_names(made_up):
     """The lesson's reader names two; a network of one's own with three shows their numbers."""
     set_seed(0)
@@ -270,6 +271,7 @@ def test_curves_of_few_epochs_and_of_many(epochs, ticks, marked):
     assert f"over {epochs} epoch{'s' if epochs > 1 else ''}:" in text
 
 
+@pytest.mark.slow
 def test_the_examples_are_from_all_over_the_list(made_up, network):
     page = made_up(network, [0] * 7 + [1] * 3)
     shown = re.findall(r"(V\d+\.jpg): no pathological", page.text)
@@ -315,6 +317,7 @@ def test_without_jinja2_it_names_the_command_that_installs_it(made_up, network, 
         made_up(network, [0, 1] * 5)
 
 
+@pytest.mark.slow
 def test_each_run_of_several_seeds_has_its_own(tmp_path, small_demo):
     train_seeds("tiny", [0, 3], data=small_demo, output=tmp_path / "runs", device="cpu")
     pages = [Page(tmp_path / "runs" / f"seed-{seed}" / "report.html").text for seed in (0, 3)]
@@ -340,14 +343,14 @@ def test_what_is_no_run_is_refused(trained, tmp_path, small_demo):
 
 
 @pytest.mark.slow
-def test_the_tool(tool, trained, tmp_path, small_demo):
+def test_the_tool(tool, tool_here, trained, tmp_path, small_demo):
     run = shutil.copytree(trained[1], tmp_path / "run")
     (run / "report.html").unlink()
     done = tool("report", run, "--threshold", 0.25)
     assert (done.returncode, done.stdout) == (0, f"written: {run / 'report.html'}\n")
     assert "probability is above 0.25" in Page(run / "report.html").text
-    assert_refused(tool("report", tmp_path / "nowhere"), "no such directory; expected that of a run")
-    assert_refused(tool("report", run, "--data", tmp_path / "nowhere"), "nowhere")
+    assert_refused(tool_here("report", tmp_path / "nowhere"), "no such directory; expected that of a run")
+    assert_refused(tool_here("report", run, "--data", tmp_path / "nowhere"), "nowhere")
 
 
 def test_a_report_of_other_images_is_refused(trained, small_demo, tmp_path):

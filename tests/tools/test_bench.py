@@ -105,7 +105,7 @@ def number(sample):
     return sample[0][-9:]
 
 
-@pytest.mark.parametrize("name", ["lenet", "alexnet"])
+@pytest.mark.parametrize("name", ["lenet", pytest.param("alexnet", marks=pytest.mark.slow)])
 def test_the_networks_are_ours(baseline, name):
     ours = build_model(name)
     ours.eval()
@@ -246,6 +246,7 @@ def test_ctrl_c_prints_what_was_measured_and_leaves_nothing(small_demo, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_paddle_keeps_its_defaults_on_the_lessons_side():
     """What is set for ours (threads, among others) must not reach the lesson's side."""
     program = (

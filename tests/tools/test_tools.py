@@ -94,6 +94,7 @@ def test_train_prints_the_lesson_and_says_what_to_do_next(trained, small_demo):
     assert settings["data"] == str(small_demo)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the command is quoted for another shell")
 def test_the_command_it_ends_with_evaluates_what_it_trained(trained):
     done, run = trained
@@ -134,6 +135,7 @@ def test_threads_stock_and_no_cache(tool, small_demo, tmp_path):
     assert "begun with threads 1, now 2; stock True, now False: the last bits" in errors
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bits(trained, tool, small_demo, tmp_path):
     _, run = trained
     tool("train", "--model", "lenet", "--data", small_demo, "--epochs", 2, "--seed", 3, "--output", tmp_path / "again")
@@ -165,9 +167,9 @@ def test_training_starts_from_weights(trained, tool, small_demo, tmp_path):
 
 
 @pytest.mark.slow
-def test_evaluate_refuses_what_it_cannot_use(trained, tool, small_demo, tmp_path):
+def test_evaluate_refuses_what_it_cannot_use(trained, tool, tool_here, small_demo, tmp_path):
     _, run = trained
-    assert_refused(tool("evaluate", "--weights", tmp_path), "no weights there")
+    assert_refused(tool_here("evaluate", "--weights", tmp_path), "no weights there")
     assert_refused(
         tool("evaluate", "--weights", run, "--model", "alexnet", "--data", small_demo),
         "weights of another network (lenet). missing: conv4.weight, ",
@@ -177,8 +179,8 @@ def test_evaluate_refuses_what_it_cannot_use(trained, tool, small_demo, tmp_path
     assert f"\nlenet, {tmp_path / 'stray.pdparams'}: 10 of 10 images {DEMO_DISCLAIMER}\n" in evaluated.stdout
     content = (tmp_path / "stray.pdparams").read_bytes()
     (tmp_path / "stray.pdparams").write_bytes(content.partition(b"palm_cls about:")[0])  # as it was once written
-    assert_refused(tool("evaluate", "--weights", tmp_path / "stray.pdparams"), "does not name its network")
-    assert_refused(tool("evaluate"), "--weights")
+    assert_refused(tool_here("evaluate", "--weights", tmp_path / "stray.pdparams"), "does not name its network")
+    assert_refused(tool_here("evaluate"), "--weights")
 
 
 @pytest.mark.parametrize(
@@ -205,9 +207,9 @@ def test_evaluate_refuses_what_it_cannot_use(trained, tool, small_demo, tmp_path
         (["--epoch", "2", "--nonsense"], "unrecognized arguments: --nonsense"),
     ],
 )
-def test_train_refuses_wrong_values_in_a_line(tool, small_demo, args, message):
+def test_train_refuses_wrong_values_in_a_line(tool_here, small_demo, args, message):
     data = [] if "--data" in args else ["--data", small_demo]
-    done = tool("train", *data, *args, cwd=small_demo)
+    done = tool_here("train", *data, *args, cwd=small_demo)
     assert_refused(done, message)
     assert "Traceback" not in done.stderr
 
@@ -232,13 +234,13 @@ def test_a_damaged_image_ends_training_with_its_name(tool, small_demo, tmp_path)
 
 
 @pytest.mark.slow
-def test_skip_bad_trains_on_the_rest_and_says_so(tool, small_demo, tmp_path):
+def test_skip_bad_trains_on_the_rest_and_says_so(tool, tool_here, small_demo, tmp_path):
     shutil.copytree(small_demo, tmp_path / "demo")
     folder = tmp_path / "demo" / "PALM-Training400" / "PALM-Training400"
     (folder / "P0001.jpg").write_bytes((folder / "P0001.jpg").read_bytes()[:-50])
     (folder / "N0001.jpg").write_bytes(b"")
     train = ("train", "--data", tmp_path / "demo", "--epochs", 2, "--output", tmp_path / "run")
-    assert_refused(tool(*train), f"{folder / 'N0001.jpg'}: empty (0 bytes)")  # before the first step
+    assert_refused(tool_here(*train), f"{folder / 'N0001.jpg'}: empty (0 bytes)")  # before the first step
     done = tool(*train, "--skip-bad")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(f"Skipped: {folder / 'P0001.jpg'}: not an image that can be decoded (it is trunc") == 1
@@ -252,7 +254,7 @@ def test_skip_bad_trains_on_the_rest_and_says_so(tool, small_demo, tmp_path):
     assert "V0001.jpg: not an image that can be decoded" in done.stderr
 
 
-def test_xlsx2csv(tool, small_demo, tmp_path):
+def test_xlsx2csv(tool, tool_here, small_demo, tmp_path):
     shutil.copytree(small_demo, tmp_path / "demo")
     gt = tmp_path / "demo" / "PALM-Validation-GT"
     xlsx = gt / "PM_Label_and_Fovea_Location.xlsx"
@@ -272,23 +274,26 @@ def test_xlsx2csv(tool, small_demo, tmp_path):
     book.active.append(["imgName", "Label"])
     book.active.append(["a.jpg", 3])
     book.save(tmp_path / "wrong.xlsx")
-    assert_refused(tool("xlsx2csv", tmp_path / "wrong.xlsx"), "row 2: label '3' of 'a.jpg' is neither 0 nor 1")
-    assert_refused(tool("xlsx2csv", tmp_path / "missing.xlsx"), "missing.xlsx: no such file")
-    assert_refused(tool("xlsx2csv", "--data", ""), "argument --data: an empty path")
-    assert_refused(tool("xlsx2csv", xlsx, "--data", tmp_path / "demo"), "not both")
+    assert_refused(tool_here("xlsx2csv", tmp_path / "wrong.xlsx"), "row 2: label '3' of 'a.jpg' is neither 0 nor 1")
+    assert_refused(tool_here("xlsx2csv", tmp_path / "missing.xlsx"), "missing.xlsx: no such file")
+    assert_refused(tool_here("xlsx2csv", "--data", ""), "argument --data: an empty path")
+    assert_refused(tool_here("xlsx2csv", xlsx, "--data", tmp_path / "demo"), "not both")
     assert not list(tmp_path.glob("labels.csv"))
 
 
-def test_prepare_data(tool, small_demo, tmp_path):
+def test_prepare_data(tool, tool_here, small_demo, tmp_path):
     folder, target = archives(small_demo, tmp_path / "archives"), tmp_path / "数据 palm"
     done = tool("prepare_data", "--archives", folder, "--data", target)
     assert done.stdout == f"{target}: 20 training, 10 labelled validation images; 32 files written\n", done.stderr
     assert tool("prepare_data", "--archives", folder, "--data", target).stdout.endswith("; 0 files written\n")
-    assert_refused(tool("prepare_data", "--archives", tmp_path, "--data", target), "no archives in")
-    assert_refused(tool("train", "--data", folder), "python tools/prepare_data.py --archives")
+    assert_refused(tool_here("prepare_data", "--archives", tmp_path, "--data", target), "no archives in")
+    assert_refused(tool_here("train", "--data", folder), "python tools/prepare_data.py --archives")
 
 
-@pytest.mark.parametrize("backend", ["agg", "svg", "module://matplotlib_inline.backend_inline"])
+@pytest.mark.parametrize(
+    "backend",
+    ["module://matplotlib_inline.backend_inline", *(pytest.param(n, marks=pytest.mark.slow) for n in ("agg", "svg"))],
+)
 def test_show_images_without_a_screen(tool, small_demo, tmp_path, backend):
     done = tool("show_images", "--data", small_demo, cwd=tmp_path, MPLBACKEND=backend, DISPLAY="", WAYLAND_DISPLAY="")
     assert done.returncode == 0, done.stderr

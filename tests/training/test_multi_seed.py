@@ -179,8 +179,8 @@ def test_what_is_refused_moves_nothing(several, copy, small_demo, tmp_path):
         ("4294967296", "is not a whole number from 0 to 4294967295"),
     ],
 )
-def test_lists_of_seeds_that_are_none(tool, value, told):
-    assert_refused(tool("train", "--seeds", value), told)
+def test_lists_of_seeds_that_are_none(tool_here, value, told):
+    assert_refused(tool_here("train", "--seeds", value), told)
 
 
 def test_lists_of_seeds(monkeypatch):
@@ -191,8 +191,8 @@ def test_lists_of_seeds(monkeypatch):
         assert _cli.seeds(text) == expected
 
 
-def test_one_seed_or_several(tool, several):
-    assert_refused(tool("train", "--seed", 1, "--seeds", "1-2"), "not allowed with argument --seed")
+def test_one_seed_or_several(tool_here, several):
+    assert_refused(tool_here("train", "--seed", 1, "--seeds", "1-2"), "not allowed with argument --seed")
     done = train("--resume", several[1] / "seed-0", "--seeds", "0-2")
     assert done.returncode == 2
     assert "no runs with several seeds there to resume" in done.stderr

@@ -309,7 +309,10 @@ def arrays(path):
 SIGNALS = {"SIGINT": KeyboardInterrupt, "SIGTERM": SystemExit, "SIGHUP": SystemExit}
 
 
-@pytest.mark.parametrize("name", [name for name in SIGNALS if hasattr(signal, name)])
+@pytest.mark.parametrize(
+    "name",
+    ["SIGINT", *(pytest.param(name, marks=pytest.mark.slow) for name in list(SIGNALS)[1:] if hasattr(signal, name))],
+)
 def test_a_signal_finishes_the_step_and_saves(name, tmp_path, uninterrupted):
     number = getattr(signal, name)
 
@@ -358,8 +361,8 @@ def started(tool, small_demo, tmp_path_factory):
         (["--output", "elsewhere"], "--resume DIR or --output DIR, not both"),
     ],
 )
-def test_a_changed_setting_is_refused_by_name(tool, started, args, told):
-    done = tool("train", "--resume", started, *args)
+def test_a_changed_setting_is_refused_by_name(tool_here, started, args, told):
+    done = tool_here("train", "--resume", started, *args)
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
@@ -558,6 +561,7 @@ def test_nohup_is_respected(small_demo, tmp_path):
     assert "last epoch 1: accuracy" in told
 
 
+@pytest.mark.slow
 @posix
 def test_ctrl_c_says_how_to_go_on(small_demo, tmp_path):
     status, errors = stopped_by(signal.SIGINT, small_demo, tmp_path / "run")

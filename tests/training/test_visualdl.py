@@ -248,7 +248,9 @@ def folders(tmp_path):
 # Without VisualDL
 
 
-@pytest.mark.parametrize("options", [[], ["--seeds", "0-1"], ["--resume"]])
+@pytest.mark.parametrize(
+    "options", [[], *(pytest.param(options, marks=pytest.mark.slow) for options in (["--seeds", "0-1"], ["--resume"]))]
+)
 def test_the_tool_says_so_before_it_does_anything(small_demo, tmp_path, options):
     run(tmp_path / "output" / "tiny", small_demo, epochs=1)
     blocked = module(tmp_path / "blocked", ABSENT)

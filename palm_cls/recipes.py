@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from palm_cls.core.console import format_table
 from palm_cls.core.errors import InputError, did_you_mean
 
-OVERRIDABLE = ("learning_rate", "momentum", "batch_size", "epochs", "shuffle", "augmentation")  # for a single run
+OVERRIDABLE = ("learning_rate", "momentum", "batch_size", "epochs", "shuffle", "augmentation", "image_size")  # by a run
+IMAGE_SIZES = range(32, 1025)  # pixels
+FORMER_IMAGE_SIZE = {"palm": 224}  # of runs and weights that do not state theirs
 AUGMENTATIONS = ("lesson", "paper", "strong")  # see palm_cls.data.augment
 
 
@@ -32,6 +34,16 @@ class Recipe:
     log_every: int = 10  # batches between two lines of loss
     hint: str = ""  # what to do after a run, printed at its end
 
+    @property
+    def image_size(self):
+        """Height and width of the network's input, in pixels."""
+        return self.model_kwargs.get("image_size", 224 if self.dataset == "palm" else 28)
+
+    @property
+    def is_resizable(self):
+        """Whether the network takes images of any of IMAGE_SIZES."""
+        return self.dataset == "palm" and "image_size" in self.model_kwargs
+
 
 RECIPES = {
     "lenet": Recipe(
@@ -50,13 +62,13 @@ RECIPES = {
     "resnet50": Recipe(network="imagenet.resnet50", model_kwargs={"num_classes": 1}),
     "palm": Recipe(  # our recipe, chosen by cross-validation on the training images: see the README
         network="palmnet.PalmNet",
-        model_kwargs={"num_classes": 1},
+        model_kwargs={"num_classes": 1, "image_size": 112},
         augmentation="strong",
         learning_rate=0.03,
         weight_decay=0.001,
         lr_schedule="cosine",
         batch_size=16,
-        epochs=32,
+        epochs=128,
     ),
     "lenet-mnist": Recipe(  # as in the lesson, whose loader of digits does not shuffle
         network="lenet.LeNet",
@@ -86,18 +98,20 @@ RECIPES = {
 }
 
 
-def find_recipe(name, **overrides):
+def find_recipe(name, image_size=None, **overrides):
     """Return the recipe of a name.
 
     Args:
         name: a key of RECIPES.
+        image_size: another size of the network's input, in pixels, if the network takes one.
         overrides: other values for some of its OVERRIDABLE fields.
 
     Returns:
         A Recipe.
 
     Raises:
-        InputError: there is no such recipe, or no such augmentation; the message lists those there are.
+        InputError: there is no such recipe, or no such augmentation; the message lists those there are. Or the network
+            takes images of one size only.
         TypeError: another field would be overridden.
     """
     if name not in RECIPES:
@@ -105,6 +119,10 @@ def find_recipe(name, **overrides):
     if unknown := sorted(set(overrides) - set(OVERRIDABLE)):
         raise TypeError(f"of a recipe {', '.join(OVERRIDABLE)} can be overridden, not {', '.join(unknown)}")
     recipe = replace(RECIPES[name], **overrides)
+    if image_size not in (None, recipe.image_size):
+        if not (recipe.is_resizable and image_size in IMAGE_SIZES):
+            raise InputError(f"{name} takes no images of {image_size} x {image_size} pixels")
+        recipe = replace(recipe, model_kwargs={**recipe.model_kwargs, "image_size": image_size})
     if recipe.augmentation not in (None, *AUGMENTATIONS):
         raise InputError(
             f"augmentation {recipe.augmentation!r} is none of {', '.join(AUGMENTATIONS)}"
@@ -113,20 +131,34 @@ def find_recipe(name, **overrides):
     return recipe
 
 
-def build_model(name):
+def image_size_of(name, metadata):
+    """Return the size of a trained network's input, in pixels.
+
+    Args:
+        name: Its recipe.
+        metadata: Metadata of its weights, or settings of its run; their "input" counts if the recipe is resizable.
+    """
+    recipe, spec = find_recipe(name), metadata.get("input")
+    size = spec.get("size") if isinstance(spec, dict) else FORMER_IMAGE_SIZE.get(name)
+    stated = recipe.is_resizable and isinstance(size, int) and size in IMAGE_SIZES
+    return size if stated else recipe.image_size
+
+
+def build_model(name, image_size=None):
     """Build the network of a recipe, its weights drawn from paddle's random state.
 
     Args:
         name: a key of RECIPES.
+        image_size: another size of its images than the recipe's, in pixels, if the network takes one.
 
     Returns:
         A paddle.nn.Layer that takes images, float32 [N, *input_shape], and returns logits, float32 [N, num_classes];
         its `input_shape` is (channels, height, width).
 
     Raises:
-        InputError: there is no such recipe; the message lists those there are.
+        InputError: as `find_recipe`.
     """
-    recipe = find_recipe(name)
+    recipe = find_recipe(name, image_size)
     module, _, network = recipe.network.partition(".")
     return getattr(importlib.import_module(f"palm_cls.models.{module}"), network)(**recipe.model_kwargs)
 

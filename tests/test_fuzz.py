@@ -38,7 +38,7 @@ from palm_cls.data.tables import COLUMNS
 
 import paddle
 
-AMOUNTS = [pytest.param(300, id="300"), pytest.param(1000, id="1000", marks=pytest.mark.slow)]
+AMOUNTS = [pytest.param(150, id="150"), pytest.param(1000, id="1000", marks=pytest.mark.slow)]
 many = pytest.mark.parametrize("amount", AMOUNTS)
 
 

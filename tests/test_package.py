@@ -68,6 +68,7 @@ def run_elsewhere(code, cwd, **env):
     return done
 
 
+@pytest.mark.slow
 def test_the_package_is_found_from_another_directory_as_the_readme_says(tmp_path):
     (tmp_path / "palm_cls").mkdir()  # as the clone itself looks from /home/aistudio/work: a package without content
     code = f"{snippet('sys.path')}print(palm_cls.LeNet.__module__, palm_cls.__file__)"

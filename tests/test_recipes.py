@@ -83,7 +83,7 @@ MAPS = {
     "vgg16": ("features.29", 512, 14),
     "googlenet": ("_ince5b", 1024, 6),
     "resnet50": ("layer4", 2048, 7),
-    "palm": ("block4", 192, 7),
+    "palm": ("block4", 192, 4),
 }
 PARAMETERS = {
     "lenet-fashion": 61_706,

@@ -108,6 +108,12 @@ def add_data_option(parser, download=False, first=""):
         add("--download", action="store_true", help="download the files of MNIST or Fashion-MNIST that are missing")
 
 
+def add_views_option(parser):
+    """Add --views."""
+    views = "average over so many views of each photograph: 8 are its four turns and their mirror images"
+    parser.add_argument("--views", type=int, choices=(1, 8), default=1, help=f"{views} (default: 1)")
+
+
 def add_runtime_options(parser, cache=True):
     """Add the options of every tool that runs a network: --device, --threads, --stock.
 

@@ -9,6 +9,7 @@ from _cli import (
     Parser,
     add_data_option,
     add_runtime_options,
+    add_views_option,
     add_weights_options,
     configure_runtime,
     fraction,
@@ -25,7 +26,10 @@ def parse_args():
     add_data_option(parser, download=True, first="that of the weights' run, ")
     add = parser.add_argument
     add("--batch-size", type=positive_int, default=10, metavar="N", help="images at a time (default: %(default)s)")
-    add("--ten-crop", action="store_true", help="average over corners and centre of 256 pixels and their mirror images")
+    views = parser.add_mutually_exclusive_group()
+    crops = "average over corners and centre of 256 pixels and their mirror images"
+    views.add_argument("--ten-crop", action="store_true", help=crops)
+    add_views_option(views)
     add("--threshold", type=fraction, metavar="T", help="positive above this probability (default: 0.5)")
     add("--sensitivity", type=share, metavar="S", help="use the threshold that reaches this in --threshold-from")
     add("--threshold-from", type=path, metavar="FILE", help="the evaluation.json of other images, for --sensitivity")
@@ -61,10 +65,14 @@ def main():
         threshold=threshold,
         download=args.download,
         ten_crop=args.ten_crop,
+        views=args.views,
     )
     if args.threshold_from:
         check_threshold_source(args.threshold_from, result)
-    remark, views = DEMO_DISCLAIMER if result.demo else "", ", ten views of each" if result.ten_crop else ""
+    remark, views = (
+        DEMO_DISCLAIMER if result.demo else "",
+        f", {result.views} views of each" if result.views > 1 else "",
+    )
     images = f"{len(result.predictions.labels)} of {result.num_listed} images{views}"
     print(f"{result.model}, {result.weights}: {images} {remark}".rstrip())
     print(format_metrics(result.metrics))

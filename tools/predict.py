@@ -6,7 +6,17 @@ python tools/predict.py --weights output/alexnet photos
 import argparse
 import sys
 
-from _cli import Parser, add_runtime_options, add_weights_options, configure_runtime, fraction, path, positive_int, run
+from _cli import (
+    Parser,
+    add_runtime_options,
+    add_views_option,
+    add_weights_options,
+    configure_runtime,
+    fraction,
+    path,
+    positive_int,
+    run,
+)
 
 OUTPUTS = (".csv", ".jsonl")
 
@@ -18,6 +28,7 @@ def parse_args():
     add_weights_options(parser, exported=True)
     add("--output", type=output, metavar="FILE", help="a new .csv or .jsonl file (default: print CSV)")
     add("--threshold", type=fraction, default=0.5, metavar="T", help="label 1 above this probability (default: 0.5)")
+    add_views_option(parser)
     add("--batch-size", type=positive_int, default=10, metavar="N", help="images at a time (default: %(default)s)")
     add("--cam", type=path, metavar="DIR", help="draw the Grad-CAM over each image, and write DIR/NAME.cam.jpg")
     add_runtime_options(parser, cache=False)
@@ -52,7 +63,7 @@ def main():
     log(DISCLAIMER)
     if metadata.get("demo"):
         log(DEMO_WARNING)
-    predictions = predict_images(model, images, args.batch_size, args.threshold)
+    predictions = predict_images(model, images, args.batch_size, args.threshold, args.views)
     if args.cam:
         predictions = write_overlays(model, predictions, overlays)
     num_errors = write_rows(predictions, images, args.output, prediction_note(metadata))

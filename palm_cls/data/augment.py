@@ -16,7 +16,7 @@ import zlib
 import cv2
 import numpy as np
 
-from palm_cls.data.images import DEFAULT_LUT, IMAGE_SIZE, normalize
+from palm_cls.data.images import DEFAULT_LUT, IMAGE_SIZE, normalize, shrink
 
 MAX_ROTATION, MAX_SHIFT, MAX_SCALE = 15, 0.1, 0.1  # degrees, share of the size, share, to either side
 MIN_CROP = 0.85  # share of the size
@@ -26,25 +26,26 @@ COLOR_DEVIATION = 0.1  # of the paper's Gaussian
 
 STRONG_SHIFT, STRONG_SCALE, CONTRAST, TINT = 0.08, (0.9, 1.15), 0.2, 0.12  # the last: of each colour by itself
 
+EIGHT_VIEWS, TEN_CROP = 8, 10  # numbers of views, see `eight_views` and `ten_crops`
 RESIZE_SIZE = {"lesson": IMAGE_SIZE, "paper": PAPER_SIZE, "strong": IMAGE_SIZE}  # pixels, before augmentation
 
 
-def build_augmentation(name, images):
+def build_augmentation(name, images, size=IMAGE_SIZE):
     """Return the augmentation of that name.
 
     Args:
         name: "lesson", "paper" or "strong".
         images: a function that returns an iterable of the training images, resized to RESIZE_SIZE[name]; called for
             "paper".
+        size: pixels of the network's input.
 
     Returns:
-        A function (img uint8 [size, size, 3], rng) -> uint8 [224, 224, 3].
+        A function (img uint8 [height, width, 3], rng) -> uint8 [size, size, 3].
     """
-    if name == "lesson":
-        return augment_lesson
     if name == "strong":
-        return augment_strong
-    return functools.partial(augment_paper, components=color_pca(images()))
+        return functools.partial(augment_strong, size=size)
+    vary = augment_lesson if name == "lesson" else functools.partial(augment_paper, components=color_pca(images()))
+    return lambda img, rng: shrink(vary(img, rng), size)
 
 
 def sample_rng(seed, epoch, name):
@@ -64,14 +65,17 @@ def augment_lesson(img, rng):
     return F.adjust_brightness(np.ascontiguousarray(img), rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS))
 
 
-def _affine(img, angle, shift, scale):
-    """Rotate and scale about the centre, then shift, in one interpolation; black comes in, as around the eye.
+def _affine(img, angle, shift, scale, size=None):
+    """Rotate and scale about the centre, shift, and resize to `size`, in one interpolation; black comes in at the rim.
 
     Not paddle's `affine`, which for arrays rotates about a corner if there is a shift.
     """
-    size = len(img)
-    matrix = cv2.getRotationMatrix2D(((size - 1) / 2, (size - 1) / 2), angle, scale)
-    matrix[:, 2] += shift * size
+    height, size = len(img), size or len(img)
+    matrix = cv2.getRotationMatrix2D(((height - 1) / 2, (height - 1) / 2), angle, scale)
+    matrix[:, 2] += shift * height
+    factor = size / height
+    matrix = matrix * factor
+    matrix[:, 2] += (factor - 1) / 2  # the centre of a pixel is at a whole number
     return cv2.warpAffine(img, matrix, (size, size), flags=cv2.INTER_LINEAR)
 
 
@@ -83,10 +87,10 @@ def _crop(img, share, place):
     return cv2.resize(img[top : top + part, left : left + part], (size, size))
 
 
-def augment_strong(img, rng):
+def augment_strong(img, rng, size=None):
     """Rotate, shift, scale and flip an image; vary its brightness, tint and contrast: uint8 [size, size, 3]."""
     shift = rng.uniform(-STRONG_SHIFT, STRONG_SHIFT, 2)
-    img = _affine(img, rng.uniform(-180, 180), shift, rng.uniform(*STRONG_SCALE))
+    img = _affine(img, rng.uniform(-180, 180), shift, rng.uniform(*STRONG_SCALE), size)
     if rng.random() < 0.5:
         img = img[:, ::-1]
     factors = rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS) * rng.uniform(1 - TINT, 1 + TINT, 3)
@@ -129,18 +133,39 @@ def color_pca(images):
     return eigenvectors * signs * eigenvalues
 
 
-def ten_crops(img, table=DEFAULT_LUT):
+def eight_views(img, table=DEFAULT_LUT, size=IMAGE_SIZE):
+    """Turn an image by 0, 90, 180 and 270 degrees, and mirror each: an eye has no upright.
+
+    Args:
+        img: uint8 [224, 224, 3].
+        table: a `pixel_lut`.
+        size: pixels of the network's input.
+
+    Returns:
+        float32 [8, 3, size, size], the image as it is first.
+    """
+    return turns_and_mirrors(normalize(shrink(img, size), table=table))
+
+
+def turns_and_mirrors(img):
+    """The eight views of an image: float32 [channels, size, size] -> float32 [8, channels, size, size]."""
+    turns = [np.rot90(img, quarter, axes=(1, 2)) for quarter in range(4)]
+    return np.stack([*turns, *(turn[:, :, ::-1] for turn in turns)])
+
+
+def ten_crops(img, table=DEFAULT_LUT, size=IMAGE_SIZE):
     """Crop the four corners and the centre, each also flipped, as AlexNet was tested.
 
     Args:
         img: uint8 [size, size, 3], size at least 224 (256 in the paper).
         table: a `pixel_lut`.
+        size: pixels of the network's input.
 
     Returns:
-        float32 [10, 3, 224, 224].
+        float32 [10, 3, size, size].
     """
     far = len(img) - IMAGE_SIZE
     corners = ((0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2))
     crops = [img[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE] for top, left in corners]
     views = (*crops, *(crop[:, ::-1] for crop in crops))
-    return np.stack([normalize(np.ascontiguousarray(view), table=table) for view in views])
+    return np.stack([normalize(shrink(np.ascontiguousarray(view), size), table=table) for view in views])

@@ -25,7 +25,8 @@ class BaseLoader:
             and 255, it is stored with the weights.
         seed, epoch: the augmentation's random numbers follow from them; each call increments `epoch` at its end.
         augmentation: None, or a name of `palm_cls.data.augment`.
-        ten_crop: whether batches are of ten views of each image, float32 [N, 10, 3, 224, 224].
+        views: of each image in a batch: 1; 8, its turns and mirror images; or 10, crops. Several make batches float32
+            [N, views, channels, height, width].
         shard: (first, step), the samples of each batch that are yielded; the others are for other processes, see
             `palm_cls.training.distributed`.
         resumable: whether an epoch can be resumed, by `order` and `iter_from`.
@@ -35,7 +36,7 @@ class BaseLoader:
     pixel_range = PIXEL_RANGE
     seed = epoch = 0
     augmentation = None
-    ten_crop = False
+    views = 1
     shard = 0, 1
     resumable = True
 

@@ -37,24 +37,30 @@ def read_image(path):
         raise InputError(f"{path}: {error}") from None
 
 
-def transform_img(img):
+def transform_img(img, size=IMAGE_SIZE):
     """Resize to 224 x 224 pixels and normalize to -1..1, as the lesson does.
 
     Args:
         img: uint8 BGR [height, width, 3], of any size and proportions.
+        size: pixels of the network's input, see `shrink`.
 
     Returns:
-        float32 BGR [3, 224, 224] in -1..1.
+        float32 BGR [3, size, size] in -1..1.
 
     Raises:
         ValueError: The image is of another type than uint8.
     """
-    return normalize(resize(img))
+    return normalize(shrink(resize(img), size))
 
 
 def resize(img, size=IMAGE_SIZE):
     """Resize bilinearly: uint8 BGR [height, width, 3] -> uint8 BGR [size, size, 3]."""
     return cv2.resize(img, (size, size))
+
+
+def shrink(img, size):
+    """Resize a square image again, for a network whose input is smaller; one of that size stays as it is."""
+    return img if len(img) == size else resize(img, size)
 
 
 def pixel_lut(pixel_range):

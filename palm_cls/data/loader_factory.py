@@ -2,6 +2,7 @@
 
 from palm_cls.core.errors import InputError
 from palm_cls.data.array_loader import ArrayLoader
+from palm_cls.data.augment import TEN_CROP
 from palm_cls.data.loaders import data_loader, valid_data_loader
 from palm_cls.data.mnist import find_mnist
 from palm_cls.data.palm import find_dataset
@@ -34,16 +35,17 @@ def make_loaders(recipe, data=None, train_csv=None, skip_bad=False, cache=True, 
         raise InputError(f"--augment is for fundus images, not for {recipe.dataset}")
     train_loader.shuffle, train_loader.pixel_range = recipe.shuffle, recipe.pixel_range
     train_loader.augmentation = recipe.augmentation
+    train_loader.image_size = recipe.image_size
     return train_loader, _valid_loader(recipe, dataset, recipe.batch_size, cache), dataset
 
 
-def make_valid_loader(recipe, data=None, batch_size=10, cache=True, download=False, ten_crop=False):
+def make_valid_loader(recipe, data=None, batch_size=10, cache=True, download=False, views=1):
     """Make the loader of the images that a recipe is evaluated on.
 
     Args:
         recipe, data, cache, download: as for `make_loaders`.
         batch_size: number of images of a batch.
-        ten_crop: load ten views of each fundus image.
+        views: of each fundus image, 8 or 10, see `palm_cls.data.augment.eight_views` and `ten_crops`.
 
     Returns:
         (validation loader, Dataset or MnistDataset).
@@ -52,10 +54,11 @@ def make_valid_loader(recipe, data=None, batch_size=10, cache=True, download=Fal
         InputError: as `make_loaders`.
     """
     dataset = _find_data(recipe, data, download)
-    if ten_crop and recipe.dataset != "palm":
-        raise InputError(f"--ten-crop is for fundus images, not for {recipe.dataset}")
+    if views > 1 and recipe.dataset != "palm":
+        option = "--ten-crop" if views == TEN_CROP else "--views"
+        raise InputError(f"{option} is for fundus images, not for {recipe.dataset}")
     loader = _valid_loader(recipe, dataset, batch_size, cache)
-    loader.ten_crop = ten_crop
+    loader.views = views
     return loader, dataset
 
 
@@ -95,7 +98,7 @@ def _find_data(recipe, directory, download):
 def _valid_loader(recipe, dataset, batch_size, cache):
     palm = recipe.dataset == "palm"
     loader = palm_valid_loader(dataset, batch_size, cache) if palm else _mnist_loader(dataset, "test", batch_size)
-    loader.pixel_range = recipe.pixel_range
+    loader.pixel_range, loader.image_size = recipe.pixel_range, recipe.image_size
     return loader
 
 

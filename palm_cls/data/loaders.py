@@ -17,7 +17,7 @@ from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import require_directory
 from palm_cls.data.base_loader import BaseLoader
 from palm_cls.data.image_files import image_names, labelled_images
-from palm_cls.data.images import INPUT_SPEC, normalize, pixel_lut, read_image, resize
+from palm_cls.data.images import IMAGE_SIZE, INPUT_SPEC, normalize, pixel_lut, read_image, resize, shrink
 from palm_cls.data.labels import CLASSES, label_from_name
 from palm_cls.data.palm import workbook_difference
 from palm_cls.data.pipeline import check_images, open_pipeline
@@ -84,7 +84,7 @@ class ImageLoader(BaseLoader):
     Use an epoch in the process that began it: its threads do not live on in a fork.
     """
 
-    input_spec, classes = INPUT_SPEC, CLASSES
+    classes, image_size = CLASSES, IMAGE_SIZE
 
     def __init__(self, directory, samples, batch_size, mode, cache=True):
         """samples: [(path, label), ...] of images in `directory`."""
@@ -98,6 +98,11 @@ class ImageLoader(BaseLoader):
         """Yield the batches of the present order from number `batch` on."""
         with open_pipeline(self) as submit:
             yield from prefetch(map(submit, self._local_batches(batch)))
+
+    @property
+    def input_spec(self):
+        """Size, channels and range of the network's input."""
+        return {**INPUT_SPEC, "size": self.image_size}
 
     @property
     def labels(self):
@@ -119,5 +124,5 @@ class ImageLoader(BaseLoader):
         return read_image(Path(self.directory, name))
 
     def load_input(self, name):
-        """Read an image as the network's input: float32 [3, 224, 224]."""
-        return normalize(resize(self.load_image(name)), table=pixel_lut(self.pixel_range))
+        """Read an image as the network's input: float32 [3, image_size, image_size]."""
+        return normalize(shrink(resize(self.load_image(name)), self.image_size), table=pixel_lut(self.pixel_range))

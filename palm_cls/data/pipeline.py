@@ -1,4 +1,4 @@
-"""From an image file to a batch of ImageLoader: threads, the cache (`palm_cls.data.cache`), augmentation, ten-crop."""
+"""From an image file to a batch of ImageLoader: threads, the cache (`palm_cls.data.cache`), augmentation, views."""
 
 import contextlib
 import functools
@@ -11,7 +11,7 @@ from palm_cls.core.console import log
 from palm_cls.core.errors import InputError
 from palm_cls.data import augment
 from palm_cls.data.cache import ImageCache
-from palm_cls.data.images import IMAGE_SIZE, normalize, pixel_lut, read_image, resize
+from palm_cls.data.images import IMAGE_SIZE, normalize, pixel_lut, read_image, resize, shrink
 from palm_cls.data.prefetch import submit_batch
 
 IMAGES_IN_MEMORY = 64  # at once, for a pass over all images
@@ -20,17 +20,17 @@ IMAGES_IN_MEMORY = 64  # at once, for a pass over all images
 @contextlib.contextmanager
 def open_pipeline(loader):
     """Yield the function that submits samples, [(path, label), ...], to threads, see `submit_batch`."""
-    shape = (3, IMAGE_SIZE, IMAGE_SIZE)
+    shape = (3, loader.image_size, loader.image_size)
     with _decoding(loader, _resize_size(loader)) as (pool, read):
         load = _make_transform(loader, pool, read)
-        yield lambda samples: submit_batch(samples, pool, load, (10, *shape) if loader.ten_crop else shape)
+        yield lambda samples: submit_batch(samples, pool, load, (loader.views, *shape) if loader.views > 1 else shape)
 
 
 def augmented_samples(loader, name, epochs):
     """Return the image of that name as the loader's augmentation varies it in these epochs.
 
     Returns:
-        A list of uint8 BGR [224, 224, 3].
+        A list of uint8 BGR [size, size, 3].
     """
     with _decoding(loader, _resize_size(loader)) as (pool, read):
         vary, img = _augment(loader, pool, read), read(Path(loader.directory, name))
@@ -76,18 +76,19 @@ def _decoding(loader, size):
 
 def _resize_size(loader):
     """Return the size in pixels to which the images are resized before augmentation."""
-    if loader.ten_crop:
+    if loader.views == augment.TEN_CROP:
         return augment.PAPER_SIZE
     return augment.RESIZE_SIZE[loader.augmentation] if loader.augmentation else IMAGE_SIZE
 
 
 def _make_transform(loader, pool, read):
     """Return the function (path, out) that writes the network's input for an image file to `out`."""
-    table = pixel_lut(loader.pixel_range)
-    if loader.ten_crop:
-        return lambda path, out: np.copyto(out, augment.ten_crops(read(path), table))
+    table, size = pixel_lut(loader.pixel_range), loader.image_size
+    if loader.views > 1:
+        views_of = augment.ten_crops if loader.views == augment.TEN_CROP else augment.eight_views
+        return lambda path, out: np.copyto(out, views_of(read(path), table, size))
     if loader.augmentation is None:
-        return lambda path, out: normalize(read(path), out, table)
+        return lambda path, out: normalize(shrink(read(path), size), out, table)
     vary, seed, epoch = _augment(loader, pool, read), loader.seed, loader.epoch
     return lambda path, out: normalize(vary(read(path), augment.sample_rng(seed, epoch, path.name)), out, table)
 
@@ -96,7 +97,8 @@ def _augment(loader, pool, read):
     """Return the loader's augmentation, built when first needed."""
     built, name = loader.built_augmentations, loader.augmentation
     if name not in built:
-        built[name] = augment.build_augmentation(name, lambda: _iter_resized(loader, pool, read))
+        images = functools.partial(_iter_resized, loader, pool, read)
+        built[name] = augment.build_augmentation(name, images, loader.image_size)
     return built[name]
 
 

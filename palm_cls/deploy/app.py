@@ -20,7 +20,7 @@ from palm_cls.core.errors import InputError, RunError, missing_package_error, sh
 from palm_cls.core.html import img_tag, thumbnail
 from palm_cls.data.images import read_image, transform_img
 from palm_cls.data.labels import CLASSES
-from palm_cls.deploy.predict import load_model, predict_images
+from palm_cls.deploy.predict import input_size, load_model, predict_images
 from palm_cls.eval.assess import class_names
 from palm_cls.eval.gradcam import grad_cam, overlay
 
@@ -238,7 +238,7 @@ def _render_card(model, prediction, threshold, classes):
 
 def _render_images(model, photo, classes):
     """Yield (attribute, <img>) of a photograph and of both heat maps, of which the page shows one."""
-    small, img = thumbnail(photo, DISPLAY_SIZE), transform_img(photo)
+    small, img = thumbnail(photo, DISPLAY_SIZE), transform_img(photo, input_size(model))
     yield "", img_tag(small, "The photograph 照片")
     for label, answer in enumerate((" class=no", " class=yes")):
         alt = escape(f"Heat map 热力图: {' '.join(_translations(classes[label]))}")

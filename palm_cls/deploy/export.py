@@ -28,10 +28,10 @@ from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError, RunError, shorten
 from palm_cls.core.files import atomic_directory, atomic_write, check_absent, file_digest, write_json
 from palm_cls.data.array_loader import normalize_gray
-from palm_cls.data.images import normalize, pixel_lut, resize
+from palm_cls.data.images import IMAGE_SIZE, normalize, pixel_lut, resize, shrink
 from palm_cls.data.synthetic import draw_fundus
 from palm_cls.deploy.exported_model import EXPORT_METADATA, IS_PADDLE_2, ONNX, PROGRAM, load_onnx
-from palm_cls.deploy.predict import input_spec, load_recipe_model
+from palm_cls.deploy.predict import load_recipe_model
 from palm_cls.deploy.prediction_files import prediction_note
 from palm_cls.eval.engine import TOLERANCE, find_program, load_predictor, max_relative_error, predict, save_program
 
@@ -97,9 +97,10 @@ def export_network(weights, form, name=None, output=None):
         _check_converter()
     name, model, metadata = load_recipe_model(weights, name)
     model.eval()
-    imgs = _check_images(name)
+    spec = metadata["input"]
+    imgs = _check_images(spec)
     expected = predict(model, imgs)
-    metadata = {**metadata, **_model_card(name, metadata, expected.shape[1])}
+    metadata = {**metadata, **_model_card(name, spec, metadata, expected.shape[1])}
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with form.create(target) as temporary:
@@ -120,29 +121,28 @@ def _max_difference(logits_of, imgs, expected):
     return max_relative_error(found, np.concatenate([expected, expected[:1]]))
 
 
-def _check_images(name):
-    """Make drawn photographs, or else noise, for the network of a recipe: float32 [4, C, H, W]."""
-    spec, rng = input_spec(name), np.random.default_rng(0)
-    table = pixel_lut(spec["range"])
+def _check_images(spec):
+    """Make drawn photographs, or else noise, as the network takes them: float32 [4, C, H, W]."""
+    rng, table = np.random.default_rng(0), pixel_lut(spec["range"])
     if spec["channels"] == "grey":
         return normalize_gray(rng.integers(0, 256, (len(CHECK_INPUTS), spec["size"], spec["size"]), "uint8"), table)
-    return np.stack([normalize(resize(draw_fundus(kind, rng)[0], spec["size"]), table=table) for kind in CHECK_INPUTS])
+    photos = [resize(draw_fundus(kind, rng)[0]) for kind in CHECK_INPUTS]
+    return np.stack([normalize(shrink(photo, spec["size"]), table=table) for photo in photos])
 
 
-def _model_card(name, metadata, num_logits):
+def _model_card(name, spec, metadata, num_logits):
     """Return the metadata that an export has besides those of its weights."""
-    spec = input_spec(name)
     low, high, size = *spec["range"], spec["size"]
     image, channels, note = f"Grey of 8 bits, 0 for the background, {size} x {size} pixels", 1, {}
     if spec["channels"] == "BGR":
-        image = f"Blue, green, red of 8 bits, as cv2.imread decodes; stretched to {size} x {size} pixels by cv2.resize"
+        steps = dict.fromkeys(f"to {pixels} x {pixels} pixels" for pixels in (IMAGE_SIZE, size))
+        image = f"Blue, green, red of 8 bits, as cv2.imread decodes; stretched {', then '.join(steps)} by cv2.resize"
         channels, note = 3, {"note": prediction_note(metadata)}
     output = f"Logits, float32 [N, {num_logits}]: their softmax gives the probabilities of the classes."
     if num_logits == 1:
         output = "A logit, float32 [N, 1]: 1 / (1 + exp(-logit)) is the probability of class 1; label 1 is above 0.5."
     return {
         "model": name,
-        "input": spec,
         "preprocessing": f"{image}; 0 to 255 become {low:g} to {high:g}; float32 [N, {channels}, {size}, {size}].",
         "output": output,
         **note,

@@ -18,8 +18,9 @@ from palm_cls.checkpoints.file_checks import EXPORT_METADATA, ONNX
 from palm_cls.core.device import num_threads, paddle
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import file_digest, read_json
-from palm_cls.data.images import INPUT_SPEC
+from palm_cls.data.images import IMAGE_SIZE, INPUT_SPEC
 from palm_cls.eval.engine import find_program, load_predictor
+from palm_cls.recipes import IMAGE_SIZES
 
 PROGRAM = "inference"  # without suffix
 IS_PADDLE_2 = paddle.__version__.startswith("2.")
@@ -33,8 +34,8 @@ def load_exported_model(path, name=None):
         name: The recipe that it must be of, or None.
 
     Returns:
-        (function imgs -> logits, metadata). The function is as that of `palm_cls.eval.engine.predictor`; for the
-        metadata see `palm_cls.deploy.export`.
+        (function imgs -> logits, metadata). The function is as that of `palm_cls.eval.engine.predictor`, and has the
+        `input_shape` of an image; for the metadata see `palm_cls.deploy.export`.
 
     Raises:
         InputError: It is no export or damaged, its input is not that of `transform_img`, or it cannot be run here.
@@ -43,11 +44,18 @@ def load_exported_model(path, name=None):
     logits_of, metadata = (_load_onnx_export if path.suffix == ONNX else _load_paddle_export)(path)
     if "input" not in metadata:
         raise InputError(f"{path}: does not state which images it takes; expected what tools/export.py writes")
-    check_input_spec(path, metadata["input"], INPUT_SPEC)
+    size = _image_size(metadata["input"])
+    check_input_spec(path, metadata["input"], {**INPUT_SPEC, "size": size})
     if name not in (None, metadata.get("model")):
         raise InputError(f"{path}: exported from {shorten(metadata.get('model'))}, not from {name}")
+    logits_of.input_shape = (3, size, size)
     _check_output_shape(path, logits_of)
     return logits_of, metadata
+
+
+def _image_size(spec):
+    size = spec.get("size") if isinstance(spec, dict) else None
+    return size if isinstance(size, int) and size in IMAGE_SIZES else IMAGE_SIZE
 
 
 def check_input_spec(path, stored, expected):
@@ -58,10 +66,9 @@ def check_input_spec(path, stored, expected):
 
 def _check_output_shape(path, logits_of):
     """Raise InputError unless a function returns logits [N, 1] or [N, 2] for any N."""
-    size = INPUT_SPEC["size"]
     for count in (1, 2):
         try:
-            shape = logits_of(np.zeros((count, 3, size, size), "float32")).shape
+            shape = logits_of(np.zeros((count, *logits_of.input_shape), "float32")).shape
         except Exception as error:
             raise InputError(f"{path}: cannot be run on photographs ({shorten(error)})") from error
         if shape not in ((count, 1), (count, 2)):

@@ -1,5 +1,6 @@
 """Predict images with trained weights: `find_images`, `load_model`, `predict_images`."""
 
+import functools
 import glob
 import os
 from dataclasses import dataclass
@@ -14,14 +15,14 @@ from palm_cls.checkpoints.weights import load, resolve_weights
 from palm_cls.core import environment
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.data.array_loader import ArrayLoader
+from palm_cls.data.augment import EIGHT_VIEWS, turns_and_mirrors
 from palm_cls.data.image_files import image_names, is_image
-from palm_cls.data.images import read_image, transform_img
-from palm_cls.data.loaders import ImageLoader
+from palm_cls.data.images import IMAGE_SIZE, INPUT_SPEC, read_image, transform_img
 from palm_cls.data.prefetch import prefetch
 from palm_cls.deploy.exported_model import check_input_spec, load_exported_model
 from palm_cls.eval import metrics
 from palm_cls.eval.engine import predictor
-from palm_cls.recipes import RECIPES, build_model, find_recipe
+from palm_cls.recipes import RECIPES, build_model, find_recipe, image_size_of
 
 OVERLAY_SUFFIX = ".cam.jpg"  # of heat maps drawn over images, see `palm_cls.deploy.prediction_files`
 
@@ -137,20 +138,26 @@ def load_recipe_model(weights, name=None):
     if name not in (None, stored or name):
         raise InputError(f"{weights}: weights of {stored}, not of {name}")
     name = name or stored
-    check_input_spec(weights, metadata.get("input", input_spec(name)), input_spec(name))
-    model = build_model(name)
+    size = image_size_of(name, metadata)
+    expected = input_spec(find_recipe(name, size))
+    check_input_spec(weights, metadata.get("input", expected), expected)
+    model = build_model(name, size)
     load(weights, model)
-    return name, model, metadata
+    return name, model, {**metadata, "input": expected}
 
 
-def input_spec(name):
-    """Return the input of a recipe's network, a dict as `palm_cls.data.images.INPUT_SPEC`."""
-    recipe = find_recipe(name)
-    loader = ImageLoader if recipe.dataset == "palm" else ArrayLoader
-    return {**loader.input_spec, "range": list(recipe.pixel_range)}
+def input_spec(recipe):
+    """Return the input of a Recipe's network, a dict as `palm_cls.data.images.INPUT_SPEC`."""
+    spec = INPUT_SPEC if recipe.dataset == "palm" else ArrayLoader.input_spec
+    return {**spec, "size": recipe.image_size, "range": list(recipe.pixel_range)}
 
 
-def predict_images(model, paths, batch_size=10, threshold=0.5):
+def input_size(model):
+    """Return the size in pixels of the images that a network or an export takes: 224 unless it has an `input_shape`."""
+    return getattr(model, "input_shape", (3, IMAGE_SIZE, IMAGE_SIZE))[-1]
+
+
+def predict_images(model, paths, batch_size=10, threshold=0.5, views=1):
     """Predict images, decoding the next batches in the background.
 
     An image that cannot be read, or whose logits are not finite, gets a Prediction with an error. A network is in
@@ -161,12 +168,15 @@ def predict_images(model, paths, batch_size=10, threshold=0.5):
         paths: Paths of images, as `find_images` returns them.
         batch_size: Images at a time.
         threshold: The label is 1 above this probability of pathological myopia, 0..1.
+        views: 8 to average the probabilities of eight views, see `palm_cls.data.augment.eight_views`; else 1.
 
     Returns:
         A generator of one Prediction for each path, in their order.
     """
     with predictor(model, len(paths)) as logits_of:
-        for batch in _decode_batches(paths, batch_size):
+        for batch in _decode_batches(
+            paths, batch_size, functools.partial(_prepare, size=input_size(model), views=views)
+        ):
             imgs = [img for _, img, error in batch if error is None]
             values = iter(probabilities(logits_of(np.stack(imgs))) if imgs else [])
             for path, _, error in batch:
@@ -199,21 +209,26 @@ def probabilities(logits):
     return metrics.positive_probabilities(np.where(np.isfinite(differences), differences, np.nan)).tolist()
 
 
-def _decode_batches(paths, batch_size):
-    """Yield batches of (path, float32 [3, 224, 224] or None, None or error)."""
+def _prepare(photo, size, views):
+    img = transform_img(photo, size)
+    return turns_and_mirrors(img) if views == EIGHT_VIEWS else img
+
+
+def _decode_batches(paths, batch_size, prepare):
+    """Yield batches of (path, float32 [3, size, size] or [8, 3, size, size] or None, None or error)."""
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
     with environment.thread_pool() as pool:
-        yield from prefetch(_submit_batch(batch, pool) for batch in batches)
+        yield from prefetch(_submit_batch(batch, pool, prepare) for batch in batches)
 
 
-def _submit_batch(paths, pool):
-    futures = [pool.submit(_load_image, path) for path in paths]
+def _submit_batch(paths, pool, prepare):
+    futures = [pool.submit(_load_image, path, prepare) for path in paths]
     return lambda: [(path, *future.result()) for path, future in zip(paths, futures)]
 
 
-def _load_image(path):
+def _load_image(path, prepare):
     try:
-        return transform_img(read_image(path)), None
+        return prepare(read_image(path)), None
     except (InputError, OSError) as error:
         return None, read_error(path, error)
 

@@ -13,7 +13,7 @@ from palm_cls.core.console import DEMO_WARNING, DISCLAIMER
 from palm_cls.core.errors import InputError
 from palm_cls.core.files import TEXT, append_or_rollback, atomic_write, check_absent
 from palm_cls.data.images import read_image, transform_img
-from palm_cls.deploy.predict import OVERLAY_SUFFIX, Prediction, read_error
+from palm_cls.deploy.predict import OVERLAY_SUFFIX, Prediction, input_size, read_error
 from palm_cls.eval.gradcam import grad_cam, overlay
 
 COLUMNS = ("imgName", "probability", "label", "error", "note")
@@ -106,7 +106,7 @@ def write_overlays(model, predictions, targets):
 def write_overlay(model, prediction, target):
     """Draw the Grad-CAM of a Prediction's label over its image, as a JPEG file."""
     photo = read_image(prediction.path)  # again: those of three batches would take 400 MB
-    heat = grad_cam(model, transform_img(photo), label=prediction.label)
+    heat = grad_cam(model, transform_img(photo, input_size(model)), label=prediction.label)
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(target) as temporary:
         temporary.write_bytes(cv2.imencode(".jpg", overlay(photo, heat))[1])

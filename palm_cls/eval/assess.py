@@ -18,10 +18,11 @@ from palm_cls.core.console import DEMO_WARNING, DISCLAIMER, log
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import write_json, write_table
+from palm_cls.data.augment import TEN_CROP
 from palm_cls.data.loader_factory import make_valid_loader
 from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import Predictions, compute_metrics, predict_all
-from palm_cls.recipes import RECIPES, build_model, find_recipe
+from palm_cls.recipes import RECIPES, build_model, find_recipe, image_size_of
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,15 @@ class EvaluationOptions:
         cache: Whether resized images are cached, as for `train_recipe`.
         threshold: Images are called positive above this probability; of two classes only.
         download: Whether missing MNIST files are downloaded.
-        ten_crop: Whether the probabilities of ten views of each image are averaged.
+        ten_crop: Whether the probabilities of ten crops of each image are averaged.
+        views: 8 to average those of its four turns and their mirror images; else 1.
     """
 
     cache: bool = True
     threshold: float = 0.5
     download: bool = False
     ten_crop: bool = False
+    views: int = 1
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class EvaluationResult:
         num_listed: Number of images in the table of labels.
         predictions: Names, labels [N, 1] and logits float32 [N, num_classes] of the images.
         metrics: As `detailed_metrics` computes them.
-        ten_crop: Whether ten views of each image were averaged.
+        views: Number of views of each image that were averaged; 10 are those of ten-crop.
         other_dataset: Name of the data set if the weights' run has other validation images, else "".
     """
 
@@ -64,7 +67,7 @@ class EvaluationResult:
     num_listed: int
     predictions: Predictions
     metrics: dict
-    ten_crop: bool = False
+    views: int = 1
     other_dataset: str = ""
 
     @property
@@ -82,7 +85,7 @@ def assess(weights, name=None, data=None, batch_size=10, device=None, **options)
         data: Directory of the images; by default that of the weights' run, else as for `train_recipe`.
         batch_size: Images at a time.
         device: As for `choose_device`.
-        options: cache, threshold, download and ten_crop, see `EvaluationOptions`.
+        options: cache, threshold, download, ten_crop and views, see `EvaluationOptions`.
 
     Returns:
         An EvaluationResult. Its `metrics` are those of `palm_cls.eval.metrics.binary_metrics`, with a 95% interval for
@@ -97,17 +100,18 @@ def assess(weights, name=None, data=None, batch_size=10, device=None, **options)
     name = name or metadata.get("model")
     if not isinstance(name, str):
         raise InputError(f"{weights} does not name its network; say which it is (--model)")
-    recipe = find_recipe(name)
+    size = image_size_of(name, metadata)
+    recipe, views = find_recipe(name, size), TEN_CROP if options.ten_crop else options.views
     check_threshold(name, options.threshold)
     choose_device(device)
     data = run_dir.resolve_data_dir(weights.parent, settings, data)
-    loader, dataset = make_valid_loader(recipe, data, batch_size, options.cache, options.download, options.ten_crop)
+    loader, dataset = make_valid_loader(recipe, data, batch_size, options.cache, options.download, views)
     own_images = settings.get("valid_sha256") in (None, loader.fingerprint)
     if not own_images:
         log(f"{weights.parent}: its run has other validation images than {loader.directory}")
     if metadata.get("demo") and not loader.metadata["demo"]:
         log(DEMO_WARNING)
-    model = build_model(name)
+    model = build_model(name, size)
     load(weights, model)
     print("start evaluation .......")
     result = evaluate_model(model, loader, weights, name, options.threshold)
@@ -140,7 +144,7 @@ def evaluate_model(model, loader, weights, name=None, threshold=0.5):
         num_listed=loader.num_samples,
         predictions=predictions,
         metrics=detailed_metrics(predictions, threshold, classes),
-        ten_crop=loader.ten_crop,
+        views=loader.views,
     )
 
 
@@ -195,7 +199,8 @@ def write_evaluation(result, json_file, csv_file):
         "caveat": disclaimer_for(result.model),
         "versions": run_dir.versions(),
         "listed": result.num_listed,
-        "ten_crop": result.ten_crop,
+        "ten_crop": result.views == TEN_CROP,
+        "views": result.views,
         "measures": result.metrics,
         "images": rows,
     }

@@ -40,7 +40,7 @@ from palm_cls.eval.assess import (
 )
 from palm_cls.eval.gradcam import grad_cam, overlay
 from palm_cls.eval.report_figures import write_figure
-from palm_cls.recipes import build_model, find_recipe
+from palm_cls.recipes import build_model, find_recipe, image_size_of
 
 MAX_EXAMPLES = 3  # images shown of each class
 MAX_MISTAKES = 8  # of those shown
@@ -105,13 +105,14 @@ def report_run(directory, data=None, device=None, cache=True, threshold=0.5):
     if not set(settings) >= RECIPE_SETTINGS:
         raise InputError(f"{directory}: no run of a recipe; a run of palm_cls.train takes palm_cls.write_report")
     name = settings["model"]
-    recipe = find_recipe(name, batch_size=settings["batch_size"])
+    size = image_size_of(name, settings)
+    recipe = find_recipe(name, size, batch_size=settings["batch_size"])
     check_threshold(name, threshold)
     choose_device(device)
     options = (settings.get("train_csv"), settings.get("skip_bad", False), cache)
     *loaders, _ = make_loaders(recipe, resolve_data_dir(directory, settings, data), *options)
     check_same_images(directory, settings, *loaders)
-    return write_report(directory, build_model(name), *loaders, threshold)
+    return write_report(directory, build_model(name, size), *loaders, threshold)
 
 
 def write_report(directory, model, train_loader, valid_loader, threshold=0.5):

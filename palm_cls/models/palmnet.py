@@ -9,25 +9,26 @@ import paddle.nn.functional as F
 class PalmNet(nn.Layer):
     """A small residual network: one convolution, four blocks of two, global average pooling; 693,625 parameters.
 
-    Input float32 [N, 3, 224, 224], output logits float32 [N, num_classes]. A fully connected layer on the whole feature
+    Input float32 [N, 3, 112, 112], output logits float32 [N, num_classes]. A fully connected layer on the whole feature
     map, which has most of AlexNet's parameters, would memorise 400 images; this network averages over the map instead.
     K. He et al., Deep residual learning for image recognition, CVPR 2016.
 
     Args:
         num_classes: number of logits.
+        image_size: pixels, height and width of the images; the parameters are the same for any.
     """
 
-    def __init__(self, num_classes=1):
+    def __init__(self, num_classes=1, image_size=112):
         super().__init__()
-        self.input_shape = (3, 224, 224)
+        self.input_shape = (3, image_size, image_size)
         self.cam_layer = "block4"
         # fmt: off
-        self.conv1 = nn.Conv2D(3, 24, kernel_size=7, stride=4, padding=3, bias_attr=False)  # 24 x 56 x 56
+        self.conv1 = nn.Conv2D(3, 24, kernel_size=7, stride=4, padding=3, bias_attr=False)  # 24 x 28 x 28
         self.norm1 = nn.BatchNorm2D(24)
-        self.block1 = Block(24, 24, stride=1)                                               # 24 x 56 x 56
-        self.block2 = Block(24, 48, stride=2)                                               # 48 x 28 x 28
-        self.block3 = Block(48, 96, stride=2)                                               # 96 x 14 x 14
-        self.block4 = Block(96, 192, stride=2)                                              # 192 x 7 x 7
+        self.block1 = Block(24, 24, stride=1)                                               # 24 x 28 x 28
+        self.block2 = Block(24, 48, stride=2)                                               # 48 x 14 x 14
+        self.block3 = Block(48, 96, stride=2)                                               # 96 x 7 x 7
+        self.block4 = Block(96, 192, stride=2)                                              # 192 x 4 x 4
         self.pool = nn.AdaptiveAvgPool2D(1)                                                 # 192 x 1 x 1
         # fmt: on
         self.drop = nn.Dropout(0.2)

@@ -15,7 +15,7 @@ from palm_cls.core.device import choose_device, num_threads, paddle, set_seed
 from palm_cls.core.errors import InputError
 from palm_cls.data.base_loader import as_loader
 from palm_cls.data.loader_factory import make_loaders
-from palm_cls.recipes import build_model
+from palm_cls.recipes import RECIPES, build_model, image_size_of
 from palm_cls.training import loop
 from palm_cls.training.callbacks import LearningRateSchedule, ProgressBar, StopAtNaN
 from palm_cls.training.checkpointing import Checkpointing, has_schedule, read_run
@@ -123,8 +123,8 @@ def train_recipe(name, output=None, resume=False, **options):
         output: Directory of the run; by default output/`name`.
         resume: Whether to resume the run in `output`.
         **options: data, train_csv, skip_bad, seed, weights, pretrained, save_every: see `RecipeConfig`; epochs,
-            batch_size, learning_rate, momentum, shuffle, augmentation: instead of the recipe's; device, cache,
-            download, report, visualdl: see `RunOptions`.
+            batch_size, learning_rate, momentum, shuffle, augmentation, image_size: instead of the recipe's; device,
+            cache, download, report, visualdl: see `RunOptions`.
 
     Returns:
         A TrainResult.
@@ -141,7 +141,7 @@ def train_recipe(name, output=None, resume=False, **options):
         recipe, config.data, config.train_csv, config.skip_bad, on_machine.cache, on_machine.download
     )
     set_seed(config.seed)
-    model = build_model(name)
+    model = build_model(name, config.image_size)
     if not (resume and run_dir.list_checkpoints(output)):
         _load_initial_weights(model, config)
     config.resolve_paths(dataset)
@@ -162,7 +162,7 @@ def train_recipe(name, output=None, resume=False, **options):
     loaders = train_loader, valid_loader
     history = _train(model, loaders, config, output, resume, settings=settings, visualdl=visualdl)
     report = on_machine.report and environment.rank() == 0
-    report = _write_report(output, name, train_loader, valid_loader, len(history)) if report else None
+    report = _write_report(output, config, train_loader, valid_loader, len(history)) if report else None
     return TrainResult(output, history, recipe, dataset, model, report)
 
 
@@ -185,14 +185,14 @@ def _cosine(step, steps):
     return min(1, (step + 1) / (0.1 * steps)) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-def _write_report(output, name, train_loader, valid_loader, epochs):
+def _write_report(output, config, train_loader, valid_loader, epochs):
     """Return the path of the run's report; None, and a notice, if it cannot be written: the run itself is safe."""
     from palm_cls.eval.report import REPORT, is_current, write_report  # a second later than the first step
 
     try:
         if is_current(output, epochs):  # of a run that was finished already
             return Path(output, REPORT)
-        return write_report(output, build_model(name), train_loader, valid_loader)
+        return write_report(output, build_model(config.model, config.image_size), train_loader, valid_loader)
     except (InputError, OSError, ImportError) as error:
         log(f"The run in {output} is finished, but its report could not be written: {error}")
         return None
@@ -228,7 +228,10 @@ def resume_recipe(output, **changes):
 
 def _settings_of(output):
     """Read the settings of a run; what an older version did not store has the defaults of RecipeConfig."""
-    return {**asdict(RecipeConfig()), **read_run(output)}
+    settings = {**asdict(RecipeConfig()), **read_run(output)}
+    if settings["model"] in RECIPES:
+        settings["image_size"] = settings["image_size"] or image_size_of(settings["model"], settings)
+    return settings
 
 
 def check_unchanged(output, taken, changes, names):

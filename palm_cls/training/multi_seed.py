@@ -21,7 +21,7 @@ from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError
 from palm_cls.core.files import write_json
 from palm_cls.data.loader_factory import make_loaders
-from palm_cls.recipes import build_model
+from palm_cls.recipes import RECIPES, build_model, image_size_of
 from palm_cls.training.experiment import check_unchanged, resume_recipe, train_recipe
 from palm_cls.training.options import RESUME_KEYS as RUN_KEYS
 from palm_cls.training.options import RecipeConfig, absolute, immutable, pop_run_options, split_options
@@ -94,14 +94,14 @@ def _check_seeds(seeds):
 def _check_weights(config, output):
     """Raise InputError if the runs could not start from their weights."""
     if config.pretrained:
-        load_pretrained(build_model(config.model), config.model)
+        load_pretrained(build_model(config.model, config.image_size), config.model)
     if config.weights is None:
         return
     if Path(absolute(config.weights)).is_relative_to(absolute(output)):
         raise InputError(
             f"{config.weights}: would be moved aside with {output}, and missing then; give another --output"
         )
-    load(config.weights, build_model(config.model))
+    load(config.weights, build_model(config.model, config.image_size))
 
 
 def resume_seeds(output, seeds=None, **changes):
@@ -142,6 +142,8 @@ def resume_seeds(output, seeds=None, **changes):
 def _read_began(output):
     """Read what the runs in a directory began with; InputError if there are none."""
     content = {**{key: getattr(RecipeConfig, key) for key in LEGACY}, **read_seeds(output)}
+    if content.get("name") in RECIPES:
+        content.setdefault("image_size", image_size_of(content["name"], {}))
     if not {"seeds", *RESUME_KEYS} <= set(content):
         raise InputError(f"{output}: no runs with several seeds there to resume (no {SEEDS} of them in it)")
     return content

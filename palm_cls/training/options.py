@@ -18,6 +18,7 @@ IMMUTABLE = (
     "momentum",
     "shuffle",
     "augmentation",
+    "image_size",
 )
 RESUME_KEYS = (*IMMUTABLE, "data", "epochs", "learning_rate", "save_every")
 
@@ -37,6 +38,7 @@ class RecipeConfig(loop.TrainConfig):
         batch_size: Images per step.
         shuffle: Whether each epoch shuffles the training images.
         augmentation: Augmentation of the training images, see `palm_cls.data.augment`, or None.
+        image_size: Pixels of the network's input; None for the recipe's.
         schedule: Schedule of the learning rate: "constant" or "cosine".
     """
 
@@ -50,6 +52,7 @@ class RecipeConfig(loop.TrainConfig):
     batch_size: int = 10
     shuffle: bool = True
     augmentation: Optional[str] = None
+    image_size: Optional[int] = None
     schedule: str = "constant"
 
     def resolve_paths(self, dataset):

@@ -14,10 +14,18 @@ from helpers import (
     TESTS,
     tiny,  # noqa: F401  the recipe
 )
+from helpers.checkpoints import ON_DEMO_SET
+from scipy.special import expit
 
 import palm_cls
 from palm_cls.checkpoints.metadata import read_metadata
 from palm_cls.checkpoints.run_dir import list_checkpoints, read_checkpoint
+from palm_cls.checkpoints.weights import save
+from palm_cls.core.errors import InputError
+from palm_cls.data.images import read_image, transform_img
+from palm_cls.deploy.predict import load_model, predict_images
+from palm_cls.eval.assess import assess
+from palm_cls.eval.engine import predict
 from palm_cls.recipes import build_model
 from palm_cls.training.experiment import resume_recipe, train_recipe
 
@@ -75,3 +83,29 @@ def test_earlier_weights_predict(small_demo):
     labels = np.array([label for _, label in loader.samples])
     loss = -np.log(np.where(labels, probabilities, 1 - np.array(probabilities))).mean()
     assert loss == pytest.approx(float(row.split(",")[4]), rel=1e-3)
+
+
+def test_palm_of_224_pixels_is_loaded_as_what_it_is(small_demo, tmp_path):
+    """The recipe took 224 pixels before it took 112, and its earliest weights did not state it."""
+    photo = next((small_demo / "PALM-Validation400").glob("*.jpg"))
+    model = build_model("palm", 224)
+    model.eval()
+    expected = predict(model, transform_img(read_image(photo))[None])[0, 0]
+    for name, metadata in (("stated", {"model": "palm", **ON_DEMO_SET}), ("not", {"model": "palm"})):
+        save(tmp_path / name, model, metadata=metadata)
+        found, metadata = load_model(tmp_path / f"{name}.pdparams")
+        assert (found.input_shape, metadata["input"]["size"]) == ((3, 224, 224), 224)
+        (prediction,) = predict_images(found, [photo])
+        assert prediction.probability == pytest.approx(expit(expected), abs=1e-6)
+    result = assess(tmp_path / "stated.pdparams", data=small_demo, cache=False)
+    assert result.predictions.logits[result.predictions.names.index(photo.name), 0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_run_of_palm_at_224_pixels_goes_on_at_224(small_demo, tmp_path):
+    train_recipe("palm", tmp_path, image_size=224, epochs=1, data=small_demo, report=False)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings.pop("image_size") == settings["input"]["size"] == 224
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    assert resume_recipe(tmp_path, report=False).model.input_shape == (3, 224, 224)
+    with pytest.raises(InputError, match="its image size is 224, not 112"):
+        resume_recipe(tmp_path, image_size=112)

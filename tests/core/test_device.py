@@ -15,6 +15,7 @@ from palm_cls.core.errors import InputError
 import paddle
 
 
+@pytest.mark.slow
 def test_all_cores_are_used_unless_the_user_said_otherwise():
     code = "import palm_cls.core.device as r; print(r.num_threads(), r.environment.available_cores())"
     threads, cores = fresh_python(code, OMP_NUM_THREADS=None).stdout.split()

@@ -13,9 +13,17 @@ from palm_cls.checkpoints.weights import save
 from palm_cls.core import environment
 from palm_cls.core.errors import InputError
 from palm_cls.data import augment
-from palm_cls.data.augment import augment_lesson, augment_paper, augment_strong, color_pca, sample_rng, ten_crops
-from palm_cls.data.images import normalize, resize
-from palm_cls.data.loader_factory import make_valid_loader, palm_train_loader
+from palm_cls.data.augment import (
+    augment_lesson,
+    augment_paper,
+    augment_strong,
+    color_pca,
+    eight_views,
+    sample_rng,
+    ten_crops,
+)
+from palm_cls.data.images import normalize, resize, transform_img
+from palm_cls.data.loader_factory import make_loaders, make_valid_loader, palm_train_loader
 from palm_cls.data.palm import find_dataset
 from palm_cls.data.pipeline import augmented_samples
 from palm_cls.data.samples import digits_figure
@@ -233,12 +241,58 @@ def test_a_resumed_run_sees_the_same_variants(small_demo, tmp_path, monkeypatch)
 
 def test_the_probabilities_of_ten_views_are_averaged(small_demo):
     model = build_model("lenet-relu")
-    loader, _ = make_valid_loader(find_recipe("lenet-relu"), small_demo, cache=False, ten_crop=True)
+    loader, _ = make_valid_loader(find_recipe("lenet-relu"), small_demo, cache=False, views=10)
     found = predict_all(model, loader)
     views = ten_crops(resize(loader.load_image(loader.order[7]), 256))
     probabilities = 1 / (1 + np.exp(-predict(model, views).astype("float64")))
     assert 1 / (1 + np.exp(-found.logits[7, 0])) == pytest.approx(probabilities.mean(), abs=1e-6)
     assert found.logits.shape == (10, 1)
+
+
+def test_eight_views():
+    """The turns and mirror images of a pattern without symmetry: all different, and each a view of the others."""
+    img = np.random.default_rng(0).integers(0, 256, (224, 224, 3), "uint8")
+    views = eight_views(img)
+    assert (views.shape, views.dtype) == ((8, 3, 224, 224), "float32")
+    photos = [img, cv2.rotate(img, cv2.ROTATE_90_COUNTERCLOCKWISE), cv2.rotate(img, cv2.ROTATE_180)]
+    photos.append(cv2.rotate(img, cv2.ROTATE_90_CLOCKWISE))
+    for view, photo in zip(views, [*photos, *(cv2.flip(photo, 1) for photo in photos)]):
+        np.testing.assert_array_equal(view, normalize(photo))
+    assert len({view.tobytes() for view in views}) == 8
+    np.testing.assert_array_equal(eight_views(img, size=112)[0], transform_img(img, 112))
+
+
+def test_the_loader_yields_them_for_a_network_of_any_size(small_demo):
+    for size in (224, 112):
+        recipe = find_recipe("palm", size)
+        loader, _ = make_valid_loader(recipe, small_demo, cache=False, views=8)
+        imgs, _ = next(loader())
+        assert imgs.shape == (10, 8, 3, size, size)
+        np.testing.assert_array_equal(imgs[3, 0], loader.load_input(loader.order[3]))
+        loader.views = 1
+        plain, _ = next(loader())
+        np.testing.assert_array_equal(plain, imgs[:, 0])
+
+
+@pytest.mark.parametrize("angle", [0, 90, 30])
+def test_the_strong_goes_to_112_pixels_in_one_step(angle):
+    """As warping at 224 pixels and taking the mean of each 2 x 2."""
+    y, x = np.mgrid[:224, :224]
+    img = np.stack([x / 2 + y / 4, 112 + x / 2 - y / 4, 60 + x / 4 + y / 4], axis=-1)
+    img = np.where((x - 111.5) ** 2 + (y - 111.5) ** 2 < 100**2, img.T, 0).T.round().astype("uint8")
+    large, small = (augment._affine(img, angle, np.array([0.05, -0.03]), 1.1, size) for size in (224, 112))
+    mean = large.reshape(112, 2, 112, 2, 3).mean(axis=(1, 3))
+    inside = cv2.erode((mean.min(axis=2) > 0).astype("uint8"), np.ones((7, 7)), borderValue=0) > 0
+    assert inside.sum() > 5000
+    difference = (small - mean)[inside]
+    assert abs(difference).max() < 1.5
+    np.testing.assert_allclose(difference.mean(axis=0), 0, atol=0.1)  # a quarter of a pixel more makes it 0.34
+
+
+def test_every_augmentation_takes_a_network_of_112_pixels(small_demo):
+    for name in augment.RESIZE_SIZE:
+        train_loader, _, _ = make_loaders(find_recipe("palm", augmentation=name, batch_size=4), small_demo, cache=False)
+        assert next(train_loader())[0].shape == (4, 3, 112, 112)
 
 
 @pytest.mark.slow
@@ -250,14 +304,17 @@ def test_the_tools(tool, small_demo, tmp_path):
     weights = ("--weights", tmp_path / "relu.pdparams", "--model", "lenet-relu")
     done = tool("evaluate", *weights, "--data", small_demo, "--ten-crop")
     assert done.returncode == 0, done.stderr
-    assert "10 of 10 images, ten views of each (demo set" in done.stdout
+    assert "10 of 10 images, 10 views of each (demo set" in done.stdout
     assert json.loads((tmp_path / "relu.evaluation.json").read_text())["ten_crop"] is True
 
 
+@pytest.mark.slow
 def test_digits_have_neither(tool, tmp_path):
     write_set(tmp_path)
     with pytest.raises(InputError, match="--ten-crop is for fundus images, not for mnist"):
-        make_valid_loader(find_recipe("lenet-mnist"), tmp_path, ten_crop=True)
+        make_valid_loader(find_recipe("lenet-mnist"), tmp_path, views=10)
+    with pytest.raises(InputError, match="--views is for fundus images, not for mnist"):
+        make_valid_loader(find_recipe("lenet-mnist"), tmp_path, views=8)
     done = tool("train", "--model", "lenet-mnist", "--data", tmp_path, "--augment", "lesson", cwd=tmp_path)
     assert_refused(done, "--augment is for fundus images, not for mnist")
 

@@ -421,6 +421,7 @@ def test_the_lesson_on_mnist(trained):
     assert json.loads((run / "settings.json").read_text())["shuffle"] is False
 
 
+@pytest.mark.slow
 def test_evaluating_it(trained, tool, small):
     _, run = trained
     done = tool("evaluate", "--weights", run)

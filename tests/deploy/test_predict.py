@@ -122,7 +122,7 @@ def test_files_of_before_are_described_by_their_run(run, tmp_path):
     ):
         load_model(tmp_path)
     found, about = load_model(tmp_path, "lenet-relu")
-    assert about == {}
+    assert about == {"input": DEMO_WEIGHTS["input"]}
     np.testing.assert_array_equal(found.fc2.weight.numpy(), model.fc2.weight.numpy())
 
 

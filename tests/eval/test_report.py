@@ -203,6 +203,7 @@ def test_without_a_convolution_there_is_no_heat_map(made_up, network):
     assert "heat map" not in page.source
 
 
+@pytest.mark.slow
 def test_ten_classes(made_up):
     set_seed(0)
     classes = [f"<digit {number}>" for number in range(10)]

@@ -216,6 +216,7 @@ def test_wrong_use(tool, tmp_path):
         assert message in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT")
 def test_ctrl_c_prints_what_was_measured_and_leaves_nothing(small_demo, tmp_path):
     options = [

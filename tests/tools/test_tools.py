@@ -214,8 +214,8 @@ def test_train_refuses_wrong_values_in_a_line(tool_here, small_demo, args, messa
     assert "Traceback" not in done.stderr
 
 
-def test_summary(tool):
-    done = tool("train", "--model", "lenet", "--summary")
+def test_summary(tool_here):
+    done = tool_here("train", "--model", "lenet", "--summary")
     assert done.returncode == 0
     assert done.stdout.splitlines()[-2:] == [
         "fc2    [10, 1]             [64, 1]          [1]",
@@ -223,6 +223,7 @@ def test_summary(tool):
     ]
 
 
+@pytest.mark.slow
 def test_a_damaged_image_ends_training_with_its_name(tool, small_demo, tmp_path):
     shutil.copytree(small_demo, tmp_path / "demo")
     image = tmp_path / "demo" / "PALM-Training400" / "PALM-Training400" / "P0001.jpg"
@@ -452,6 +453,7 @@ def test_names_that_the_terminal_cannot_show(tool, small_demo, tmp_path):
     assert (tmp_path / "图.png").is_file()
 
 
+@pytest.mark.slow
 @posix
 def test_a_reader_that_has_had_enough():
     command = f"{shlex.quote(sys.executable)} {shlex.quote(str(PROJECT / 'tools' / 'train.py'))} --summary | head -n 1"

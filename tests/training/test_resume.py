@@ -350,19 +350,25 @@ def started(tool, small_demo, tmp_path_factory):
     return output
 
 
+@pytest.fixture(scope="module")
+def begun(small_demo, tmp_path_factory):
+    """A run of a recipe that trains in no time, over one epoch: its directory."""
+    return train_recipe("tiny", tmp_path_factory.mktemp("begun") / "run", data=small_demo, seed=3, report=False).output
+
+
 @pytest.mark.parametrize(
     ("args", "told"),
     [
         (["--batch-size", "5"], "its batch size is 10, not 5"),
         (["--seed", "4"], "its seed is 3, not 4"),
-        (["--model", "alexnet"], "its model is lenet, not alexnet"),
+        (["--model", "alexnet"], "its model is tiny, not alexnet"),
         (["--momentum", "0.5"], "its momentum is 0.9, not 0.5"),
         (["--train-csv", "own.csv"], "its train csv is none, not "),
         (["--output", "elsewhere"], "--resume DIR or --output DIR, not both"),
     ],
 )
-def test_a_changed_setting_is_refused_by_name(tool_here, started, args, told):
-    done = tool_here("train", "--resume", started, *args)
+def test_a_changed_setting_is_refused_by_name(tool_here, begun, args, told):
+    done = tool_here("train", "--resume", begun, *args)
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr

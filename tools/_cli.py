@@ -157,6 +157,11 @@ def positive_int(text):
     return _number(int, text, "a whole number from 1", lambda value: value >= 1)
 
 
+def fold_count(text):
+    """An argparse type: a number of folds."""
+    return _number(int, text, "a whole number from 2", lambda value: value >= 2)
+
+
 def port(text):
     """An argparse type: a TCP port."""
     return _number(int, text, "a port from 1 to 65535", lambda value: 1 <= value <= 65535)

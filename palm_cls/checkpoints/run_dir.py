@@ -26,7 +26,17 @@ from pathlib import Path
 import numpy as np
 
 from palm_cls.checkpoints.metadata import run_metadata
-from palm_cls.checkpoints.run_files import LOG, SEEDS, SETTINGS, best_record, read_seeds, read_settings, seed_directory
+from palm_cls.checkpoints.run_files import (
+    FOLDS,
+    LOG,
+    SEEDS,
+    SETTINGS,
+    best_record,
+    read_folds,
+    read_seeds,
+    read_settings,
+    seed_directory,
+)
 from palm_cls.checkpoints.run_lock import LOCK, lock_run
 from palm_cls.checkpoints.state_file import verify
 from palm_cls.checkpoints.train_state import TrainState
@@ -38,7 +48,7 @@ from palm_cls.core.files import write_json, write_table
 
 CHECKPOINT = re.compile(r"last-\d{4}-\d{8}\.(json|pdparams|pdopt)")
 TEMP_FILE = re.compile(  # which a killed process leaves
-    rf"\.({CHECKPOINT.pattern}|best\.pdparams|log\.csv|(settings|seeds|evaluation)\.json|predictions\.csv|report\.html)"
+    rf"\.({CHECKPOINT.pattern}|best\.pdparams|log\.csv|(settings|seeds|crossvalidation|evaluation|results)\.json|folds\.csv|predictions\.csv|report\.html)"
     r"\.\d+\.tmp"
 )
 MAX_CHECKPOINTS = 2  # the last one, and the one before in case the disk damages it
@@ -68,6 +78,11 @@ def create_seeds_dir(directory, content):
     return _create_locked(directory, SEEDS, content)
 
 
+def create_folds_dir(directory, content):
+    """Create the directory of a cross-validation, with its crossvalidation.json; otherwise as `create_run_dir`."""
+    return _create_locked(directory, FOLDS, content)
+
+
 def _create_locked(directory, name, content):
     directory = Path(os.path.abspath(directory))
     _prepare_output_dir(directory)
@@ -83,7 +98,7 @@ def _prepare_output_dir(directory):
         raise InputError(f"{directory}: a file; --output takes a directory")
     if Path.cwd().is_relative_to(directory):
         raise InputError(f"{directory}: the current directory lies in it; give another --output")
-    if read_settings(directory) or read_seeds(directory):
+    if read_settings(directory) or read_seeds(directory) or read_folds(directory):
         _backup_run(directory)
     elif directory.is_dir() and not all(
         entry.name == LOCK or TEMP_FILE.fullmatch(entry.name) for entry in directory.iterdir()
@@ -116,6 +131,11 @@ def write_settings(directory, settings):
 def versions():
     """Return {name: version} of what the numbers of a run depend on."""
     return {"python": platform.python_version(), "paddle": paddle.__version__, "numpy": np.__version__}
+
+
+def write_folds(directory, content):
+    """Write crossvalidation.json, with the versions as `write_settings`."""
+    write_json({**content, "versions": versions()}, Path(directory, FOLDS))
 
 
 def check_same_images(directory, settings, train_loader, valid_loader):
@@ -275,6 +295,16 @@ def read_checkpoint(manifest):
 def list_checkpoints(directory):
     """List the .json files (Path) of the checkpoints of a run, oldest first."""
     return sorted(file for file in Path(directory).glob("last-*.json") if CHECKPOINT.fullmatch(file.name))
+
+
+def drop_weights(directory):
+    """Delete the checkpoints and the best weights of a run; its settings and its log stay."""
+    directory = Path(directory)
+    for manifest in list_checkpoints(directory):
+        manifest.unlink()  # first, see `_prune_checkpoints`
+    for file in list(directory.iterdir()):
+        if file.name == "best.pdparams" or TEMP_FILE.fullmatch(file.name) or CHECKPOINT.fullmatch(file.name):
+            file.unlink()
 
 
 def _prune_checkpoints(directory):

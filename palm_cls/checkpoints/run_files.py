@@ -14,6 +14,7 @@ from palm_cls.core.files import read_json
 SETTINGS = "settings.json"
 LOG = "log.csv"
 SEEDS = "seeds.json"
+FOLDS = "crossvalidation.json"
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.csv"  # of an evaluation or a report
 REPORT, FIGURES = "report.html", "figures"
 LOG_COLUMNS = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")  # required in every log
@@ -49,6 +50,20 @@ def read_seeds(directory):
     if content and not (isinstance(seeds, list) and all(isinstance(seed, int) for seed in seeds)):
         raise InputError(f"{Path(directory, SEEDS)}: not the list of seeds of several runs")
     return content
+
+
+def read_folds(directory):
+    """Read the crossvalidation.json of a directory, see `palm_cls.training.crossvalidation`; {} if there is none."""
+    content = read_json(Path(directory, FOLDS), "the settings of a cross-validation")
+    required = {"model", "folds", "seeds", "images_sha256"}
+    if content and not required <= set(content):
+        raise InputError(f"{Path(directory, FOLDS)}: not the settings of a cross-validation")
+    return content
+
+
+def fold_directory(directory, seed, fold):
+    """Return the Path of the run of a fold, from 0, in the directory of a cross-validation."""
+    return seed_directory(directory, seed) / f"fold-{fold}"
 
 
 def seed_directory(directory, seed):

@@ -74,14 +74,19 @@ def inspect_image(path):
         if format is None:
             return ImageInfo("not-an-image", f"begins with {content[:SIGNATURE_BYTES]!r}")
         return ImageInfo(error.kind, ": ".join(filter(None, (format, error.reason))))
-    grey = cv2.cvtColor(img, cv2.COLOR_BGR2GRAY)
     return ImageInfo(
         digest=hashlib.sha256(content).digest(),
         format=format or "unknown",
         channels=_channels(content, format),
         size=(img.shape[1], img.shape[0]),
-        thumbnail=cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA),
+        thumbnail=gray_thumbnail(img),
     )
+
+
+def gray_thumbnail(img):
+    """Shrink an image, uint8 BGR [height, width, 3], to compare it: uint8 [THUMBNAIL, THUMBNAIL]."""
+    gray = cv2.cvtColor(img, cv2.COLOR_BGR2GRAY)
+    return cv2.resize(gray, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
 
 
 def detect_image_format(content):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from palm_cls.core.errors import InputError
 from palm_cls.core.files import atomic_write
-from palm_cls.data.tables import COLUMNS, check_conversion, read_rows
+from palm_cls.data.tables import COLUMNS, OPTIONAL, check_conversion, read_rows
 
 CLASSES = ["no pathological myopia", "pathological myopia"]  # labels 0 and 1
 LABEL_BY_PREFIX = {"H": 0, "N": 0, "P": 1}  # high myopia, normal; pathological myopia
@@ -27,6 +27,7 @@ class LabelRow:
     fovea_x: str  # pixels; "" if absent
     fovea_y: str
     row: int  # line (CSV) or row (xlsx) of the file, for messages
+    group: str = ""  # such as a patient: see `palm_cls.data.groups`
 
 
 def label_from_name(path):
@@ -47,7 +48,13 @@ def read_labels(path):
     """
     return [
         LabelRow(
-            cells["ID"] or str(position), cells["imgName"], int(cells["Label"]), cells["Fovea_X"], cells["Fovea_Y"], row
+            id=cells["ID"] or str(position),
+            name=cells["imgName"],
+            label=int(cells["Label"]),
+            fovea_x=cells["Fovea_X"],
+            fovea_y=cells["Fovea_Y"],
+            row=row,
+            group=cells["Group"],
         )
         for position, (row, cells) in enumerate(read_rows(path), start=1)
     ]
@@ -63,8 +70,9 @@ def csv_text(rows):
     """Format a list of LabelRow as the lesson's CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(astuple(row)[:-1] for row in rows)
+    has_groups = any(row.group for row in rows)
+    writer.writerow((*COLUMNS, *OPTIONAL) if has_groups else COLUMNS)
+    writer.writerows((*astuple(row)[:5], *([row.group] if has_groups else [])) for row in rows)
     return text.getvalue()
 
 

@@ -74,6 +74,7 @@ def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=Fa
     if difference := workbook_difference(csvfile):
         log_once(f"{csvfile} {difference}")
     loader = ImageLoader(datadir, [(path, row.label) for path, row in rows.items()], batch_size, mode, cache)
+    loader.groups = {loader.name_of((path, row.label)): row.group for path, row in rows.items() if row.group}
     check_images(loader, skip_bad)
     return loader
 
@@ -84,7 +85,7 @@ class ImageLoader(BaseLoader):
     Use an epoch in the process that began it: its threads do not live on in a fork.
     """
 
-    classes, image_size = CLASSES, IMAGE_SIZE
+    classes, image_size, groups = CLASSES, IMAGE_SIZE, {}
 
     def __init__(self, directory, samples, batch_size, mode, cache=True):
         """samples: [(path, label), ...] of images in `directory`."""

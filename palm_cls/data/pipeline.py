@@ -26,6 +26,12 @@ def open_pipeline(loader):
         yield lambda samples: submit_batch(samples, pool, load, (loader.views, *shape) if loader.views > 1 else shape)
 
 
+def iter_resized(loader):
+    """Yield the images of a loader, sorted by path, each uint8 BGR [224, 224, 3]."""
+    with _decoding(loader, IMAGE_SIZE) as (pool, read):
+        yield from _iter_resized(loader, pool, read)
+
+
 def augmented_samples(loader, name, epochs):
     """Return the image of that name as the loader's augmentation varies it in these epochs.
 

@@ -11,6 +11,7 @@ from palm_cls.data.spelling import find_columns, fold, name_key, remove_invisibl
 from palm_cls.data.workbook import MAX_ROWS, NOT_CALCULATED, XLSX, read_sheet
 
 COLUMNS = ("ID", "imgName", "Label", "Fovea_X", "Fovea_Y")
+OPTIONAL = ("Group",)  # what must stay together when images are divided, such as a patient; the course has none
 REQUIRED = ("imgName", "Label")
 MAX_BYTES = 20_000_000  # half a million rows of CSV
 DECIMAL_COMMA = re.compile(r"^(-?\d+),(\d+)$")
@@ -33,8 +34,8 @@ def read_rows(path):
         path: of the file. The columns are found by their names, in any order and case; other columns are ignored.
 
     Returns:
-        [(row number in the file, {column: text}), ...], at least one, each with all COLUMNS ("" if absent), a name
-        that occurs once, and "0" or "1" as Label.
+        [(row number in the file, {column: text}), ...], at least one, each with all COLUMNS and OPTIONAL ("" if absent),
+        a name that occurs once, and "0" or "1" as Label.
 
     Raises:
         InputError: naming file, sheet and row: no such file or table, a column is missing, a label is not 0 or 1, a
@@ -96,7 +97,7 @@ def _check_calculated(source, number, cells):
 
 def _find_columns(source, header):
     """Return {name: index} of the columns in the header; each may occur once, and the required ones must."""
-    columns, folded = find_columns(header, COLUMNS), [fold(cell) for cell in header]
+    columns, folded = find_columns(header, COLUMNS + OPTIONAL), [fold(cell) for cell in header]
     for name in columns:
         if folded.count(name.casefold()) > 1:
             raise InputError(f"{source}: more than one column {name}")
@@ -105,7 +106,7 @@ def _find_columns(source, header):
         shown = ", ".join(" ".join(cell.split()) for cell in header if cell)
         raise InputError(
             f"{source}: no column {' and no column '.join(missing)}; the first row should hold "
-            f"{', '.join(REQUIRED)} (and may hold ID, Fovea_X, Fovea_Y), it holds: {shorten(shown)}"
+            f"{', '.join(REQUIRED)} (and may hold ID, Fovea_X, Fovea_Y, Group), it holds: {shorten(shown)}"
         )
     return columns
 
@@ -121,7 +122,7 @@ def _checked(source, number, values):
         raise InputError(f"{source}, row {number}: label {shown} of {name} is neither 0 nor 1")
     if re.search(r"[\0\ud800-\udfff]", "".join(values.values())):
         raise InputError(f"{source}, row {number}: holds characters that no file name and no CSV can hold")
-    return {**dict.fromkeys(COLUMNS, ""), **values, "Label": label[1]}
+    return {**dict.fromkeys(COLUMNS + OPTIONAL, ""), **values, "Label": label[1]}
 
 
 def _quote(cell):

@@ -48,6 +48,22 @@ def paired_auc_difference(labels, first, second, seed=0):
     return auc_interval(labels, [first, second], seed)
 
 
+def resampled_aucs(labels, scores, draws):
+    """Compute the AUC of resampled images.
+
+    Args:
+        labels: int [N], 0 and 1.
+        scores: float [N].
+        draws: int [draws, N], how often each image was drawn.
+
+    Returns:
+        float [draws]; NaN where a class is missing.
+    """
+    classes = labels == 1, labels == 0
+    with np.errstate(invalid="ignore"):
+        return _auc_of_draws(*(scores[chosen] for chosen in classes))(*(draws[:, chosen] for chosen in classes))
+
+
 def auc_interval(labels, scores, seed):
     """Compute an AUC, or the difference of two AUCs, with its bootstrap interval.
 
@@ -101,7 +117,7 @@ def _auc_of_draws(positives, negatives):
         counts = np.cumsum(drawn_negatives[:, order], axis=1)
         counts = np.pad(counts, ((0, 0), (1, 0)))  # [draws, N + 1]
         twice_won = (drawn_positives * (counts[:, below] + counts[:, not_above])).sum(axis=1)
-        return twice_won / (2 * len(positives) * len(negatives))
+        return twice_won / (2 * drawn_positives.sum(axis=1) * counts[:, -1])
 
     return aucs
 

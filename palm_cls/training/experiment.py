@@ -143,10 +143,10 @@ def train_recipe(name, output=None, resume=False, **options):
     set_seed(config.seed)
     model = build_model(name, config.image_size)
     if not (resume and run_dir.list_checkpoints(output)):
-        _load_initial_weights(model, config)
+        load_initial_weights(model, config)
     config.resolve_paths(dataset)
     config.remark = dataset.disclaimer
-    config.learning_rate = _learning_rate(config, config.epochs * train_loader.num_batches)
+    config.learning_rate = learning_rate(config, config.epochs * train_loader.num_batches)
     settings = {
         "demo": dataset.is_demo,
         "train_images": train_loader.num_samples,
@@ -166,14 +166,15 @@ def train_recipe(name, output=None, resume=False, **options):
     return TrainResult(output, history, recipe, dataset, model, report)
 
 
-def _load_initial_weights(model, config):
+def load_initial_weights(model, config):
+    """Load the weights that a RecipeConfig starts from, if it names any."""
     if config.pretrained:
         load_pretrained(model, config.model)
     if config.weights is not None:
         load(config.weights, model)
 
 
-def _learning_rate(config, steps):
+def learning_rate(config, steps):
     """Return the learning rate as `train` takes it, for a run of so many steps."""
     if config.schedule == "constant":
         return config.learning_rate

@@ -1,0 +1,260 @@
+"""The results of a cross-validation: read, measured with their uncertainty, compared. Imports neither paddle nor cv2.
+
+A metric is computed once for each seed, on the out-of-fold predictions of all images together, and averaged over the
+seeds. Its standard error and its interval come from a bootstrap that draws the groups of images, each with all of its
+images. How much the seed matters is a second standard error, of the mean over the seeds.
+"""
+
+import csv
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from palm_cls.checkpoints.run_files import PREDICTIONS, fold_directory, read_folds
+from palm_cls.core.console import format_table
+from palm_cls.core.errors import InputError
+from palm_cls.core.files import write_json, write_table
+from palm_cls.data.palm import DEMO_DISCLAIMER
+from palm_cls.eval import metrics
+from palm_cls.eval.auc import CONFIDENCE, RESAMPLES, resampled_aucs
+
+FOLD_TABLE, RESULTS = "folds.csv", "results.json"
+VIEWS = {1: "one view", 8: "eight views"}  # of an image, over which its probability is averaged
+LOGITS = {1: "logit", 8: "logit_8_views"}  # columns of predictions.csv
+METRICS = {"accuracy": "accuracy", "auc": "AUC", "loss": "log loss"}
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The out-of-fold predictions of N images.
+
+    Attributes:
+        directory: Path of the cross-validation.
+        content: Content of its crossvalidation.json.
+        names: N file names, sorted.
+        labels: int [N], 0 or 1.
+        groups: int [N], the group of each image.
+        folds: int [N], the fold of each image.
+        logits: {number of views: float [seeds, N]}.
+    """
+
+    directory: Path
+    content: dict
+    names: list
+    labels: np.ndarray
+    groups: np.ndarray
+    folds: np.ndarray
+    logits: dict
+
+
+def prediction_row(name, label, logit, logit_8_views):
+    """Return the row of an image in the predictions.csv of a fold."""
+    logits = dict(zip(LOGITS.values(), (float(logit), float(logit_8_views))))
+    probabilities = {
+        key.replace("logit", "probability"): float(metrics.positive_probabilities(np.float32(value)))
+        for key, value in logits.items()
+    }
+    return {"imgName": name, "Label": int(label), **logits, **probabilities}
+
+
+def read_fold_table(directory):
+    """Read the folds.csv of a cross-validation: [{"imgName", "Label", "group", "fold"}, ...], numbers as int."""
+    file = Path(directory, FOLD_TABLE)
+    return _read_table(file, {"imgName": str, "Label": int, "group": int, "fold": int})
+
+
+def read_fold(directory):
+    """Read the predictions.csv of a fold, {name of an image: row}; probabilities are not read."""
+    columns = {"imgName": str, "Label": int, **dict.fromkeys(LOGITS.values(), float)}
+    return {row["imgName"]: row for row in _read_table(Path(directory, PREDICTIONS), columns)}
+
+
+def _read_table(file, columns):
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = [{name: kind(row[name]) for name, kind in columns.items()} for row in csv.DictReader(lines)]
+    except FileNotFoundError:
+        raise InputError(f"{file}: missing; finish the cross-validation by crossvalidate.py --resume") from None
+    except (csv.Error, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: damaged ({error}); delete it, and run crossvalidate.py --resume") from error
+    if not rows:
+        raise InputError(f"{file}: empty; delete it, and run crossvalidate.py --resume")
+    return rows
+
+
+def read_crossvalidation(directory):
+    """Read the predictions of a finished cross-validation.
+
+    Args:
+        directory: Its directory.
+
+    Returns:
+        A CrossValidation.
+
+    Raises:
+        InputError: There is none, it is not finished, or a file is damaged.
+    """
+    content = read_folds(directory)
+    if not content:
+        raise InputError(f"{directory}: no cross-validation there")
+    table = read_fold_table(directory)
+    names = [row["imgName"] for row in table]
+    labels, groups, folds = (np.array([row[key] for row in table]) for key in ("Label", "group", "fold"))
+    logits = {views: [] for views in VIEWS}
+    for seed in content["seeds"]:
+        rows = {}
+        for fold in range(content["folds"]):
+            rows.update(read_fold(fold_directory(directory, seed, fold)))
+        if [rows.get(name, {}).get("Label") for name in names] != labels.tolist():
+            raise InputError(f"{directory}: the predictions with seed {seed} are not those of {FOLD_TABLE}")
+        for views, column in LOGITS.items():
+            logits[views].append([rows[name][column] for name in names])
+    logits = {views: np.array(values, "float32") for views, values in logits.items()}
+    return CrossValidation(Path(directory), content, names, labels, groups, folds, logits)
+
+
+def format_fold(rows, seconds):
+    """Format the line of a fold: its metrics with one view."""
+    labels = np.array([row["Label"] for row in rows.values()])
+    logits = np.array([row["logit"] for row in rows.values()], "float32")
+    found = _metrics_of(labels, logits, np.ones((1, len(labels)), "int64"))
+    numbers = ", ".join(f"{name} {found[key][0]:.4f}" for key, name in METRICS.items())
+    return f"{len(labels)} images, {numbers} ({seconds:.0f} s)"
+
+
+def _metrics_of(labels, logits, draws):
+    """Compute {metric: float [draws]} of one seed's logits [N] on images drawn so often, int [draws, N]."""
+    from scipy.special import log_expit
+
+    correct = metrics.is_positive(metrics.positive_probabilities(logits)) == (labels == 1)
+    losses = -log_expit(np.where(labels == 1, 1.0, -1.0) * logits)
+    totals = draws.sum(axis=1)
+    return {
+        "accuracy": draws @ correct / totals,
+        "auc": resampled_aucs(labels, logits, draws),
+        "loss": draws @ losses / totals,
+    }
+
+
+def _resample(result):
+    """Compute, for each number of views, every metric of each seed.
+
+    Returns:
+        ({views: {metric: float [seeds]}}, {views: {metric: float [draws]}}): the metrics on all images, and their means
+        over the seeds on resampled groups, the same for all views.
+    """
+    _, group = np.unique(result.groups, return_inverse=True)
+    number = group.max() + 1
+    drawn = np.random.default_rng(0).multinomial(number, np.full(number, 1 / number), RESAMPLES)[:, group]
+    everything = np.ones((1, len(group)), "int64")
+    on_all, on_drawn = {}, {}
+    for views, logits in result.logits.items():
+        values = [_metrics_of(result.labels, row, everything) for row in logits]
+        resampled = [_metrics_of(result.labels, row, drawn) for row in logits]
+        on_all[views] = {key: np.array([value[key][0] for value in values]) for key in METRICS}
+        on_drawn[views] = {key: np.mean([value[key] for value in resampled], axis=0) for key in METRICS}
+    return on_all, on_drawn
+
+
+def measure(result):
+    """Compute all metrics of a CrossValidation.
+
+    Returns:
+        {number of views: {"accuracy", "auc", "loss": metric}}, each metric {"value": the mean over the seeds, "low" and
+        "high": its 95% interval over groups of images, "se": its standard error over them, "seeds": the value of each
+        seed, "se_seeds": the standard error over the seeds, None for one}.
+    """
+    on_all, on_drawn = _resample(result)
+    return {
+        views: {key: _summary(on_all[views][key], on_drawn[views][key]) for key in METRICS} for views in result.logits
+    }
+
+
+def _summary(seeds, drawn):
+    low, high = np.nanpercentile(drawn, (50 - 50 * CONFIDENCE, 50 + 50 * CONFIDENCE))
+    deviation = statistics.stdev(seeds) / len(seeds) ** 0.5 if len(seeds) > 1 else None
+    return {
+        "value": float(np.mean(seeds)),
+        "low": float(low),
+        "high": float(high),
+        "se": float(np.nanstd(drawn)),
+        "seeds": seeds.tolist(),
+        "se_seeds": deviation,
+    }
+
+
+def mean_probabilities(result, views=1):
+    """Return the probability of each image, the mean over the seeds: float [N]."""
+    return metrics.positive_probabilities(result.logits[views]).mean(axis=0)
+
+
+def write_results(result):
+    """Write predictions.csv and results.json of a CrossValidation into its directory; return its metrics."""
+    rows = [
+        {"seed": seed, "fold": int(fold), "group": int(group), **prediction_row(name, label, *logits)}
+        for seed, by_views in zip(result.content["seeds"], zip(*result.logits.values()))
+        for name, label, fold, group, *logits in zip(
+            result.names, result.labels, result.folds, result.groups, *by_views
+        )
+    ]
+    write_table(rows, result.directory / PREDICTIONS)
+    found = measure(result)
+    metrics_of_views = {VIEWS[views].replace(" ", "_"): found[views] for views in found}
+    write_json({**result.content, "images": len(result.names), "metrics": metrics_of_views}, result.directory / RESULTS)
+    return found
+
+
+def format_comparison(results):
+    """Format cross-validations as a table, best first by log loss, each less the best with the error of the difference.
+
+    Args:
+        results: CrossValidations of the same images, labels and folds.
+
+    Returns:
+        Text.
+
+    Raises:
+        InputError: Images, labels or folds differ.
+    """
+    for result in results[1:]:
+        _check_same_folds(results[0], result)
+    candidates = []
+    for result in results:
+        on_all, on_drawn = _resample(result)
+        for views in VIEWS:
+            label = ", ".join([*([str(result.directory)] if len(results) > 1 else []), VIEWS[views]])
+            candidates.append((label, on_all[views], on_drawn[views]))
+    candidates.sort(key=lambda candidate: candidate[1]["loss"].mean())
+    rows = [("", *METRICS.values(), "loss above the lowest")]
+    for label, on_all, on_drawn in candidates:
+        cells = [_with_error(_summary(on_all[key], on_drawn[key])) for key in METRICS]
+        rows.append((label, *cells, _above(candidates[0], (label, on_all, on_drawn))))
+    first = results[0]
+    seeds = ", ".join(map(str, sorted({len(result.content["seeds"]) for result in results})))
+    return "\n".join(
+        [
+            f"{first.content['folds']} folds of {len(first.names)} images in {len(set(first.groups.tolist()))} groups, "
+            f"seeds: {seeds}; mean and standard error over the images, by groups",
+            *format_table(rows),
+            *([DEMO_DISCLAIMER] if first.content["demo"] else []),
+        ]
+    )
+
+
+def _with_error(metric):
+    return f"{metric['value']:.4f} ± {metric['se']:.4f}"
+
+
+def _above(best, other):
+    if best[0] == other[0]:
+        return "-"
+    difference, draws = other[1]["loss"].mean() - best[1]["loss"].mean(), other[2]["loss"] - best[2]["loss"]
+    return f"{difference:+.4f} ± {draws.std():.4f}"
+
+
+def _check_same_folds(first, second):
+    for what in ("names", "labels", "folds"):
+        if list(getattr(first, what)) != list(getattr(second, what)):
+            raise InputError(f"{first.directory} and {second.directory} have other {what}: they cannot be compared")

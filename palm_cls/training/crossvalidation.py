@@ -1,0 +1,199 @@
+"""Cross-validation: every training image predicted by a network that was trained without it, and without its group.
+
+    crossvalidation.json    the options of all runs; written before the first
+    folds.csv               a row an image: its group and its fold
+    seed-0/fold-0           the run without fold 0: settings, log, predictions of fold 0; weights only while it trains
+    predictions.csv, results.json, report.html    of all folds of all seeds, written at the end
+
+The last epoch of a run counts, not its best, which would be chosen on the images that it is measured on.
+"""
+
+import contextlib
+import copy
+import os
+import time
+from dataclasses import fields
+from pathlib import Path
+
+from palm_cls.checkpoints import run_dir
+from palm_cls.checkpoints.run_files import PREDICTIONS, fold_directory, read_folds, read_settings
+from palm_cls.core import environment
+from palm_cls.core.console import log
+from palm_cls.core.device import choose_device, set_seed
+from palm_cls.core.errors import InputError
+from palm_cls.core.files import write_table
+from palm_cls.data.augment import EIGHT_VIEWS
+from palm_cls.data.groups import find_groups, split_folds
+from palm_cls.data.loader_factory import make_loaders
+from palm_cls.eval.crossvalidation import (
+    FOLD_TABLE,
+    format_fold,
+    prediction_row,
+    read_crossvalidation,
+    read_fold,
+    read_fold_table,
+    write_results,
+)
+from palm_cls.eval.evaluate import predict_all
+from palm_cls.recipes import OVERRIDABLE, build_model, find_recipe
+from palm_cls.training.experiment import learning_rate, load_initial_weights, train
+from palm_cls.training.options import RecipeConfig, RunOptions, split_options
+
+
+def crossvalidate(name, output=None, folds=5, seeds=(0,), groups=True, **options):
+    """Cross-validate a recipe on the training images of a data set, and print a line a fold.
+
+    Args:
+        name: Name of the recipe, one on photographs.
+        output: Directory of the runs, default output/`name`-folds; what was there before is moved aside.
+        folds: Number of folds.
+        seeds: All folds are run once with each of these.
+        groups: Whether images of a group (see `palm_cls.data.groups.find_groups`) stay in one fold.
+        **options: As `train_recipe` takes them, but for the seed, report and visualdl.
+
+    Returns:
+        A CrossValidation, see `palm_cls.eval.crossvalidation`.
+
+    Raises:
+        InputError: Something is missing, or the images cannot be divided so.
+    """
+    output = Path(output or Path("output", f"{name}-folds"))
+    config, on_machine, recipe = split_options(name, options)
+    config.image_size = recipe.image_size
+    _check_possible(recipe, seeds)
+    choose_device(on_machine.device)
+    loader, dataset = _make_loader(recipe, config, on_machine)
+    load_initial_weights(build_model(name, config.image_size), config)  # if they are there, and fit
+    table, rule = _fold_table(loader, folds, groups)
+    config.resolve_paths(dataset)
+    settings = config.as_settings()
+    del settings["seed"]
+    content = {
+        **settings,
+        "folds": folds,
+        "seeds": list(seeds),
+        "groups": rule,
+        "images_sha256": loader.fingerprint,
+        "demo": dataset.is_demo,
+    }
+    with run_dir.create_folds_dir(output, content):
+        write_table(table, output / FOLD_TABLE)
+        return _run_missing(output, content, config, loader)
+
+
+def resume_crossvalidation(output, seeds=None, data=None, **options):
+    """Finish a cross-validation as if it had never stopped.
+
+    Args:
+        output: Its directory.
+        seeds: The seeds that were given, and more; None for those that were given.
+        data: The directory of the same images, if they have moved.
+        **options: device and cache, see `RunOptions`.
+
+    Returns:
+        A CrossValidation.
+
+    Raises:
+        InputError: There is none to resume, or its images are not those that it began with.
+    """
+    content = read_folds(output)
+    if not content:
+        raise InputError(f"{output}: no cross-validation there to resume")
+    seeds = content["seeds"] if seeds is None else list(seeds)
+    if missing := [seed for seed in content["seeds"] if seed not in seeds]:
+        raise InputError(
+            f"{output}: begun with seed {missing[0]}, too; --seeds can only add to those it was begun with"
+        )
+    on_machine = RunOptions(**options)
+    config = RecipeConfig(
+        **{entry.name: content[entry.name] for entry in fields(RecipeConfig) if entry.name in content}
+    )
+    recipe = find_recipe(config.model, **{key: getattr(config, key) for key in OVERRIDABLE})
+    _check_possible(recipe, seeds)
+    choose_device(on_machine.device)
+    config.data = run_dir.resolve_data_dir(output, content, data)
+    loader, dataset = _make_loader(recipe, config, on_machine)
+    if loader.fingerprint != content["images_sha256"]:
+        raise InputError(f"{output}: begun with other images or labels than {loader.directory} has")
+    config.resolve_paths(dataset)
+    with run_dir.lock_run(output):
+        content = {**content, "seeds": seeds, "data": config.data}
+        run_dir.write_folds(output, content)
+        if not Path(output, FOLD_TABLE).is_file():  # killed before it was written
+            write_table(
+                _fold_table(loader, content["folds"], content["groups"] is not None)[0], Path(output, FOLD_TABLE)
+            )
+        return _run_missing(Path(output), content, config, loader)
+
+
+def _check_possible(recipe, seeds):
+    if environment.world_size() > 1:
+        raise InputError("a cross-validation is for one process")
+    if recipe.dataset != "palm":
+        raise InputError("a cross-validation is for recipes on photographs")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds {list(seeds)}: expected one or more, each once")
+
+
+def _make_loader(recipe, config, on_machine):
+    loader, _, dataset = make_loaders(recipe, config.data, config.train_csv, config.skip_bad, on_machine.cache)
+    return loader, dataset
+
+
+def _fold_table(loader, folds, groups):
+    """Return ([{"imgName", "Label", "group", "fold"}, ...], sorted by name, and the rule of the groups or None)."""
+    label_of, rule = dict(sorted(zip(loader.order, loader.labels))), None
+    group_of = {name: number for number, name in enumerate(label_of)}
+    if groups:
+        group_of, rule = find_groups(loader)
+        log(f"What stays together in a fold: {rule}; {len(set(group_of.values()))} groups (not with --no-groups).")
+    names, labels = zip(*label_of.items())
+    rows = zip(names, labels, map(group_of.get, names), split_folds(labels, [group_of[name] for name in names], folds))
+    return [dict(zip(("imgName", "Label", "group", "fold"), row)) for row in rows], rule
+
+
+def _run_missing(output, content, config, loader):
+    fold_of = {row["imgName"]: row["fold"] for row in read_fold_table(output)}
+    for seed in content["seeds"]:
+        for fold in range(content["folds"]):
+            directory = fold_directory(output, seed, fold)
+            begun = time.monotonic()
+            if not (directory / PREDICTIONS).is_file():
+                config.seed = seed
+                _run_fold(directory, config, *_divide(loader, fold_of, fold))
+            run_dir.drop_weights(directory)
+            seconds = time.monotonic() - begun
+            print(f"seed {seed}, fold {fold + 1} of {content['folds']}: {format_fold(read_fold(directory), seconds)}")
+    result = read_crossvalidation(output)
+    write_results(result)
+    return result
+
+
+def _divide(loader, fold_of, fold):
+    """Return the loaders of a fold: of all other images, to train, and of its own."""
+    rest, held_out = copy.copy(loader), copy.copy(loader)
+    rest.samples, held_out.samples = [], []
+    for sample in sorted(loader.samples):
+        (held_out if fold_of[loader.name_of(sample)] == fold else rest).samples.append(sample)
+    rest.built_augmentations = {}  # that of the paper follows from the images
+    held_out.shuffle, held_out.mode, held_out.augmentation = False, "valid", None
+    return rest, held_out
+
+
+def _run_fold(directory, config, train_loader, held_out):
+    """Train on all other folds, or go on with it, and write the predictions of this one."""
+    set_seed(config.seed)
+    model = build_model(config.model, config.image_size)
+    resumed = bool(read_settings(directory))
+    if not run_dir.list_checkpoints(directory):
+        load_initial_weights(model, config)
+    options = {key: getattr(config, key) for key in ("momentum", "weight_decay", "log_every", "save_every")}
+    options["learning_rate"] = learning_rate(config, config.epochs * train_loader.num_batches)
+    options["settings"] = {"model": config.model, "seed": config.seed}
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        train(model, train_loader, held_out, config.epochs, output=directory, resume=resumed, **options)
+    one_view = predict_all(model, held_out)
+    held_out.views = EIGHT_VIEWS
+    eight_views = predict_all(model, held_out)
+    columns = one_view.names, one_view.labels[:, 0], one_view.logits[:, 0], eight_views.logits[:, 0]
+    write_table([prediction_row(*row) for row in zip(*columns)], directory / PREDICTIONS)

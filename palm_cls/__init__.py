@@ -30,6 +30,7 @@ Training
     train                the lesson's loop
     train_recipe         a recipe from its seed to its report, as tools/train.py does
     resume_recipe        resumes a run as if it had never stopped
+    crossvalidate        a recipe on the training images: each predicted by a network trained without it
 
 How good it is
     evaluation           the lesson's: loss and accuracy
@@ -79,6 +80,7 @@ _HOME = {
     "train": "training.experiment",
     "train_recipe": "training.experiment",
     "resume_recipe": "training.experiment",
+    "crossvalidate": "training.crossvalidation",
     "evaluation": "eval.evaluate",
     "assess": "eval.assess",
     "format_metrics": "eval.metrics_text",

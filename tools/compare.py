@@ -1,4 +1,4 @@
-"""Compare runs: a table, their curves, and for two of them the tests on the same images.
+"""Compare runs: a table, their curves, and for two of them the tests on the same images. Or compare cross-validations.
 
 python tools/compare.py RUN RUN ... [--output FIGURE.png]
 """
@@ -14,7 +14,7 @@ def parse_args():
     parser = Parser(
         description="Compare runs: a table, their curves as a figure, and for two of them the tests on the same images."
     )
-    runs = "directory of a run, or of runs with several seeds"
+    runs = "directory of a run, of runs with several seeds, or of a cross-validation"
     parser.add_argument("runs", type=path, nargs="+", metavar="RUN", help=runs)
     parser.add_argument(
         "--output", type=path, default=DEFAULT, metavar="FILE.png", help="the figure (default: %(default)s)"
@@ -24,6 +24,14 @@ def parse_args():
 
 def main():
     args = parse_args()
+
+    from palm_cls.checkpoints.run_files import read_folds
+
+    if any(map(read_folds, args.runs)):
+        from palm_cls.eval.crossvalidation import format_comparison, read_crossvalidation
+
+        print(format_comparison(list(map(read_crossvalidation, args.runs))))
+        return 0
 
     from palm_cls.eval.compare import compare_predictions, comparison_table, find_runs
     from palm_cls.eval.compare_figure import plot_curves, write_figure

@@ -81,10 +81,7 @@ def main():
     directory = options.pop("resume", None)
     output = directory or options.pop("output", None) or os.path.join("output", f"{options['name']}-folds")
     try:
-        if directory:
-            result = resume_crossvalidation(output, **options)
-        else:
-            result = crossvalidate(output=output, **options)
+        result = resume_crossvalidation(output, **options) if directory else crossvalidate(output=output, **options)
     except (KeyboardInterrupt, SystemExit, OSError):
         if os.path.isfile(os.path.join(output, FOLDS)):
             log(f"Resume with: {tool_command('crossvalidate', '--resume', output)}")

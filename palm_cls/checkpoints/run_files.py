@@ -55,8 +55,8 @@ def read_seeds(directory):
 def read_folds(directory):
     """Read the crossvalidation.json of a directory, see `palm_cls.training.crossvalidation`; {} if there is none."""
     content = read_json(Path(directory, FOLDS), "the settings of a cross-validation")
-    required = {"model", "folds", "seeds", "images_sha256"}
-    if content and not required <= set(content):
+    fits = isinstance(content.get("folds"), int) and isinstance(content.get("seeds"), list) and "model" in content
+    if content and not fits:
         raise InputError(f"{Path(directory, FOLDS)}: not the settings of a cross-validation")
     return content
 

@@ -1,8 +1,11 @@
-"""Images embedded in HTML pages."""
+"""HTML pages: their templates, and images embedded in them."""
 
 import base64
+from html import escape
 
 import cv2
+
+from palm_cls.core.errors import missing_package_error
 
 
 def thumbnail(photo, size):
@@ -32,3 +35,28 @@ def img_tag(img, text):
     height, width = img.shape[:2]
     source = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
     return f'<img src="{source}" width={width} height={height} alt="{text}">'
+
+
+def load_template(path):
+    """Load the jinja2 template of a page, which escapes all text that it is given.
+
+    Args:
+        path: Path of the template, beside which those lie that it includes.
+
+    Raises:
+        InputError: jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise missing_package_error("jinja2", error, "python -m pip install jinja2") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(path.parent, encoding="utf-8"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals["image"] = lambda img, text: img_tag(img, escape(text))
+    return environment.get_template(path.name)

@@ -74,13 +74,13 @@ class ImageCache:
         with self.lock:
             self._close()
 
-    def log_location(self, num_images):
-        """Print, once, where the cache is and how large it gets with so many images."""
+    def log_location(self):
+        """Print, once, where the cache is and how large it gets."""
         if self.path is None:
             log_once(f"{self.directory}: no cache of resized images can be written; every epoch decodes them.")
         else:
-            megabytes = num_images * int(np.prod(self.shape)) / 1e6
-            log_once(f"Resized images are kept in {self.path}, {megabytes:.0f} MB in all (not with --no-cache).")
+            kilobytes = int(np.prod(self.shape)) / 1000
+            log_once(f"Resized images are kept in {self.path}, {kilobytes:.0f} kB each (not with --no-cache).")
 
     def get_or_compute(self, path, compute):
         """Return a resized image, uint8 [size, size, 3], from the cache or by `compute(path)`."""

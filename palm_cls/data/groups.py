@@ -12,9 +12,9 @@ from palm_cls.data.image_info import BLANK, gray_thumbnail, similar_groups
 from palm_cls.data.pipeline import iter_resized
 
 COURSE_NAME = re.compile(r"([HNP])(\d{4})\.jpg")
-# Images of the course with consecutive numbers are more alike than others (their thumbnails, less the mean of all,
-# correlate by .14 and .10 among the pathological and the normal ones, against 0), probably as the two eyes of a patient.
-# So those of the same tens stay together: P0010 to P0019. Among the normal ones it is N0002 and N0003 that are alike
+# Images of the course with consecutive numbers are more alike than others, probably as the two eyes of a patient: their
+# thumbnails, less the mean of all, correlate by .14 and .10 among the pathological and the normal ones, against 0. So
+# those of the same tens stay together: P0010 to P0019. Among the normal ones it is N0002 and N0003 that are alike
 # (.23), not N0001 and N0002 (-.03); a border between an even and an odd number would divide such a pair.
 RUN_LENGTH = 10
 
@@ -80,8 +80,10 @@ def split_folds(labels, groups, num_folds):
     from sklearn.model_selection import StratifiedGroupKFold
 
     labels, groups = np.asarray(labels), np.asarray(groups)
-    number = min((len(set(groups[labels == label])) for label in set(labels)), default=0)
-    if len(set(labels)) < 2 or number < num_folds:
+    number = min(len(set(groups[labels == label])) for label in set(labels))
+    if len(set(labels)) < 2:
+        raise InputError(f"all images have the label {labels[0]}; a cross-validation takes those of both classes")
+    if number < num_folds:
         raise InputError(
             f"{num_folds} folds need as many groups of images of each class, and the smallest class has {number}; "
             "take fewer --folds"

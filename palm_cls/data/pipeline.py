@@ -75,7 +75,7 @@ def _decoding(loader, size):
         read = functools.partial(_read_resized, size=size)
         if loader.cache:
             cache = stack.enter_context(ImageCache(loader.directory, size))
-            cache.log_location(loader.num_samples)
+            cache.log_location()
             read = functools.partial(cache.get_or_compute, compute=read)
         yield stack.enter_context(environment.thread_pool()), read
 

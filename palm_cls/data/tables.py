@@ -34,8 +34,8 @@ def read_rows(path):
         path: of the file. The columns are found by their names, in any order and case; other columns are ignored.
 
     Returns:
-        [(row number in the file, {column: text}), ...], at least one, each with all COLUMNS and OPTIONAL ("" if absent),
-        a name that occurs once, and "0" or "1" as Label.
+        [(row number in the file, {column: text}), ...], at least one, each with all COLUMNS and OPTIONAL ("" if
+        absent), a name that occurs once, and "0" or "1" as Label.
 
     Raises:
         InputError: naming file, sheet and row: no such file or table, a column is missing, a label is not 0 or 1, a

@@ -48,6 +48,11 @@ class CrossValidation:
     folds: np.ndarray
     logits: dict
 
+    @property
+    def num_groups(self):
+        """Number of groups."""
+        return len(set(self.groups.tolist()))
+
 
 def prediction_row(name, label, logit, logit_8_views):
     """Return the row of an image in the predictions.csv of a fold."""
@@ -207,7 +212,7 @@ def write_results(result):
 
 
 def format_comparison(results):
-    """Format cross-validations as a table, best first by log loss, each less the best with the error of the difference.
+    """Format cross-validations as a table, best first by log loss.
 
     Args:
         results: CrossValidations of the same images, labels and folds.
@@ -218,40 +223,47 @@ def format_comparison(results):
     Raises:
         InputError: Images, labels or folds differ.
     """
-    for result in results[1:]:
-        _check_same_folds(results[0], result)
-    candidates = []
-    for result in results:
-        on_all, on_drawn = _resample(result)
-        for views in VIEWS:
-            label = ", ".join([*([str(result.directory)] if len(results) > 1 else []), VIEWS[views]])
-            candidates.append((label, on_all[views], on_drawn[views]))
-    candidates.sort(key=lambda candidate: candidate[1]["loss"].mean())
-    rows = [("", *METRICS.values(), "loss above the lowest")]
-    for label, on_all, on_drawn in candidates:
-        cells = [_with_error(_summary(on_all[key], on_drawn[key])) for key in METRICS]
-        rows.append((label, *cells, _above(candidates[0], (label, on_all, on_drawn))))
     first = results[0]
-    seeds = ", ".join(map(str, sorted({len(result.content["seeds"]) for result in results})))
-    return "\n".join(
-        [
-            f"{first.content['folds']} folds of {len(first.names)} images in {len(set(first.groups.tolist()))} groups, "
-            f"seeds: {seeds}; mean and standard error over the images, by groups",
-            *format_table(rows),
-            *([DEMO_DISCLAIMER] if first.content["demo"] else []),
-        ]
-    )
+    for result in results[1:]:
+        _check_same_folds(first, result)
+    candidates = [candidate for result in results for candidate in _candidates(result, len(results) > 1)]
+    candidates.sort(key=lambda candidate: candidate[1]["loss"].mean())
+    best, *others = candidates
+    lines = [
+        f"{first.content['folds']} folds of {len(first.names)} images in {first.num_groups} groups",
+        *format_table([("", *METRICS.values(), "seeds"), *map(_row, candidates)]),
+        "",
+        "Less the first, on the same images:",
+        *format_table([("", *METRICS.values()), *(_difference_row(best, other) for other in others)]),
+        "",
+        "± the standard error over the images, by groups; (that of the mean over the seeds)",
+    ]
+    return "\n".join(lines + ([DEMO_DISCLAIMER] if first.content["demo"] else []))
 
 
-def _with_error(metric):
-    return f"{metric['value']:.4f} ± {metric['se']:.4f}"
+def _candidates(result, named):
+    """Return (label, metrics on all images, metrics on drawn ones) for each number of views, see `_resample`."""
+    on_all, on_drawn = _resample(result)
+    prefix = f"{result.directory}, " if named else ""
+    return [(prefix + text, on_all[views], on_drawn[views]) for views, text in VIEWS.items()]
 
 
-def _above(best, other):
-    if best[0] == other[0]:
-        return "-"
-    difference, draws = other[1]["loss"].mean() - best[1]["loss"].mean(), other[2]["loss"] - best[2]["loss"]
-    return f"{difference:+.4f} ± {draws.std():.4f}"
+def _row(candidate):
+    label, on_all, on_drawn = candidate
+    cells = [_with_errors(_summary(on_all[key], on_drawn[key])) for key in METRICS]
+    return (label, *cells, str(len(on_all["loss"])))
+
+
+def _difference_row(best, other):
+    label, on_all, on_drawn = other
+    differences = [on_all[key].mean() - best[1][key].mean() for key in METRICS]
+    errors = [np.nanstd(on_drawn[key] - best[2][key]) for key in METRICS]
+    return (label, *(f"{difference:+.4f} ± {error:.4f}" for difference, error in zip(differences, errors)))
+
+
+def _with_errors(metric):
+    seeds = "" if metric["se_seeds"] is None else f" ({metric['se_seeds']:.4f})"
+    return f"{metric['value']:.4f} ± {metric['se']:.4f}{seeds}"
 
 
 def _check_same_folds(first, second):

@@ -7,7 +7,6 @@ The page needs no network and no script. Its figures are also in the run's `figu
 import datetime
 from collections import Counter
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ from palm_cls.checkpoints.run_files import (
 )
 from palm_cls.checkpoints.weights import load, resolve_weights
 from palm_cls.core.device import choose_device
-from palm_cls.core.errors import InputError, missing_package_error
+from palm_cls.core.errors import InputError
 from palm_cls.core.files import TEXT, atomic_write, require_directory
-from palm_cls.core.html import img_tag, thumbnail
+from palm_cls.core.html import load_template, thumbnail
 from palm_cls.data.loader_factory import make_loaders
 from palm_cls.data.palm import DEMO_DISCLAIMER
 from palm_cls.eval import metrics, plots
@@ -44,6 +43,7 @@ from palm_cls.recipes import build_model, find_recipe, image_size_of
 
 MAX_EXAMPLES = 3  # images shown of each class
 MAX_MISTAKES = 8  # of those shown
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
 THUMBNAIL = 320  # pixels, the longer side
 EPOCHS_MARK = '<meta name="palm_cls:epochs" content="{}">'  # as in report.html.jinja
 LOADER_ATTRIBUTES = (
@@ -172,7 +172,7 @@ def _render(context):
     """Return the page as text."""
     result, settings = context.result, context.settings
     num_mistakes, mistakes = _top_losses(context)
-    return _template().render(
+    return load_template(TEMPLATE).render(
         name=settings.get("model", context.directory.name),
         num_epochs=len(context.log),
         best_epoch=best_record(context.log)["epoch"],
@@ -186,28 +186,10 @@ def _render(context):
         mistakes=mistakes,
         class_counts=_class_counts(context),
         examples=[example for number in range(len(context.classes)) for example in _examples(context, number)],
-        settings=_shown_settings(settings),
+        settings=shown_settings(settings),
         written=datetime.datetime.now().astimezone().isoformat(" ", "minutes"),
         command="tools/report.py" if set(settings) >= RECIPE_SETTINGS else "palm_cls.write_report",
     )
-
-
-def _template():
-    """Return the template of the page, which escapes all text that it is given."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise missing_package_error("jinja2", error, "python -m pip install jinja2") from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.globals["image"] = lambda img, text: img_tag(img, escape(text))
-    return environment.get_template("report.html.jinja")
 
 
 def _write_figures(context):
@@ -277,7 +259,7 @@ def _examples(context, number):
     return [{"name": name, "label": label, "photo": thumbnail(loader.load_image(name), THUMBNAIL)} for name in shown]
 
 
-def _shown_settings(settings):
+def shown_settings(settings):
     """Return {description: text} of a run's settings and versions."""
     rows = {key.replace("_", " "): value for key, value in settings.items() if key not in ("versions", "classes")}
     rows.update({f"version of {name}": version for name, version in settings.get("versions", {}).items()})

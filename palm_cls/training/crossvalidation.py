@@ -34,6 +34,7 @@ from palm_cls.eval.crossvalidation import (
     read_fold_table,
     write_results,
 )
+from palm_cls.eval.crossvalidation_report import write_page
 from palm_cls.eval.evaluate import predict_all
 from palm_cls.recipes import OVERRIDABLE, build_model, find_recipe
 from palm_cls.training.experiment import learning_rate, load_initial_weights, train
@@ -116,6 +117,8 @@ def resume_crossvalidation(output, seeds=None, data=None, **options):
     if loader.fingerprint != content["images_sha256"]:
         raise InputError(f"{output}: begun with other images or labels than {loader.directory} has")
     config.resolve_paths(dataset)
+    if content.get("versions") != run_dir.versions():
+        log(f"{output}: begun with other versions of Python, paddle or NumPy: the last bits of its numbers may differ.")
     with run_dir.lock_run(output):
         content = {**content, "seeds": seeds, "data": config.data}
         run_dir.write_folds(output, content)
@@ -165,7 +168,7 @@ def _run_missing(output, content, config, loader):
             seconds = time.monotonic() - begun
             print(f"seed {seed}, fold {fold + 1} of {content['folds']}: {format_fold(read_fold(directory), seconds)}")
     result = read_crossvalidation(output)
-    write_results(result)
+    write_page(result, write_results(result), loader)
     return result
 
 

@@ -200,7 +200,7 @@ def test_place_and_size_are_told_once(images, capsys):
     epoch(images)
     lines = capsys.readouterr().err.splitlines()
     told = [line for line in lines if "Resized images" in line]
-    assert told == [f"Resized images are kept in {images / FILE}, 2 MB in all (not with --no-cache)."]
+    assert told == [f"Resized images are kept in {images / FILE}, 151 kB each (not with --no-cache)."]
     assert not [line for line in lines if "no images, passed over" in line]
 
 

@@ -57,7 +57,10 @@ def test_columns_are_found_by_header_whatever_order_and_case(tmp_path):
 def test_empty_rows_floats_and_text_cells(tmp_path):
     rows = [HEADER, [1.0, "a.jpg", 1.0, 0.1 + 0.2, "7"], [None] * 5, ["2", "b.jpg", "0", None, None], [None], [" "]]
     labels = read_labels(workbook(tmp_path / "a.xlsx", rows))
-    assert [astuple(label) for label in labels] == [("1", "a.jpg", 1, "0.3", "7", 2), ("2", "b.jpg", 0, "", "", 4)]
+    assert [astuple(label) for label in labels] == [
+        ("1", "a.jpg", 1, "0.3", "7", 2, ""),
+        ("2", "b.jpg", 0, "", "", 4, ""),
+    ]
 
 
 @pytest.mark.parametrize(

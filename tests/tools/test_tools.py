@@ -29,6 +29,7 @@ TOOLS = [
     "check_data",
     "bench",
     "compare",
+    "crossvalidate",
     "predict",
     "report",
     "export",

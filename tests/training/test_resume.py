@@ -1,6 +1,7 @@
 """A run that is stopped at any moment goes on as if it never had been."""
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -11,17 +12,15 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import (
     PROJECT,
-    TESTS,
     tiny,  # noqa: F401  the recipe
 )
+from helpers.kills import in_a_fork, in_a_fresh_process, kill_at_every_touch_of_the_disk
 from helpers.processes import posix
 from helpers.runs import EPOCHS, STEPS, Network, SmallReader, content, contents, small_reader
 
@@ -58,85 +57,35 @@ def uninterrupted(tmp_path_factory):
     return contents(directory)
 
 
-def in_a_fork(output, fatal_call=0, seconds=None):
-    """Start or resume the run in a fork of this process; how it ended: "done" or "killed".
-
-    It kills itself at the n-th call that touches the disk, or is killed after so many seconds. This process must not
-    have computed anything with paddle before: its threads do not survive a fork.
-    """
-    child = os.fork()
-    if not child:
-        try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            _die_at(fatal_call)
-            run(output, resume=(output / run_dir.SETTINGS).is_file())
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    if seconds is not None:
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
-    assert status in (0, signal.SIGKILL), f"status {status}"
-    return "killed" if status else "done"
+def start_or_resume(output):
+    run(output, resume=(output / run_dir.SETTINGS).is_file())
 
 
-def _die_at(number):
-    calls = iter(range(number - 1, -1, -1))
-
-    def deadly(function):
-        def call(*args, **kwargs):
-            if next(calls, None) == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*args, **kwargs)
-
-        return call
-
-    for owner, name in ((os, "fsync"), (os, "replace"), (Path, "unlink"), (Path, "mkdir")):
-        setattr(owner, name, deadly(getattr(owner, name)))
-
-
-def kill_at_every_touch_of_the_disk(output):
-    """Let a run die at its first touch of the disk, the resumed one at its second, ... until one gets through."""
-    kills = 0
-    while in_a_fork(output, fatal_call=kills + 1) == "killed":
-        kills += 1
-        assert_nothing_half_written(output)
-    return kills
+def kill_at_every_touch(output):
+    return kill_at_every_touch_of_the_disk(lambda: start_or_resume(output), lambda: assert_nothing_half_written(output))
 
 
 def kill_at_random_moments(output, kills):
     """Kill run after run at random moments; returns how many got through."""
     start = time.monotonic()
-    in_a_fork(output / "run0")
+    in_a_fork(lambda: start_or_resume(output / "run0"))
     seconds = time.monotonic() - start  # that a whole run takes
     rng, finished = random.Random(0), 1
     while kills:
         directory = output / f"run{finished}"
-        if in_a_fork(directory, seconds=rng.uniform(0, seconds)) == "done":
+        if in_a_fork(functools.partial(start_or_resume, directory), seconds=rng.uniform(0, seconds)) == "done":
             finished += 1
         else:
             kills -= 1
             assert_nothing_half_written(directory)
-    in_a_fork(output / f"run{finished}")
+    in_a_fork(lambda: start_or_resume(output / f"run{finished}"))
     return finished + 1
-
-
-def in_a_fresh_process(expression):
-    """The value of an expression of this module, from a process that has not computed with paddle yet."""
-    code = f"import test_resume; from pathlib import Path; print(repr(test_resume.{expression}))"
-    path = os.pathsep.join([str(PROJECT), str(TESTS), str(TESTS / "training")])
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return eval(done.stdout)
 
 
 @posix
 def test_killed_at_every_touch_of_the_disk(tmp_path, uninterrupted):
     """Between any two writes, renames and deletions of a run, which then goes on and is killed at a later one."""
-    kills = in_a_fresh_process(f"kill_at_every_touch_of_the_disk(Path({str(tmp_path / 'run')!r}))")
+    kills = in_a_fresh_process("training/test_resume", f"kill_at_every_touch(Path({str(tmp_path / 'run')!r}))")
     assert kills >= 20
     assert contents(tmp_path / "run") == uninterrupted
 
@@ -144,7 +93,7 @@ def test_killed_at_every_touch_of_the_disk(tmp_path, uninterrupted):
 @posix
 @pytest.mark.slow
 def test_killed_200_times_at_random_moments(tmp_path, uninterrupted):
-    finished = in_a_fresh_process(f"kill_at_random_moments(Path({str(tmp_path)!r}), kills=200)")
+    finished = in_a_fresh_process("training/test_resume", f"kill_at_random_moments(Path({str(tmp_path)!r}), kills=200)")
     for number in range(finished):
         assert contents(tmp_path / f"run{number}") == uninterrupted
 

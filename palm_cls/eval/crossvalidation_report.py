@@ -1,0 +1,79 @@
+"""The page of a cross-validation: report.html, with its figures. Its text is in crossvalidation.html.jinja."""
+
+import datetime
+from pathlib import Path
+
+import numpy as np
+
+from palm_cls.checkpoints.run_files import FIGURES, REPORT
+from palm_cls.core.console import DISCLAIMER
+from palm_cls.core.files import TEXT, atomic_write
+from palm_cls.core.html import load_template, thumbnail
+from palm_cls.data.palm import DEMO_DISCLAIMER
+from palm_cls.eval import plots
+from palm_cls.eval.crossvalidation import mean_probabilities
+from palm_cls.eval.metrics import binary_metrics, is_positive
+from palm_cls.eval.report import THUMBNAIL, shown_settings
+from palm_cls.eval.report_figures import write_figure
+
+TEMPLATE = Path(__file__).with_name("crossvalidation.html.jinja")
+MAX_MISTAKES = 16  # shown
+
+
+def write_page(result, metrics, loader):
+    """Write report.html and figures/*.png into the directory of a cross-validation.
+
+    Args:
+        result: CrossValidation.
+        metrics: Those of `palm_cls.eval.crossvalidation.measure`.
+        loader: The ImageLoader of its images.
+
+    Returns:
+        The Path of report.html.
+    """
+    content, probabilities = result.content, mean_probabilities(result)
+    wrong = np.flatnonzero(is_positive(probabilities) != (result.labels == 1))
+    wrong = wrong[np.argsort(-abs(probabilities[wrong] - 0.5), kind="stable")]
+    page = load_template(TEMPLATE).render(
+        name=content["model"],
+        num_images=len(result.names),
+        num_folds=content["folds"],
+        num_groups=result.num_groups,
+        num_seeds=len(content["seeds"]),
+        seeds=content["seeds"],
+        epochs=content["epochs"],
+        rule=content["groups"],
+        metrics=metrics,
+        disclaimer=DISCLAIMER,
+        demo_remark=f"{DEMO_DISCLAIMER[1:-1].capitalize()}." if content["demo"] else "",
+        figures=_write_figures(result, probabilities),
+        num_mistakes=len(wrong),
+        mistakes=[_mistake(result, probabilities, loader, index) for index in wrong[:MAX_MISTAKES]],
+        settings=shown_settings({**content, "seeds": ", ".join(map(str, content["seeds"]))}),
+        written=datetime.datetime.now().astimezone().isoformat(" ", "minutes"),
+    )
+    with atomic_write(result.directory / REPORT) as temporary:
+        temporary.write_text(page, **TEXT)
+    return result.directory / REPORT
+
+
+def _write_figures(result, probabilities):
+    """Write the figures into the directory; return {name: <svg>}."""
+    from scipy.special import logit
+
+    metrics = binary_metrics(result.labels, logit(np.clip(probabilities, 1e-12, 1 - 1e-12)))
+    figures = {"roc": plots.roc_curve, "calibration": plots.reliability_diagram}
+    folder = result.directory / FIGURES
+    return {
+        name: write_figure(folder, name, *plot(result.labels, probabilities, metrics)) for name, plot in figures.items()
+    }
+
+
+def _mistake(result, probabilities, loader, index):
+    name = result.names[index]
+    return {
+        "name": name,
+        "label": loader.classes[result.labels[index]],
+        "probability": probabilities[index],
+        "photo": thumbnail(loader.load_image(name), THUMBNAIL),
+    }

@@ -1,0 +1,112 @@
+"""Which images stay together, and the folds that keep them so."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palm_cls.core.errors import InputError
+from palm_cls.data.groups import find_groups, split_folds
+from palm_cls.data.labels import xlsx_to_csv
+from palm_cls.data.loaders import data_loader, valid_data_loader
+from palm_cls.data.synthetic import draw_fundus
+
+
+@pytest.fixture(scope="module")
+def eyes():
+    rng = np.random.default_rng(0)
+    return [draw_fundus(kind, rng)[0] for kind in "NHPPNP"]
+
+
+def write(directory, photos):
+    directory.mkdir()
+    for name, photo in photos.items():
+        cv2.imwrite(str(directory / name), photo)
+    return directory
+
+
+def partition(groups):
+    return sorted(sorted(name for name in groups if groups[name] == number) for number in set(groups.values()))
+
+
+def test_images_of_the_course_stay_with_their_tens(eyes, tmp_path):
+    names = ["N0009.jpg", "N0010.jpg", "P0010.jpg", "P0019.jpg", "P0020.jpg"]
+    found, rule = find_groups(data_loader(write(tmp_path / "a", dict(zip(names, eyes))), cache=False))
+    assert partition(found) == [["N0009.jpg"], ["N0010.jpg"], ["P0010.jpg", "P0019.jpg"], ["P0020.jpg"]]
+    assert rule == "runs of consecutive numbers (P0010 to P0019), and identical or nearly identical images"
+
+
+def test_a_copy_joins_what_it_is_of(eyes, tmp_path):
+    photos = dict(zip(["P0001.jpg", "P0002.jpg", "P0030.jpg", "N0001.jpg"], eyes))
+    photos["P0031.jpg"] = cv2.resize(eyes[1], None, fx=0.9, fy=0.9)  # of P0002
+    found, _ = find_groups(data_loader(write(tmp_path / "a", photos), cache=False))
+    assert partition(found) == [["N0001.jpg"], ["P0001.jpg", "P0002.jpg", "P0030.jpg", "P0031.jpg"]]
+
+
+def test_elsewhere_numbers_mean_nothing(eyes, tmp_path):
+    photos = dict(zip(["P1.jpg", "P2.jpg", "N0001.jpg", "N0002.jpg"], [eyes[0], eyes[1], eyes[1], eyes[2]]))
+    found, rule = find_groups(data_loader(write(tmp_path / "a", photos), cache=False))
+    assert partition(found) == [["N0001.jpg", "P2.jpg"], ["N0002.jpg"], ["P1.jpg"]]
+    assert rule == "identical or nearly identical images"
+
+
+def test_images_of_one_colour_are_no_copies(tmp_path):
+    black = np.zeros((224, 224, 3), "uint8")
+    found, _ = find_groups(data_loader(write(tmp_path / "a", {"Pa.jpg": black, "Pb.jpg": black}), cache=False))
+    assert partition(found) == [["Pa.jpg"], ["Pb.jpg"]]
+
+
+def test_the_column_group_decides_alone(eyes, tmp_path):
+    names = ["P0001.jpg", "P0002.jpg", "b.jpg", "c.jpg"]
+    directory = write(tmp_path / "a", dict(zip(names, [eyes[0], eyes[0], eyes[1], eyes[2]])))
+    table = tmp_path / "own.csv"
+    table.write_text("imgName,Label,Group\nP0001.jpg,1,x\nP0002.jpg,1,y\nb.jpg,0,x\nc.jpg,0,\n")
+    found, rule = find_groups(valid_data_loader(directory, table, cache=False))
+    assert partition(found) == [["P0001.jpg", "b.jpg"], ["P0002.jpg"], ["c.jpg"]]
+    assert rule == "by the column Group"
+
+
+def test_a_converted_table_keeps_its_groups(tmp_path):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in (["imgName", "GROUP", "Label"], ["a.jpg", "patient 1", 0], ["b.jpg", None, 1]):
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    written, _ = xlsx_to_csv(tmp_path / "a.xlsx")
+    lines = ["ID,imgName,Label,Fovea_X,Fovea_Y,Group", "1,a.jpg,0,,,patient 1", "2,b.jpg,1,,,", ""]
+    assert written.read_text() == "\n".join(lines)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12)), min_size=2, max_size=60),
+    st.integers(2, 5),
+)
+def test_no_fold_divides_a_group_or_lacks_a_class(images, num_folds):
+    labels, groups = map(list, zip(*images))
+    try:
+        folds = split_folds(labels, groups, num_folds)
+    except InputError:
+        return
+    assert len({group: set() for group in groups}) == len(set(zip(groups, folds.tolist())))
+    for fold in range(num_folds):
+        assert {label for label, own in zip(labels, folds) if own == fold} == {0, 1}
+    assert split_folds(labels, groups, num_folds).tolist() == folds.tolist()
+
+
+def test_folds_are_of_about_the_same_size_and_share():
+    labels = np.array([0] * 187 + [1] * 213)
+    folds = split_folds(labels, np.arange(400) // 10, 5)
+    assert np.bincount(folds).tolist() == [80] * 5
+    assert all(abs(labels[folds == fold].mean() - labels.mean()) < 0.1 for fold in range(5))
+
+
+@pytest.mark.parametrize(("labels", "groups", "smallest"), [([0, 1, 1, 1], [0, 1, 2, 3], 1), ([0, 1], [0, 0], 1)])
+def test_too_few_groups_are_refused(labels, groups, smallest):
+    message = f"2 folds need as many groups of images of each class, and the smallest class has {smallest}; take fewer"
+    with pytest.raises(InputError, match=message):
+        split_folds(labels, groups, 2)
+    with pytest.raises(InputError, match="all images have the label 0; a cross-validation takes those of both classes"):
+        split_folds([0, 0, 0], [0, 1, 2], 2)

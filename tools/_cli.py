@@ -108,6 +108,43 @@ def add_data_option(parser, download=False, first=""):
         add("--download", action="store_true", help="download the files of MNIST or Fashion-MNIST that are missing")
 
 
+def add_training_options(parser):
+    """Add the options of how a recipe is trained, which train.py and crossvalidate.py share.
+
+    Args:
+        parser: The Parser, for which argparse.SUPPRESS is the default of every option.
+    """
+    from palm_cls.recipes import AUGMENTATIONS
+
+    add = parser.add_argument
+    labels = "labels of the training images, .csv or .xlsx (default: by their names)"
+    add("--train-csv", type=path, metavar="FILE", help=labels)
+    add("--skip-bad", action="store_true", help="skip and list the training images that cannot be decoded")
+    add("--epochs", type=positive_int, metavar="N", help="passes over the training images (default: the recipe's)")
+    batch = "images in a step, over all processes (default: the recipe's)"
+    add("--batch-size", type=positive_int, metavar="N", help=batch)
+    rate = "learning rate (default: the recipe's)"
+    add("--lr", dest="learning_rate", type=positive_float, metavar="X", help=rate)
+    add("--momentum", type=fraction, metavar="X", help="momentum; 0 is plain SGD (default: the recipe's)")
+    order = parser.add_mutually_exclusive_group()
+    order.add_argument("--shuffle", action="store_true", help="shuffle the training images every epoch")
+    unshuffled = "keep the order of their names or file (default: the recipe's choice)"
+    order.add_argument("--no-shuffle", dest="shuffle", action="store_false", help=unshuffled)
+    augmentation = "augmentation of the training images (default: the recipe's)"
+    add("--augment", dest="augmentation", choices=("none", *AUGMENTATIONS), help=augmentation)
+    start = parser.add_mutually_exclusive_group()
+    weights = "start from these weights: a .pdparams file, or a run (its best epoch)"
+    start.add_argument("--weights", type=path, metavar="PATH", help=weights)
+    pretrained = "start from ImageNet weights, which paddle downloads: vgg16, googlenet, resnet50"
+    start.add_argument("--pretrained", action="store_true", help=pretrained)
+    add("--save-every", type=positive_int, metavar="N", help="save a checkpoint every N steps, besides every epoch")
+
+
+def take_time(files):
+    """Return when the first of these files that exists was written, which changes with a new run; or None."""
+    return next((os.stat(file).st_mtime_ns for file in files if os.path.isfile(file)), None)
+
+
 def add_views_option(parser):
     """Add --views."""
     views = "average over so many views of each photograph: 8 are its four turns and their mirror images"

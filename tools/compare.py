@@ -16,18 +16,20 @@ def parse_args():
     )
     runs = "directory of a run, of runs with several seeds, or of a cross-validation"
     parser.add_argument("runs", type=path, nargs="+", metavar="RUN", help=runs)
-    parser.add_argument(
-        "--output", type=path, default=DEFAULT, metavar="FILE.png", help="the figure (default: %(default)s)"
-    )
+    figure = f"the figure of runs (default: {DEFAULT})"
+    parser.add_argument("--output", type=path, metavar="FILE.png", help=figure)
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
 
-    from palm_cls.checkpoints.run_files import read_folds
+    from palm_cls.checkpoints.run_files import read_crossvalidation_settings
+    from palm_cls.core.errors import InputError
 
-    if any(map(read_folds, args.runs)):
+    if any(map(read_crossvalidation_settings, args.runs)):
+        if args.output:
+            raise InputError("--output is for the figure of runs, and cross-validations have none; leave it out")
         from palm_cls.eval.crossvalidation import format_comparison, read_crossvalidation
 
         print(format_comparison(list(map(read_crossvalidation, args.runs))))
@@ -44,7 +46,7 @@ def main():
     if len(runs) == 2:
         without = [run for run in runs if not run.predictions_file.is_file()]
         lines += [how_to_predict(without) if without else compare_predictions(*runs)]
-    figure = write_figure(plot_curves(runs), args.output)
+    figure = write_figure(plot_curves(runs), args.output or DEFAULT)
     print("\n".join(lines))
     print(f"figure: {figure}")
     return 0

@@ -10,19 +10,19 @@ from _cli import (
     Parser,
     add_data_option,
     add_runtime_options,
+    add_training_options,
     configure_runtime,
     fold_count,
     path,
-    positive_float,
-    positive_int,
     run,
     seeds,
+    take_time,
     tool_command,
 )
 
-from palm_cls.checkpoints.run_files import FOLDS
+from palm_cls.checkpoints.run_files import CROSSVALIDATION
 from palm_cls.core.console import log
-from palm_cls.recipes import AUGMENTATIONS, RECIPES
+from palm_cls.recipes import RECIPES
 
 RESUMED = {"seeds", "data", "device", "cache"}  # options that go with --resume
 
@@ -40,17 +40,7 @@ def parse_args():
     add("--seeds", type=seeds, metavar="LIST", help="run all folds with each seed: 0-2 or 0,3,7 (default: 0)")
     add("--no-groups", dest="groups", action="store_false", help="let images that belong together be divided")
     add_data_option(parser)
-    labels = "labels of the training images, .csv or .xlsx, and their groups (default: as for train.py)"
-    add("--train-csv", type=path, metavar="FILE", help=labels)
-    add("--skip-bad", action="store_true", help="skip and list the images that cannot be decoded")
-    add("--epochs", type=positive_int, metavar="N", help="passes over the images (default: the recipe's)")
-    add("--batch-size", type=positive_int, metavar="N", help="images in a step (default: the recipe's)")
-    rate = "learning rate (default: the recipe's)"
-    add("--lr", dest="learning_rate", type=positive_float, metavar="X", help=rate)
-    augmentation = "augmentation of the images (default: the recipe's)"
-    add("--augment", dest="augmentation", choices=("none", *AUGMENTATIONS), help=augmentation)
-    weights = "start from these weights: a .pdparams file, or a run (its best epoch)"
-    add("--weights", type=path, metavar="PATH", help=weights)
+    add_training_options(parser)
     add_runtime_options(parser)
     add("--output", type=path, metavar="DIR", help="directory of the runs (default: output/MODEL-folds)")
     add("--resume", type=path, metavar="DIR", help="finish the cross-validation in DIR, perhaps with more --seeds")
@@ -80,10 +70,12 @@ def main():
         options["augmentation"] = None
     directory = options.pop("resume", None)
     output = directory or options.pop("output", None) or os.path.join("output", f"{options['name']}-folds")
+    files = [os.path.join(output, CROSSVALIDATION)]
+    earlier = take_time(files)
     try:
         result = resume_crossvalidation(output, **options) if directory else crossvalidate(output=output, **options)
     except (KeyboardInterrupt, SystemExit, OSError):
-        if os.path.isfile(os.path.join(output, FOLDS)):
+        if directory or take_time(files) != earlier:
             log(f"Resume with: {tool_command('crossvalidate', '--resume', output)}")
         raise
     print(format_comparison([result]))

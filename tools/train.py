@@ -10,21 +10,20 @@ from _cli import (
     Parser,
     add_data_option,
     add_runtime_options,
+    add_training_options,
     configure_runtime,
-    fraction,
     path,
-    positive_float,
-    positive_int,
     run,
     seed,
     seeds,
+    take_time,
     tool_command,
 )
 
 from palm_cls.checkpoints.run_files import SEEDS, SETTINGS
 from palm_cls.core import environment
 from palm_cls.core.console import command_line, log
-from palm_cls.recipes import AUGMENTATIONS, RECIPES, format_recipes
+from palm_cls.recipes import RECIPES, format_recipes
 
 DEFAULT = "lenet"
 
@@ -38,32 +37,12 @@ def parse_args():
     add("--list", action="store_true", default=False, help="print all recipes in full and exit")
     add("--model", dest="name", choices=RECIPES, help=f"the recipe: a network and its training (default: {DEFAULT})")
     add_data_option(parser, download=True)
-    labels = "labels of the training images, .csv or .xlsx (default: by their names)"
-    add("--train-csv", type=path, metavar="FILE", help=labels)
-    add("--skip-bad", action="store_true", help="skip and list the training images that cannot be decoded")
-    add("--epochs", type=positive_int, metavar="N", help="passes over the training images (default: the recipe's)")
-    batch = "images in a step, over all processes (default: the recipe's)"
-    add("--batch-size", type=positive_int, metavar="N", help=batch)
-    rate = "learning rate (default: the recipe's)"
-    add("--lr", dest="learning_rate", type=positive_float, metavar="X", help=rate)
-    add("--momentum", type=fraction, metavar="X", help="momentum; 0 is plain SGD (default: the recipe's)")
-    order = parser.add_mutually_exclusive_group()
-    order.add_argument("--shuffle", action="store_true", help="shuffle the training images every epoch")
-    unshuffled = "keep the order of their names or file (default: the recipe's choice)"
-    order.add_argument("--no-shuffle", dest="shuffle", action="store_false", help=unshuffled)
-    augmentation = "augmentation of the training images (default: the recipe's)"
-    add("--augment", dest="augmentation", choices=("none", *AUGMENTATIONS), help=augmentation)
+    add_training_options(parser)
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--seed", type=seed, metavar="N", help="seed of all random numbers (default: 0)")
     either.add_argument("--seeds", type=seeds, metavar="LIST", help="a run per seed: 0-4 or 0,3,7; in DIR/seed-N")
-    start = parser.add_mutually_exclusive_group()
-    weights = "start from these weights: a .pdparams file, or a run (its best epoch)"
-    start.add_argument("--weights", type=path, metavar="PATH", help=weights)
-    pretrained = "start from ImageNet weights, which paddle downloads: vgg16, googlenet, resnet50"
-    start.add_argument("--pretrained", action="store_true", help=pretrained)
     add_runtime_options(parser)
     add("--output", type=path, metavar="DIR", help="directory of the run (default: output/MODEL)")
-    add("--save-every", type=positive_int, metavar="N", help="save a checkpoint every N steps, besides every epoch")
     resume = "resume the run in DIR (default: the directory of a new run)"
     add("--resume", type=path, nargs="?", metavar="DIR", help=resume)
     add("--no-report", dest="report", action="store_false", help="write no report.html at the end")
@@ -86,11 +65,12 @@ def main():
     default = os.path.join("output", options.get("name", DEFAULT))
     output = options.pop("resume", None) or options.pop("output", default)
     several = "seeds" in options or (resume and os.path.isfile(os.path.join(output, SEEDS)))
-    earlier = time_begun(output)
+    files = [os.path.join(output, name) for name in (SETTINGS, SEEDS)]
+    earlier = take_time(files)
     try:
         trained = (train_several if several else train_one)(output, resume, options)
     except (KeyboardInterrupt, SystemExit, OSError):  # SystemExit: of a signal, see `_cli.run`; OSError: a full disk
-        if resume or time_begun(output) != earlier:
+        if resume or take_time(files) != earlier:
             log(f"Resume with: {resume_command(output)}")
         raise
     if environment.rank() > 0:
@@ -142,12 +122,6 @@ def resume_command(output):
     if "PADDLE_LOG_DIR" in os.environ:
         options += ["--log_dir", os.environ["PADDLE_LOG_DIR"]]
     return command.replace("python", f"python {command_line('-m', 'paddle.distributed.launch', *options)}", 1)
-
-
-def time_begun(output):
-    """Return when the run in `output` was begun, which changes with a new run; or None."""
-    files = [os.path.join(output, name) for name in (SETTINGS, SEEDS)]
-    return next((os.stat(file).st_mtime_ns for file in files if os.path.isfile(file)), None)
 
 
 def print_summary(trained):

@@ -9,6 +9,7 @@ import os
 from palm_cls.checkpoints.run_files import read_settings
 from palm_cls.core.errors import InputError
 from palm_cls.core.files import TRAILER_SIZE, read_trailer
+from palm_cls.recipes import RECIPES, image_size_of
 
 MARK = b"palm_cls about:"  # then JSON, up to the checksum
 MAX_BYTES = 1 << 16  # of mark and JSON
@@ -46,6 +47,14 @@ def read_metadata(path):
         InputError: the metadata are damaged.
     """
     return stored_metadata(path) or run_metadata(path)
+
+
+def adopt_image_size(model, metadata):
+    """Let a network that takes images of any size state the size that its weights were trained on."""
+    name = metadata.get("model")
+    if name in list(RECIPES) and RECIPES[name].is_resizable and hasattr(model, "input_shape"):
+        size = image_size_of(name, metadata)
+        model.input_shape = (model.input_shape[0], size, size)
 
 
 def stored_metadata(path):

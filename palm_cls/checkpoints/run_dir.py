@@ -27,12 +27,12 @@ import numpy as np
 
 from palm_cls.checkpoints.metadata import run_metadata
 from palm_cls.checkpoints.run_files import (
-    FOLDS,
+    CROSSVALIDATION,
     LOG,
     SEEDS,
     SETTINGS,
     best_record,
-    read_folds,
+    read_crossvalidation_settings,
     read_seeds,
     read_settings,
     seed_directory,
@@ -48,7 +48,7 @@ from palm_cls.core.files import write_json, write_table
 
 CHECKPOINT = re.compile(r"last-\d{4}-\d{8}\.(json|pdparams|pdopt)")
 TEMP_FILE = re.compile(  # which a killed process leaves
-    rf"\.({CHECKPOINT.pattern}|best\.pdparams|log\.csv|(settings|seeds|crossvalidation|evaluation|results)\.json|folds\.csv|predictions\.csv|report\.html)"
+    rf"\.({CHECKPOINT.pattern}|best\.pdparams|log\.csv|(settings|seeds|crossvalidation|evaluation|results)\.json|(folds|held_out)\.csv|predictions\.csv|report\.html)"
     r"\.\d+\.tmp"
 )
 MAX_CHECKPOINTS = 2  # the last one, and the one before in case the disk damages it
@@ -78,9 +78,9 @@ def create_seeds_dir(directory, content):
     return _create_locked(directory, SEEDS, content)
 
 
-def create_folds_dir(directory, content):
+def create_crossvalidation_dir(directory, content):
     """Create the directory of a cross-validation, with its crossvalidation.json; otherwise as `create_run_dir`."""
-    return _create_locked(directory, FOLDS, content)
+    return _create_locked(directory, CROSSVALIDATION, content)
 
 
 def _create_locked(directory, name, content):
@@ -98,7 +98,7 @@ def _prepare_output_dir(directory):
         raise InputError(f"{directory}: a file; --output takes a directory")
     if Path.cwd().is_relative_to(directory):
         raise InputError(f"{directory}: the current directory lies in it; give another --output")
-    if read_settings(directory) or read_seeds(directory) or read_folds(directory):
+    if read_settings(directory) or read_seeds(directory) or read_crossvalidation_settings(directory):
         _backup_run(directory)
     elif directory.is_dir() and not all(
         entry.name == LOCK or TEMP_FILE.fullmatch(entry.name) for entry in directory.iterdir()
@@ -131,11 +131,6 @@ def write_settings(directory, settings):
 def versions():
     """Return {name: version} of what the numbers of a run depend on."""
     return {"python": platform.python_version(), "paddle": paddle.__version__, "numpy": np.__version__}
-
-
-def write_folds(directory, content):
-    """Write crossvalidation.json, with the versions as `write_settings`."""
-    write_json({**content, "versions": versions()}, Path(directory, FOLDS))
 
 
 def check_same_images(directory, settings, train_loader, valid_loader):

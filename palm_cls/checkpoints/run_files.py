@@ -14,7 +14,7 @@ from palm_cls.core.files import read_json
 SETTINGS = "settings.json"
 LOG = "log.csv"
 SEEDS = "seeds.json"
-FOLDS = "crossvalidation.json"
+CROSSVALIDATION = "crossvalidation.json"
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.csv"  # of an evaluation or a report
 REPORT, FIGURES = "report.html", "figures"
 LOG_COLUMNS = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")  # required in every log
@@ -52,13 +52,29 @@ def read_seeds(directory):
     return content
 
 
-def read_folds(directory):
-    """Read the crossvalidation.json of a directory, see `palm_cls.training.crossvalidation`; {} if there is none."""
-    content = read_json(Path(directory, FOLDS), "the settings of a cross-validation")
-    fits = isinstance(content.get("folds"), int) and isinstance(content.get("seeds"), list) and "model" in content
-    if content and not fits:
-        raise InputError(f"{Path(directory, FOLDS)}: not the settings of a cross-validation")
+def read_crossvalidation_settings(directory):
+    """Read the crossvalidation.json of a directory, see `palm_cls.training.crossvalidation`; {} if there is none.
+
+    Raises:
+        InputError: It is damaged or something else.
+    """
+    content = read_json(Path(directory, CROSSVALIDATION), "the settings of a cross-validation")
+    if content and not _is_crossvalidation(content):
+        raise InputError(f"{Path(directory, CROSSVALIDATION)}: not the settings of a cross-validation; start a new one")
     return content
+
+
+def _is_crossvalidation(content):
+    seeds = content.get("seeds")
+    numbers = [content.get(name) for name in ("folds", "epochs", "batch_size")]
+    return (
+        all(isinstance(content.get(name), str) for name in ("model", "data", "images_sha256"))
+        and all(type(number) is int and number > 0 for number in numbers)
+        and isinstance(seeds, list)
+        and 0 < len(seeds) == len(set(map(str, seeds)))
+        and all(type(seed) is int for seed in seeds)
+        and {"demo", "groups"} <= set(content)
+    )
 
 
 def fold_directory(directory, seed, fold):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from palm_cls.checkpoints.file_checks import check_weights_format, is_export, no_weights_error
 from palm_cls.checkpoints.matching import read_matching
+from palm_cls.checkpoints.metadata import adopt_image_size, read_metadata
 from palm_cls.checkpoints.optimizer_state import load_optimizer_state, optimizer_state
 from palm_cls.checkpoints.state_file import write_state
 from palm_cls.core.console import log
@@ -60,6 +61,7 @@ def load(path, model, optimizer=None, skip_head=False):
     if optimizer is not None:
         load_optimizer_state(weights.with_suffix(".pdopt"), model, optimizer)
     model.set_state_dict(state)
+    adopt_image_size(model, read_metadata(weights))
     if skip_head:
         layers = ", ".join(classifier_layers(model))
         log(f"{weights}: loaded, except for the last layer ({layers}), which stays as it was.")

@@ -117,9 +117,9 @@ def write_json(content, path):
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", **TEXT)
 
 
-def write_table(rows, path):
-    """Write dicts with the same keys as CSV with a header, atomically."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="", **TEXT) as file:
+def write_table(rows, path, **text):
+    """Write dicts with the same keys as CSV with a header, atomically; `text` as for `open`, by default TEXT."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", **{**TEXT, **text}) as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

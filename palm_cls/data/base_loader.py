@@ -83,6 +83,15 @@ class BaseLoader:
         """List the names of the samples in batch number `batch`; [] if unknown."""
         return [self.name_of(sample) for sample in self._batch(batch)]
 
+    def check_fits(self, model):
+        """Raise InputError if a network states another size of its images than these have."""
+        shape, spec = getattr(model, "input_shape", None), self.input_spec
+        if shape and spec and shape[-1] != spec["size"]:
+            raise InputError(
+                f"the network takes images of {shape[-1]} x {shape[-1]} pixels, and those of {self.directory} are "
+                f"loaded with {spec['size']} x {spec['size']}; set the loader's image_size to {shape[-1]}"
+            )
+
     def load_image(self, name):
         """Return the image of that name for people: uint8 BGR [height, width, 3]."""
         raise InputError(f"{type(self).__name__} cannot load single images; use data_loader and valid_data_loader")

@@ -34,14 +34,14 @@ def find_groups(loader):
     names = sorted(loader.order)
     if loader.groups:
         return _numbered({name: loader.groups.get(name) or name for name in names}), "by the column Group"
-    groups = {name: _run(name) for name in names}
-    is_course = all(groups.values())
-    groups = _numbered(groups if is_course else {name: name for name in names})
+    runs = {name: _run(name) for name in names}
+    is_course = sum(map(bool, runs.values())) > len(names) / 2
+    groups = _numbered({name: (is_course and runs[name]) or name for name in names})
     for alike in _copies(loader, names):
         joined = {groups[name] for name in alike}
         groups = {name: min(joined) if group in joined else group for name, group in groups.items()}
-    runs = "runs of consecutive numbers (P0010 to P0019), and " if is_course else ""
-    return _numbered(groups), f"{runs}identical or nearly identical images"
+    tens = "tens of consecutive numbers (P0010 to P0019), and " if is_course else ""
+    return _numbered(groups), f"{tens}identical or nearly identical images"
 
 
 def _run(name):
@@ -86,7 +86,7 @@ def split_folds(labels, groups, num_folds):
     if number < num_folds:
         raise InputError(
             f"{num_folds} folds need as many groups of images of each class, and the smallest class has {number}; "
-            "take fewer --folds"
+            "take fewer --folds, or divide groups (--no-groups)"
         )
     folds = np.empty(len(labels), "int64")
     for fold, (_, held_out) in enumerate(StratifiedGroupKFold(num_folds).split(labels, labels, groups)):

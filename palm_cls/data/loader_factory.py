@@ -1,8 +1,9 @@
 """Make the loaders of a recipe: fundus images from files, MNIST in memory."""
 
-from palm_cls.core.errors import InputError
+from palm_cls.core.errors import InputError, shorten
 from palm_cls.data.array_loader import ArrayLoader
-from palm_cls.data.augment import TEN_CROP
+from palm_cls.data.augment import EIGHT_VIEWS, TEN_CROP
+from palm_cls.data.images import INPUT_SPEC
 from palm_cls.data.loaders import data_loader, valid_data_loader
 from palm_cls.data.mnist import find_mnist
 from palm_cls.data.palm import find_dataset
@@ -23,6 +24,12 @@ def make_loaders(recipe, data=None, train_csv=None, skip_bad=False, cache=True, 
     Raises:
         InputError: The data is missing or damaged, or an option is not for this data.
     """
+    train_loader, dataset = make_train_loader(recipe, data, train_csv, skip_bad, cache, download)
+    return train_loader, _valid_loader(recipe, dataset, recipe.batch_size, cache), dataset
+
+
+def make_train_loader(recipe, data=None, train_csv=None, skip_bad=False, cache=True, download=False):
+    """Make the training loader alone: (loader, dataset); arguments and errors are those of `make_loaders`."""
     dataset = _find_data(recipe, data, download)
     if recipe.dataset == "palm":
         train_loader = palm_train_loader(dataset, recipe.batch_size, train_csv, skip_bad, cache)
@@ -36,7 +43,7 @@ def make_loaders(recipe, data=None, train_csv=None, skip_bad=False, cache=True, 
     train_loader.shuffle, train_loader.pixel_range = recipe.shuffle, recipe.pixel_range
     train_loader.augmentation = recipe.augmentation
     train_loader.image_size = recipe.image_size
-    return train_loader, _valid_loader(recipe, dataset, recipe.batch_size, cache), dataset
+    return train_loader, dataset
 
 
 def make_valid_loader(recipe, data=None, batch_size=10, cache=True, download=False, views=1):
@@ -45,7 +52,7 @@ def make_valid_loader(recipe, data=None, batch_size=10, cache=True, download=Fal
     Args:
         recipe, data, cache, download: as for `make_loaders`.
         batch_size: number of images of a batch.
-        views: of each fundus image, 8 or 10, see `palm_cls.data.augment.eight_views` and `ten_crops`.
+        views: of each image: 1; of fundus images also 8 or 10, see `palm_cls.data.augment.eight_views`, `ten_crops`.
 
     Returns:
         (validation loader, Dataset or MnistDataset).
@@ -54,6 +61,8 @@ def make_valid_loader(recipe, data=None, batch_size=10, cache=True, download=Fal
         InputError: as `make_loaders`.
     """
     dataset = _find_data(recipe, data, download)
+    if views not in (1, EIGHT_VIEWS, TEN_CROP):
+        raise InputError(f"{views} views of an image: expected 1, {EIGHT_VIEWS} or {TEN_CROP}")
     if views > 1 and recipe.dataset != "palm":
         option = "--ten-crop" if views == TEN_CROP else "--views"
         raise InputError(f"{option} is for fundus images, not for {recipe.dataset}")
@@ -85,6 +94,18 @@ def palm_train_loader(dataset, batch_size=10, train_csv=None, skip_bad=False, ca
 def palm_valid_loader(dataset, batch_size=10, cache=True):
     """Make the loader of a Dataset's validation images, in the order of their table."""
     return valid_data_loader(dataset.valid_images, dataset.valid_labels, batch_size, cache=cache)
+
+
+def input_spec(recipe):
+    """Return the input of a Recipe's network, a dict as `palm_cls.data.images.INPUT_SPEC`."""
+    spec = INPUT_SPEC if recipe.dataset == "palm" else ArrayLoader.input_spec
+    return {**spec, "size": recipe.image_size, "range": list(recipe.pixel_range)}
+
+
+def check_input_spec(path, stored, expected):
+    """Raise InputError unless a network takes the images that this program prepares for it."""
+    if stored != expected:
+        raise InputError(f"{path}: takes images as {shorten(stored)}; this program prepares them as {expected}")
 
 
 def _find_data(recipe, directory, download):

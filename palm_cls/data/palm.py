@@ -78,14 +78,16 @@ def workbook_difference(table):
 def _difference(table, workbook):
     beside = f"{workbook.name} beside it; {table.name} is used"
     try:
-        own, other = ({name_key(row.name): row.label for row in read_labels(path)} for path in (table, workbook))
+        own, other = (
+            {name_key(row.name): (row.label, row.group) for row in read_labels(path)} for path in (table, workbook)
+        )
     except (InputError, OSError) as error:  # under Windows, while Excel has the workbook open
         return f"cannot be compared with {beside} ({error})"
     differing = [name for name in {**own, **other} if own.get(name) != other.get(name)]
     if not differing:
         return ""
     return (
-        f"has other labels for {len(differing)} images (first: {shorten(differing[0])}) than {beside}.\n"
+        f"has other labels or groups for {len(differing)} images (first: {shorten(differing[0])}) than {beside}.\n"
         f"If the workbook is right: {command_line('python', 'tools/xlsx2csv.py', workbook, table)}"
     )
 

@@ -19,6 +19,7 @@ from palm_cls.core.device import num_threads, paddle
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import file_digest, read_json
 from palm_cls.data.images import IMAGE_SIZE, INPUT_SPEC
+from palm_cls.data.loader_factory import check_input_spec
 from palm_cls.eval.engine import find_program, load_predictor
 from palm_cls.recipes import IMAGE_SIZES
 
@@ -56,12 +57,6 @@ def load_exported_model(path, name=None):
 def _image_size(spec):
     size = spec.get("size") if isinstance(spec, dict) else None
     return size if isinstance(size, int) and size in IMAGE_SIZES else IMAGE_SIZE
-
-
-def check_input_spec(path, stored, expected):
-    """Raise InputError unless a network takes the images that this program prepares for it."""
-    if stored != expected:
-        raise InputError(f"{path}: takes images as {shorten(stored)}; this program prepares them as {expected}")
 
 
 def _check_output_shape(path, logits_of):

@@ -14,12 +14,12 @@ from palm_cls.checkpoints.metadata import read_metadata
 from palm_cls.checkpoints.weights import load, resolve_weights
 from palm_cls.core import environment
 from palm_cls.core.errors import InputError, shorten
-from palm_cls.data.array_loader import ArrayLoader
 from palm_cls.data.augment import EIGHT_VIEWS, turns_and_mirrors
 from palm_cls.data.image_files import image_names, is_image
-from palm_cls.data.images import IMAGE_SIZE, INPUT_SPEC, read_image, transform_img
+from palm_cls.data.images import IMAGE_SIZE, read_image, transform_img
+from palm_cls.data.loader_factory import check_input_spec, input_spec
 from palm_cls.data.prefetch import prefetch
-from palm_cls.deploy.exported_model import check_input_spec, load_exported_model
+from palm_cls.deploy.exported_model import load_exported_model
 from palm_cls.eval import metrics
 from palm_cls.eval.engine import predictor
 from palm_cls.recipes import RECIPES, build_model, find_recipe, image_size_of
@@ -146,12 +146,6 @@ def load_recipe_model(weights, name=None):
     return name, model, {**metadata, "input": expected}
 
 
-def input_spec(recipe):
-    """Return the input of a Recipe's network, a dict as `palm_cls.data.images.INPUT_SPEC`."""
-    spec = INPUT_SPEC if recipe.dataset == "palm" else ArrayLoader.input_spec
-    return {**spec, "size": recipe.image_size, "range": list(recipe.pixel_range)}
-
-
 def input_size(model):
     """Return the size in pixels of the images that a network or an export takes: 224 unless it has an `input_shape`."""
     return getattr(model, "input_shape", (3, IMAGE_SIZE, IMAGE_SIZE))[-1]
@@ -173,6 +167,8 @@ def predict_images(model, paths, batch_size=10, threshold=0.5, views=1):
     Returns:
         A generator of one Prediction for each path, in their order.
     """
+    if views not in (1, EIGHT_VIEWS):
+        raise InputError(f"{views} views of an image: expected 1 or {EIGHT_VIEWS}")
     with predictor(model, len(paths)) as logits_of:
         for batch in _decode_batches(
             paths, batch_size, functools.partial(_prepare, size=input_size(model), views=views)

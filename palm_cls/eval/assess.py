@@ -19,7 +19,7 @@ from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import write_json, write_table
 from palm_cls.data.augment import TEN_CROP
-from palm_cls.data.loader_factory import make_valid_loader
+from palm_cls.data.loader_factory import check_input_spec, input_spec, make_valid_loader
 from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import Predictions, compute_metrics, predict_all
 from palm_cls.recipes import RECIPES, build_model, find_recipe, image_size_of
@@ -102,6 +102,9 @@ def assess(weights, name=None, data=None, batch_size=10, device=None, **options)
         raise InputError(f"{weights} does not name its network; say which it is (--model)")
     size = image_size_of(name, metadata)
     recipe, views = find_recipe(name, size), TEN_CROP if options.ten_crop else options.views
+    if options.ten_crop and options.views > 1:
+        raise InputError("ten_crop or views, not both")
+    check_input_spec(weights, metadata.get("input", input_spec(recipe)), input_spec(recipe))
     check_threshold(name, options.threshold)
     choose_device(device)
     data = run_dir.resolve_data_dir(weights.parent, settings, data)
@@ -269,6 +272,11 @@ def check_threshold_source(json_file, result):
         raise InputError(
             f"{json_file}: a threshold of {shorten(content['model'])} does not apply to {result.model}; "
             f"give an evaluation of {result.model}"
+        )
+    if content.get("views", 1) != result.views:
+        raise InputError(
+            f"{json_file}: a threshold for {content.get('views', 1)} views of each image does not apply to "
+            f"{result.views}; give an evaluation with as many"
         )
     theirs = [(image.get("imgName"), image["Label"]) for image in content["images"]]
     if theirs == list(zip(result.predictions.names, result.predictions.labels.flatten().tolist())):

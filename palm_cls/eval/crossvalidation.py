@@ -6,13 +6,19 @@ images. How much the seed matters is a second standard error, of the mean over t
 """
 
 import csv
+import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from palm_cls.checkpoints.run_files import PREDICTIONS, fold_directory, read_folds
+from palm_cls.checkpoints.run_files import (
+    CROSSVALIDATION,
+    PREDICTIONS,
+    fold_directory,
+    read_crossvalidation_settings,
+)
 from palm_cls.core.console import format_table
 from palm_cls.core.errors import InputError
 from palm_cls.core.files import write_json, write_table
@@ -20,7 +26,8 @@ from palm_cls.data.palm import DEMO_DISCLAIMER
 from palm_cls.eval import metrics
 from palm_cls.eval.auc import CONFIDENCE, RESAMPLES, resampled_aucs
 
-FOLD_TABLE, RESULTS = "folds.csv", "results.json"
+FOLD_TABLE, HELD_OUT, RESULTS = "folds.csv", "held_out.csv", "results.json"
+REPAIR = "finish the cross-validation by crossvalidate.py --resume"
 VIEWS = {1: "one view", 8: "eight views"}  # of an image, over which its probability is averaged
 LOGITS = {1: "logit", 8: "logit_8_views"}  # columns of predictions.csv
 METRICS = {"accuracy": "accuracy", "auc": "AUC", "loss": "log loss"}
@@ -64,29 +71,48 @@ def prediction_row(name, label, logit, logit_8_views):
     return {"imgName": name, "Label": int(label), **logits, **probabilities}
 
 
-def read_fold_table(directory):
+def write_exactly(rows, path):
+    """Write a table of this module as CSV; names that are not UTF-8 can be read again as they are."""
+    write_table(rows, path, errors="surrogateescape")
+
+
+def read_fold_table(directory, num_folds):
     """Read the folds.csv of a cross-validation: [{"imgName", "Label", "group", "fold"}, ...], numbers as int."""
     file = Path(directory, FOLD_TABLE)
-    return _read_table(file, {"imgName": str, "Label": int, "group": int, "fold": int})
+    rows = _read_table(file, {"imgName": str, "Label": int, "group": int, "fold": int})
+    if {row["fold"] for row in rows} != set(range(num_folds)) or not {row["Label"] for row in rows} <= {0, 1}:
+        raise _damaged(file, f"expected labels 0 and 1, and {num_folds} folds from 0")
+    return rows
 
 
-def read_fold(directory):
-    """Read the predictions.csv of a fold, {name of an image: row}; probabilities are not read."""
-    columns = {"imgName": str, "Label": int, **dict.fromkeys(LOGITS.values(), float)}
-    return {row["imgName"]: row for row in _read_table(Path(directory, PREDICTIONS), columns)}
+def read_held_out(directory):
+    """Read the predictions of a fold, {name of an image: row}; probabilities are not read."""
+    columns = {"imgName": str, "Label": int, **dict.fromkeys(LOGITS.values(), _finite)}
+    return {row["imgName"]: row for row in _read_table(Path(directory, HELD_OUT), columns)}
+
+
+def _finite(text):
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not finite")
+    return number
 
 
 def _read_table(file, columns):
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
+        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
             rows = [{name: kind(row[name]) for name, kind in columns.items()} for row in csv.DictReader(lines)]
     except FileNotFoundError:
-        raise InputError(f"{file}: missing; finish the cross-validation by crossvalidate.py --resume") from None
-    except (csv.Error, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{file}: damaged ({error}); delete it, and run crossvalidate.py --resume") from error
-    if not rows:
-        raise InputError(f"{file}: empty; delete it, and run crossvalidate.py --resume")
+        raise InputError(f"{file}: missing; {REPAIR}") from None
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        raise _damaged(file, error) from error
+    if not rows or len({row["imgName"] for row in rows}) < len(rows):
+        raise _damaged(file, "expected a row for each image")
     return rows
+
+
+def _damaged(file, reason):
+    return InputError(f"{file}: damaged ({reason}); delete it, and {REPAIR}")
 
 
 def read_crossvalidation(directory):
@@ -101,19 +127,22 @@ def read_crossvalidation(directory):
     Raises:
         InputError: There is none, it is not finished, or a file is damaged.
     """
-    content = read_folds(directory)
+    content = read_crossvalidation_settings(directory)
     if not content:
-        raise InputError(f"{directory}: no cross-validation there")
-    table = read_fold_table(directory)
+        raise InputError(f"{directory}: no cross-validation there (no {CROSSVALIDATION} in it)")
+    table = read_fold_table(directory, content["folds"])
     names = [row["imgName"] for row in table]
     labels, groups, folds = (np.array([row[key] for row in table]) for key in ("Label", "group", "fold"))
     logits = {views: [] for views in VIEWS}
     for seed in content["seeds"]:
         rows = {}
         for fold in range(content["folds"]):
-            rows.update(read_fold(fold_directory(directory, seed, fold)))
-        if [rows.get(name, {}).get("Label") for name in names] != labels.tolist():
-            raise InputError(f"{directory}: the predictions with seed {seed} are not those of {FOLD_TABLE}")
+            own = read_held_out(fold_directory(directory, seed, fold))
+            expected = {row["imgName"]: row["Label"] for row in table if row["fold"] == fold}
+            if {name: row["Label"] for name, row in own.items()} != expected:
+                file = fold_directory(directory, seed, fold) / HELD_OUT
+                raise _damaged(file, f"its images or labels are not those of fold {fold} in {FOLD_TABLE}")
+            rows.update(own)
         for views, column in LOGITS.items():
             logits[views].append([rows[name][column] for name in names])
     logits = {views: np.array(values, "float32") for views, values in logits.items()}
@@ -179,14 +208,13 @@ def measure(result):
 
 def _summary(seeds, drawn):
     low, high = np.nanpercentile(drawn, (50 - 50 * CONFIDENCE, 50 + 50 * CONFIDENCE))
-    deviation = statistics.stdev(seeds) / len(seeds) ** 0.5 if len(seeds) > 1 else None
     return {
         "value": float(np.mean(seeds)),
         "low": float(low),
         "high": float(high),
         "se": float(np.nanstd(drawn)),
         "seeds": seeds.tolist(),
-        "se_seeds": deviation,
+        "se_seeds": _standard_error(seeds) if len(seeds) > 1 else None,
     }
 
 
@@ -204,7 +232,7 @@ def write_results(result):
             result.names, result.labels, result.folds, result.groups, *by_views
         )
     ]
-    write_table(rows, result.directory / PREDICTIONS)
+    write_exactly(rows, result.directory / PREDICTIONS)
     found = measure(result)
     metrics_of_views = {VIEWS[views].replace(" ", "_"): found[views] for views in found}
     write_json({**result.content, "images": len(result.names), "metrics": metrics_of_views}, result.directory / RESULTS)
@@ -256,9 +284,18 @@ def _row(candidate):
 
 def _difference_row(best, other):
     label, on_all, on_drawn = other
-    differences = [on_all[key].mean() - best[1][key].mean() for key in METRICS]
-    errors = [np.nanstd(on_drawn[key] - best[2][key]) for key in METRICS]
-    return (label, *(f"{difference:+.4f} ± {error:.4f}" for difference, error in zip(differences, errors)))
+    cells = []
+    for key in METRICS:
+        difference = on_all[key].mean() - best[1][key].mean()
+        text = f"{difference:+.4f} ± {np.nanstd(on_drawn[key] - best[2][key]):.4f}"
+        if len(on_all[key]) == len(best[1][key]) > 1:
+            text += f" ({_standard_error(on_all[key] - best[1][key]):.4f})"
+        cells.append(text)
+    return (label, *cells)
+
+
+def _standard_error(values):
+    return statistics.stdev(values) / len(values) ** 0.5
 
 
 def _with_errors(metric):
@@ -267,6 +304,9 @@ def _with_errors(metric):
 
 
 def _check_same_folds(first, second):
-    for what in ("names", "labels", "folds"):
+    for what in ("names", "labels", "folds", "groups"):
         if list(getattr(first, what)) != list(getattr(second, what)):
-            raise InputError(f"{first.directory} and {second.directory} have other {what}: they cannot be compared")
+            raise InputError(
+                f"{first.directory} and {second.directory} have other {what}; only results on the same folds of the "
+                "same images can be compared"
+            )

@@ -43,10 +43,11 @@ def write_page(result, metrics, loader):
         seeds=content["seeds"],
         epochs=content["epochs"],
         rule=content["groups"],
+        weights=content.get("weights"),
         metrics=metrics,
         disclaimer=DISCLAIMER,
         demo_remark=f"{DEMO_DISCLAIMER[1:-1].capitalize()}." if content["demo"] else "",
-        figures=_write_figures(result, probabilities),
+        figures=_write_figures(result, probabilities, metrics[1]["auc"]),
         num_mistakes=len(wrong),
         mistakes=[_mistake(result, probabilities, loader, index) for index in wrong[:MAX_MISTAKES]],
         settings=shown_settings({**content, "seeds": ", ".join(map(str, content["seeds"]))}),
@@ -57,11 +58,12 @@ def write_page(result, metrics, loader):
     return result.directory / REPORT
 
 
-def _write_figures(result, probabilities):
-    """Write the figures into the directory; return {name: <svg>}."""
+def _write_figures(result, probabilities, auc):
+    """Write the figures into the directory, described by the AUC of the page; return {name: <svg>}."""
     from scipy.special import logit
 
     metrics = binary_metrics(result.labels, logit(np.clip(probabilities, 1e-12, 1 - 1e-12)))
+    metrics["auc"] = auc  # its interval is by groups
     figures = {"roc": plots.roc_curve, "calibration": plots.reliability_diagram}
     folder = result.directory / FIGURES
     return {

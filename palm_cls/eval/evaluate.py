@@ -51,6 +51,7 @@ def evaluate(model, loader):
 def predict_all(model, loader):
     """Predict all images of a loader in evaluation mode, and restore the mode."""
     loader = as_loader(loader)
+    loader.check_fits(model)
     batches = tqdm(loader(), "validation", loader.num_batches, leave=False, disable=None)
     with predictor(model, loader.num_samples or 0) as predict:
         logits, labels = zip(*((predict(imgs), labels) for imgs, labels in batches))

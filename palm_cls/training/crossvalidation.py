@@ -2,42 +2,53 @@
 
     crossvalidation.json    the options of all runs; written before the first
     folds.csv               a row an image: its group and its fold
-    seed-0/fold-0           the run without fold 0: settings, log, predictions of fold 0; weights only while it trains
-    predictions.csv, results.json, report.html    of all folds of all seeds, written at the end
+    seed-0/fold-0           the run without fold 0: settings, log, held_out.csv with the predictions of fold 0;
+                            checkpoints only while it trains
+    predictions.csv, results.json, report.html, figures    of all folds of all seeds, written at the end
 
 The last epoch of a run counts, not its best, which would be chosen on the images that it is measured on.
 """
 
 import contextlib
 import copy
+import gc
 import os
 import time
 from dataclasses import fields
 from pathlib import Path
 
 from palm_cls.checkpoints import run_dir
-from palm_cls.checkpoints.run_files import PREDICTIONS, fold_directory, read_folds, read_settings
+from palm_cls.checkpoints.run_files import (
+    CROSSVALIDATION,
+    fold_directory,
+    read_crossvalidation_settings,
+    read_settings,
+)
+from palm_cls.checkpoints.weights import resolve_weights
 from palm_cls.core import environment
 from palm_cls.core.console import log
-from palm_cls.core.device import choose_device, set_seed
+from palm_cls.core.device import choose_device, num_threads, set_seed
 from palm_cls.core.errors import InputError
-from palm_cls.core.files import write_table
+from palm_cls.core.files import write_json
 from palm_cls.data.augment import EIGHT_VIEWS
 from palm_cls.data.groups import find_groups, split_folds
-from palm_cls.data.loader_factory import make_loaders
+from palm_cls.data.loader_factory import make_train_loader
 from palm_cls.eval.crossvalidation import (
     FOLD_TABLE,
+    HELD_OUT,
     format_fold,
     prediction_row,
     read_crossvalidation,
-    read_fold,
     read_fold_table,
+    read_held_out,
+    write_exactly,
     write_results,
 )
 from palm_cls.eval.crossvalidation_report import write_page
 from palm_cls.eval.evaluate import predict_all
 from palm_cls.recipes import OVERRIDABLE, build_model, find_recipe
-from palm_cls.training.experiment import learning_rate, load_initial_weights, train
+from palm_cls.training.experiment import MACHINE, learning_rate, load_initial_weights, train
+from palm_cls.training.multi_seed import check_seeds, check_weights, require_one_process
 from palm_cls.training.options import RecipeConfig, RunOptions, split_options
 
 
@@ -56,15 +67,17 @@ def crossvalidate(name, output=None, folds=5, seeds=(0,), groups=True, **options
         A CrossValidation, see `palm_cls.eval.crossvalidation`.
 
     Raises:
-        InputError: Something is missing, or the images cannot be divided so.
+        InputError: Something is missing, the images cannot be divided so, or the weights to start from were trained on
+            them.
     """
+    require_one_process()
+    check_seeds(seeds)
     output = Path(output or Path("output", f"{name}-folds"))
     config, on_machine, recipe = split_options(name, options)
-    config.image_size = recipe.image_size
-    _check_possible(recipe, seeds)
-    choose_device(on_machine.device)
+    device = choose_device(on_machine.device)
     loader, dataset = _make_loader(recipe, config, on_machine)
-    load_initial_weights(build_model(name, config.image_size), config)  # if they are there, and fit
+    check_weights(config, output)
+    _check_unseen(config, loader)
     table, rule = _fold_table(loader, folds, groups)
     config.resolve_paths(dataset)
     settings = config.as_settings()
@@ -76,9 +89,10 @@ def crossvalidate(name, output=None, folds=5, seeds=(0,), groups=True, **options
         "groups": rule,
         "images_sha256": loader.fingerprint,
         "demo": dataset.is_demo,
+        **_machine(device),
     }
-    with run_dir.create_folds_dir(output, content):
-        write_table(table, output / FOLD_TABLE)
+    with run_dir.create_crossvalidation_dir(output, content):
+        write_exactly(table, output / FOLD_TABLE)
         return _run_missing(output, content, config, loader)
 
 
@@ -97,50 +111,63 @@ def resume_crossvalidation(output, seeds=None, data=None, **options):
     Raises:
         InputError: There is none to resume, or its images are not those that it began with.
     """
-    content = read_folds(output)
+    require_one_process()
+    content = read_crossvalidation_settings(output)
     if not content:
-        raise InputError(f"{output}: no cross-validation there to resume")
+        raise InputError(f"{output}: no cross-validation there to resume (no {CROSSVALIDATION} in it)")
     seeds = content["seeds"] if seeds is None else list(seeds)
-    if missing := [seed for seed in content["seeds"] if seed not in seeds]:
-        raise InputError(
-            f"{output}: begun with seed {missing[0]}, too; --seeds can only add to those it was begun with"
-        )
+    check_seeds(seeds, output, content["seeds"])
     on_machine = RunOptions(**options)
     config = RecipeConfig(
         **{entry.name: content[entry.name] for entry in fields(RecipeConfig) if entry.name in content}
     )
     recipe = find_recipe(config.model, **{key: getattr(config, key) for key in OVERRIDABLE})
-    _check_possible(recipe, seeds)
-    choose_device(on_machine.device)
+    _report_changes(output, content, _machine(choose_device(on_machine.device)))
     config.data = run_dir.resolve_data_dir(output, content, data)
     loader, dataset = _make_loader(recipe, config, on_machine)
     if loader.fingerprint != content["images_sha256"]:
-        raise InputError(f"{output}: begun with other images or labels than {loader.directory} has")
+        raise InputError(
+            f"{output}: begun with other images or labels than {loader.directory} has; give theirs with --data"
+        )
     config.resolve_paths(dataset)
-    if content.get("versions") != run_dir.versions():
-        log(f"{output}: begun with other versions of Python, paddle or NumPy: the last bits of its numbers may differ.")
     with run_dir.lock_run(output):
         content = {**content, "seeds": seeds, "data": config.data}
-        run_dir.write_folds(output, content)
+        write_json(content, Path(output, CROSSVALIDATION))
         if not Path(output, FOLD_TABLE).is_file():  # killed before it was written
-            write_table(
-                _fold_table(loader, content["folds"], content["groups"] is not None)[0], Path(output, FOLD_TABLE)
-            )
+            table, _ = _fold_table(loader, content["folds"], content["groups"] is not None)
+            write_exactly(table, Path(output, FOLD_TABLE))
         return _run_missing(Path(output), content, config, loader)
 
 
-def _check_possible(recipe, seeds):
-    if environment.world_size() > 1:
-        raise InputError("a cross-validation is for one process")
-    if recipe.dataset != "palm":
-        raise InputError("a cross-validation is for recipes on photographs")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds {list(seeds)}: expected one or more, each once")
-
-
 def _make_loader(recipe, config, on_machine):
-    loader, _, dataset = make_loaders(recipe, config.data, config.train_csv, config.skip_bad, on_machine.cache)
-    return loader, dataset
+    if recipe.dataset != "palm":
+        raise InputError(f"{config.model} is for digits; a cross-validation takes a recipe on photographs")
+    return make_train_loader(recipe, config.data, config.train_csv, config.skip_bad, on_machine.cache)
+
+
+def _check_unseen(config, loader):
+    """Refuse weights to start from that were trained on the images of the loader; warn of others."""
+    if config.weights is None:
+        return
+    if read_settings(resolve_weights(config.weights)).get("train_sha256") == loader.fingerprint:
+        raise InputError(
+            f"{config.weights}: trained on these very images, so that it has seen every fold; leave --weights out, or "
+            "give weights of other images"
+        )
+    log(
+        f"Each fold starts from {config.weights}: if that was trained on any of these images, the results are too good."
+    )
+
+
+def _machine(device):
+    return dict(zip(MACHINE, (num_threads(), device, environment.use_paddle_defaults())))
+
+
+def _report_changes(output, content, machine):
+    was = {**content.get("versions", {}), **{name: content.get(name) for name in MACHINE}}
+    now = {**run_dir.versions(), **machine}
+    if changed := [f"{name} {was.get(name)}, now {value}" for name, value in now.items() if was.get(name) != value]:
+        log(f"{output}: begun with {'; '.join(changed)}: the last bits of its numbers may differ from here on.")
 
 
 def _fold_table(loader, folds, groups):
@@ -156,17 +183,22 @@ def _fold_table(loader, folds, groups):
 
 
 def _run_missing(output, content, config, loader):
-    fold_of = {row["imgName"]: row["fold"] for row in read_fold_table(output)}
+    fold_of = {row["imgName"]: row["fold"] for row in read_fold_table(output, content["folds"])}
+    if set(fold_of) != set(loader.order):
+        raise InputError(f"{output / FOLD_TABLE}: its images are not those of {loader.directory}; start a new one")
     for seed in content["seeds"]:
         for fold in range(content["folds"]):
             directory = fold_directory(output, seed, fold)
             begun = time.monotonic()
-            if not (directory / PREDICTIONS).is_file():
+            if not (directory / HELD_OUT).is_file():
                 config.seed = seed
                 _run_fold(directory, config, *_divide(loader, fold_of, fold))
             run_dir.drop_weights(directory)
+            gc.collect()  # reference cycles keep a few hundred MB of each run
             seconds = time.monotonic() - begun
-            print(f"seed {seed}, fold {fold + 1} of {content['folds']}: {format_fold(read_fold(directory), seconds)}")
+            print(
+                f"seed {seed}, fold {fold + 1} of {content['folds']}: {format_fold(read_held_out(directory), seconds)}"
+            )
     result = read_crossvalidation(output)
     write_page(result, write_results(result), loader)
     return result
@@ -199,4 +231,4 @@ def _run_fold(directory, config, train_loader, held_out):
     held_out.views = EIGHT_VIEWS
     eight_views = predict_all(model, held_out)
     columns = one_view.names, one_view.labels[:, 0], one_view.logits[:, 0], eight_views.logits[:, 0]
-    write_table([prediction_row(*row) for row in zip(*columns)], directory / PREDICTIONS)
+    write_exactly([prediction_row(*row) for row in zip(*columns)], directory / HELD_OUT)

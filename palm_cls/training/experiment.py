@@ -85,6 +85,8 @@ def train(model, train_loader, valid_loader, epochs=5, *, output=None, resume=Fa
 def _train(model, loaders, config, output, resume, *, settings, visualdl):
     """Call the lesson's loop with the callbacks that this run needs, and return its history."""
     train_loader, valid_loader = loaders
+    for loader in loaders:
+        loader.check_fits(model)
     before = read_run(output) if resume else {}
     settings = {
         **train_loader.metadata,
@@ -171,7 +173,9 @@ def load_initial_weights(model, config):
     if config.pretrained:
         load_pretrained(model, config.model)
     if config.weights is not None:
+        shape = model.input_shape
         load(config.weights, model)
+        model.input_shape = shape  # of this run, whatever the weights were trained on
 
 
 def learning_rate(config, steps):

@@ -65,33 +65,39 @@ def train_seeds(name, seeds, output=None, **options):
     Raises:
         InputError: Something is missing; then nothing is moved or written.
     """
-    _require_one_process()
+    require_one_process()
     output = Path(output or Path("output", name))
     config, on_machine, recipe = split_options(name, options)
-    _check_seeds(seeds)
+    check_seeds(seeds)
     on_machine.visualdl = scalars_wanted(on_machine.visualdl)
     choose_device(on_machine.device)
     # The images are named as each run will name them, so that the notice about them comes once.
     images = absolute(config.data), config.train_csv, config.skip_bad
     *_, dataset = make_loaders(recipe, *images, on_machine.cache, on_machine.download)
-    _check_weights(config, output)
+    check_weights(config, output)
     config.resolve_paths(dataset)
     content = {"seeds": list(seeds), "name": name, **{key: getattr(config, key) for key in RESUME_KEYS[1:]}}
     with run_dir.create_seeds_dir(output, content):
         return _train_missing(output, content, asdict(on_machine))
 
 
-def _require_one_process():
+def require_one_process():
+    """Raise InputError in one of several processes."""
     if environment.world_size() > 1:
-        raise InputError("--seeds is for one process; several train with one --seed")
+        raise InputError("several seeds or folds are for one process; train.py with one --seed takes several")
 
 
-def _check_seeds(seeds):
+def check_seeds(seeds, output=None, began=()):
+    """Raise InputError unless these are seeds, each once, and all that a directory was begun with are among them."""
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds {list(seeds)}: expected one or more, each once")
+    if missing := [seed for seed in began if seed not in seeds]:
+        raise InputError(
+            f"{output}: begun with seed {missing[0]}, too; --seeds can only add to those it was begun with"
+        )
 
 
-def _check_weights(config, output):
+def check_weights(config, output):
     """Raise InputError if the runs could not start from their weights."""
     if config.pretrained:
         load_pretrained(build_model(config.model, config.image_size), config.model)
@@ -120,14 +126,10 @@ def resume_seeds(output, seeds=None, **changes):
         InputError: There are no such runs, or another option would change.
         TypeError: There is no such option.
     """
-    _require_one_process()
+    require_one_process()
     began = _read_began(output)
     seeds = began["seeds"] if seeds is None else list(seeds)
-    _check_seeds(seeds)
-    if missing := [seed for seed in began["seeds"] if seed not in seeds]:
-        raise InputError(
-            f"{output}: begun with seed {missing[0]}, too; --seeds can only add to those it was begun with"
-        )
+    check_seeds(seeds, output, began["seeds"])
     on_machine = pop_run_options(changes)
     _check_changes(output, began, changes)
     directories = [seed_directory(output, seed) for seed in seeds]

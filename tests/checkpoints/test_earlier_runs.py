@@ -20,14 +20,17 @@ from scipy.special import expit
 import palm_cls
 from palm_cls.checkpoints.metadata import read_metadata
 from palm_cls.checkpoints.run_dir import list_checkpoints, read_checkpoint
-from palm_cls.checkpoints.weights import save
+from palm_cls.checkpoints.weights import load, save
 from palm_cls.core.errors import InputError
 from palm_cls.data.images import read_image, transform_img
+from palm_cls.data.loader_factory import palm_loaders
+from palm_cls.data.palm import find_dataset
 from palm_cls.deploy.predict import load_model, predict_images
 from palm_cls.eval.assess import assess
 from palm_cls.eval.engine import predict
+from palm_cls.eval.evaluate import evaluation
 from palm_cls.recipes import build_model
-from palm_cls.training.experiment import resume_recipe, train_recipe
+from palm_cls.training.experiment import resume_recipe, train, train_recipe
 
 EARLIER = TESTS / "golden" / "earlier-run"
 # sha256 of the arrays in best.pdparams, taken by plain `pickle`
@@ -95,8 +98,11 @@ def test_palm_of_224_pixels_is_loaded_as_what_it_is(small_demo, tmp_path):
         save(tmp_path / name, model, metadata=metadata)
         found, metadata = load_model(tmp_path / f"{name}.pdparams")
         assert (found.input_shape, metadata["input"]["size"]) == ((3, 224, 224), 224)
-        (prediction,) = predict_images(found, [photo])
-        assert prediction.probability == pytest.approx(expit(expected), abs=1e-6)
+        loaded = build_model("palm")
+        load(tmp_path / name, loaded)
+        for network in (found, loaded):
+            (prediction,) = predict_images(network, [photo])
+            assert prediction.probability == pytest.approx(expit(expected), abs=1e-6)
     result = assess(tmp_path / "stated.pdparams", data=small_demo, cache=False)
     assert result.predictions.logits[result.predictions.names.index(photo.name), 0] == pytest.approx(expected, abs=1e-5)
 
@@ -109,3 +115,29 @@ def test_a_run_of_palm_at_224_pixels_goes_on_at_224(small_demo, tmp_path):
     assert resume_recipe(tmp_path, report=False).model.input_shape == (3, 224, 224)
     with pytest.raises(InputError, match="its image size is 224, not 112"):
         resume_recipe(tmp_path, image_size=112)
+
+
+def test_a_loader_of_another_size_is_refused(small_demo, tmp_path):
+    """PalmNet would take it, and give other numbers."""
+    train_loader, valid_loader = palm_loaders(find_dataset(small_demo), batch_size=10)
+    with pytest.raises(
+        InputError, match="takes images of 112 x 112 pixels, .* with 224 x 224; set the loader's image_"
+    ):
+        train(build_model("palm"), train_loader, valid_loader, epochs=1)
+    save(tmp_path / "w", build_model("palm", 224), metadata={"model": "palm", **ON_DEMO_SET})
+    valid_loader.image_size = 112
+    with pytest.raises(InputError, match="takes images of 224 x 224 pixels, .* with 112 x 112"):
+        evaluation(build_model("palm"), tmp_path / "w", valid_loader)
+    result = train_recipe(
+        "palm", tmp_path / "run", weights=tmp_path / "w.pdparams", data=small_demo, epochs=1, report=False
+    )
+    assert result.model.input_shape == (3, 112, 112)
+
+
+def test_weights_that_state_an_impossible_size_are_refused(small_demo, tmp_path):
+    for size in (5000, True, "112"):
+        spec = {**ON_DEMO_SET["input"], "size": size}
+        save(tmp_path / "w", build_model("palm"), metadata={"model": "palm", **ON_DEMO_SET, "input": spec})
+        for use in (load_model, lambda path: assess(path, data=small_demo)):
+            with pytest.raises(InputError, match="takes images as .*; this program prepares them as"):
+                use(tmp_path / "w.pdparams")

@@ -202,7 +202,7 @@ def test_tables_that_contradict_themselves_or_the_workbook_beside_them(clean):
     book.save((clean / TABLE).with_name("PM_Label_and_Fovea_Location.xlsx"))
     (finding,) = check_data(detect_layout(clean)).issues
     assert (finding.level, finding.kind, finding.files) == ("warning", "other-labels", (TABLE.as_posix(),))
-    assert finding.text.startswith("has other labels for 3 images (first: V3.jpg) than PM_Label")
+    assert finding.text.startswith("has other labels or groups for 3 images (first: V3.jpg) than PM_Label")
     book.active["B2"] = "=1-0"
     book.save((clean / TABLE).with_name("PM_Label_and_Fovea_Location.xlsx"))
     (finding,) = check_data(detect_layout(clean)).issues

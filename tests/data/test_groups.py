@@ -34,7 +34,7 @@ def test_images_of_the_course_stay_with_their_tens(eyes, tmp_path):
     names = ["N0009.jpg", "N0010.jpg", "P0010.jpg", "P0019.jpg", "P0020.jpg"]
     found, rule = find_groups(data_loader(write(tmp_path / "a", dict(zip(names, eyes))), cache=False))
     assert partition(found) == [["N0009.jpg"], ["N0010.jpg"], ["P0010.jpg", "P0019.jpg"], ["P0020.jpg"]]
-    assert rule == "runs of consecutive numbers (P0010 to P0019), and identical or nearly identical images"
+    assert rule == "tens of consecutive numbers (P0010 to P0019), and identical or nearly identical images"
 
 
 def test_a_copy_joins_what_it_is_of(eyes, tmp_path):
@@ -49,6 +49,12 @@ def test_elsewhere_numbers_mean_nothing(eyes, tmp_path):
     found, rule = find_groups(data_loader(write(tmp_path / "a", photos), cache=False))
     assert partition(found) == [["N0001.jpg", "P2.jpg"], ["N0002.jpg"], ["P1.jpg"]]
     assert rule == "identical or nearly identical images"
+
+
+def test_a_file_of_another_name_does_not_end_the_rule(eyes, tmp_path):
+    photos = dict(zip(["P0001.jpg", "P0002.jpg", "P0030.jpg", "P0001_copy.jpg"], [*eyes[:3], eyes[0]]))
+    found, _ = find_groups(data_loader(write(tmp_path / "a", photos), cache=False))
+    assert partition(found) == [["P0001.jpg", "P0001_copy.jpg", "P0002.jpg"], ["P0030.jpg"]]
 
 
 def test_images_of_one_colour_are_no_copies(tmp_path):

@@ -145,7 +145,10 @@ def test_a_corrected_workbook_beside_the_table_is_told(images, tmp_path, capsys)
     for _ in range(2):
         assert valid_data_loader(images, table).labels == [1, 1]
     told = capsys.readouterr().err
-    assert told.count("labels.csv has other labels for 1 images (first: N1.png) than Classification Labels.xlsx") == 1
+    assert (
+        told.count("labels.csv has other labels or groups for 1 images (first: N1.png) than Classification Labels.xlsx")
+        == 1
+    )
     assert "labels.csv is used" in told
     assert f"python tools/xlsx2csv.py '{tmp_path / 'Classification Labels.xlsx'}' {table}" in told
 

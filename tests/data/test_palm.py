@@ -166,7 +166,9 @@ def test_a_table_is_compared_with_its_workbook_by_names_and_labels(tmp_path):
     own.write_bytes(b"\xef\xbb\xbfimgName;Label\r\n./V2.jpg;1.0\r\nV1.jpg;0\r\n")  # as Excel writes it again
     assert workbook_difference(own) == ""
     own.write_text("imgName,Label\nV1.jpg,0\n")
-    assert "other labels for 1 images (first: V2.jpg)" in workbook_difference(own)
+    assert "other labels or groups for 1 images (first: V2.jpg)" in workbook_difference(own)
+    own.write_text("imgName,Label,Group\nV1.jpg,0,\nV2.jpg,1,a patient\n")
+    assert "other labels or groups for 1 images (first: V2.jpg)" in workbook_difference(own)
     assert workbook_difference(own.rename(tmp_path / "own.csv")) == ""
 
 

@@ -17,6 +17,7 @@ from palm_cls.core.console import DEMO_WARNING
 from palm_cls.core.device import set_seed
 from palm_cls.core.errors import InputError
 from palm_cls.data.palm import DEMO_MARK
+from palm_cls.deploy.predict import predict_images
 from palm_cls.eval.assess import (
     EvaluationResult,
     assess,
@@ -140,9 +141,25 @@ def test_a_threshold_of_another_network_is_refused(tmp_path):
         check_threshold_source(tmp_path / "a.json", found)
 
 
+def test_a_threshold_for_other_views_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text('{"model": "lenet", "images": []}')  # of a version without views
+    found = EvaluationResult("lenet", None, None, False, 0, Predictions([], np.zeros((0, 1)), np.zeros((0, 1))), {}, 8)
+    with pytest.raises(InputError, match=r"a\.json: a threshold for 1 views of each image does not apply to 8"):
+        check_threshold_source(tmp_path / "a.json", found)
+
+
+def test_views_that_there_are_none_of(weights, small_demo):
+    for options, message in (({"views": 5}, "5 views of an image"), ({"views": 8, "ten_crop": True}, "not both")):
+        with pytest.raises(InputError, match=message):
+            assess(weights, "lenet-relu", small_demo, **options)
+    with pytest.raises(InputError, match="10 views of an image: expected 1 or 8"):
+        next(predict_images(build_model("lenet-relu"), [], views=10))
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (("--ten-crop", "--views", 8), "not allowed with argument"),
         (("--sensitivity", 0.9), "go together"),
         (("--threshold-from", "x.json"), "go together"),
         (("--threshold", 0.3, "--sensitivity", 0.9, "--threshold-from", "x.json"), "not both"),

@@ -1,13 +1,14 @@
 """The results of a cross-validation, held to scikit-learn and to what is known of the bootstrap."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import expit
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from palm_cls.checkpoints.run_files import FOLDS, fold_directory
+from palm_cls.checkpoints.run_files import CROSSVALIDATION, fold_directory
 from palm_cls.core.errors import InputError
 from palm_cls.core.files import write_json, write_table
 from palm_cls.data.palm import DEMO_DISCLAIMER
@@ -21,13 +22,24 @@ from palm_cls.eval.crossvalidation import (
 )
 from palm_cls.eval.crossvalidation_report import write_page
 
-CONTENT = {"model": "palm", "epochs": 3, "groups": None, "images_sha256": "0", "demo": False, "versions": {}}
+CONTENT = {
+    "model": "palm",
+    "data": "d",
+    "epochs": 3,
+    "batch_size": 16,
+    "groups": None,
+    "images_sha256": "0",
+    "versions": {},
+}
 
 
 def made_up(directory, images=200, seeds=(0, 1), copies=1, skill=1.0, num_folds=2):
     """Write a cross-validation in whose groups are so many images with the same predictions."""
     directory.mkdir()
-    write_json({**CONTENT, "folds": num_folds, "seeds": list(seeds)}, directory / FOLDS)
+    write_json(
+        {**CONTENT, "images_sha256": "0", "demo": False, "folds": num_folds, "seeds": list(seeds)},
+        directory / CROSSVALIDATION,
+    )
     labels = np.arange(images) % 2
     rows = [
         {"imgName": f"{copy}-{number:04d}.jpg", "Label": label, "group": number, "fold": number // 2 % num_folds}
@@ -42,7 +54,7 @@ def made_up(directory, images=200, seeds=(0, 1), copies=1, skill=1.0, num_folds=
             target.mkdir(parents=True)
             own = [row for row in rows if row["fold"] == fold]
             predictions = [prediction_row(row["imgName"], row["Label"], *logits[:, row["group"]]) for row in own]
-            write_table(predictions, target / "predictions.csv")
+            write_table(predictions, target / "held_out.csv")
     return read_crossvalidation(directory)
 
 
@@ -103,11 +115,10 @@ def test_a_network_less_itself_is_nothing(tmp_path):
 
 def test_other_folds_are_not_compared(tmp_path):
     first = made_up(tmp_path / "a")
-    for other, what in (
-        (made_up(tmp_path / "b", images=100), "names"),
-        (made_up(tmp_path / "c", num_folds=3), "folds"),
-    ):
-        with pytest.raises(InputError, match=f"a and .* have other {what}: they cannot be compared"):
+    others = {"names": made_up(tmp_path / "b", images=100), "folds": made_up(tmp_path / "c", num_folds=3)}
+    others["groups"] = replace(first, groups=first.groups // 2)  # which the errors of both must be drawn by
+    for what, other in others.items():
+        with pytest.raises(InputError, match=f"a and .* have other {what}; only results on the same folds"):
             format_comparison([first, other])
 
 
@@ -126,16 +137,18 @@ def test_what_is_written_is_what_was_measured(tmp_path):
     ("file", "text", "message"),
     [
         (FOLD_TABLE, "imgName,Label\nx,1\n", "folds.csv: damaged"),
-        (FOLD_TABLE, "imgName,Label,group,fold\n", "folds.csv: empty"),
+        (FOLD_TABLE, "imgName,Label,group,fold\n", "folds.csv: damaged .*expected a row for each image"),
+        (FOLD_TABLE, "imgName,Label,group,fold\na,1,0,0\n", "folds.csv: damaged .*2 folds from 0"),
         (FOLD_TABLE, None, "folds.csv: missing; finish the cross-validation by crossvalidate.py --resume"),
-        (FOLDS, None, "a: no cross-validation there"),
-        (FOLDS, '{"model": "palm", "folds": "2", "seeds": [0]}', "not the settings of a cross-validation"),
-        ("seed-0/fold-0/predictions.csv", None, "predictions.csv: missing; finish the cross-validation"),
-        ("seed-1/fold-1/predictions.csv", "imgName,Label,logit,logit_8_views\na,1,0,x\n", "predictions.csv: damaged"),
+        (CROSSVALIDATION, None, "a: no cross-validation there"),
+        (CROSSVALIDATION, '{"model": "palm", "folds": "2", "seeds": [0]}', "not the settings of a cross-validation"),
+        ("seed-0/fold-0/held_out.csv", None, "held_out.csv: missing; finish the cross-validation"),
+        ("seed-1/fold-1/held_out.csv", "imgName,Label,logit,logit_8_views\na,1,0,x\n", "held_out.csv: damaged"),
+        ("seed-1/fold-1/held_out.csv", "imgName,Label,logit,logit_8_views\na,1,nan,0\n", "nan is not finite"),
         (
-            "seed-1/fold-1/predictions.csv",
+            "seed-1/fold-1/held_out.csv",
             "imgName,Label,logit,logit_8_views\na,1,0,0\n",
-            "with seed 1 are not those of",
+            "its images or labels are not those of fold 1 in folds.csv",
         ),
     ],
 )
@@ -146,6 +159,27 @@ def test_what_is_damaged_or_missing_is_named(tmp_path, file, text, message):
     else:
         (tmp_path / "a" / file).write_text(text)
     with pytest.raises(InputError, match=message):
+        read_crossvalidation(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"folds": True}, {"folds": 0}, {"seeds": []}, {"seeds": [0, 0]}, {"seeds": ["a"]}, {"data": 5}, {"epochs": "x"}],
+    ids=str,
+)
+def test_settings_that_are_none_are_refused(tmp_path, change):
+    made_up(tmp_path / "a")
+    content = json.loads((tmp_path / "a" / CROSSVALIDATION).read_text())
+    write_json({**content, **change}, tmp_path / "a" / CROSSVALIDATION)
+    with pytest.raises(InputError, match="crossvalidation.json: not the settings of a cross-validation; start a new"):
+        read_crossvalidation(tmp_path / "a")
+
+
+def test_predictions_of_another_fold_do_not_replace_its_own(tmp_path):
+    made_up(tmp_path / "a")
+    first, second = (fold_directory(tmp_path / "a", 0, fold) / "held_out.csv" for fold in (0, 1))
+    second.write_text(second.read_text() + first.read_text().partition("\n")[2])
+    with pytest.raises(InputError, match="fold-1/held_out.csv: damaged .* not those of fold 1 in folds.csv"):
         read_crossvalidation(tmp_path / "a")
 
 
@@ -168,4 +202,5 @@ def test_the_page(tmp_path, skill):
     assert ("On none of these images." in page) == (skill > 1)
     assert page.count("data:image/jpeg") == (16 if skill < 1 else 0)
     assert ("over the seeds" in page) == (skill < 1)
+    assert "area {value:.3f}, 95% interval {low:.3f} to {high:.3f}".format(**metric) in page  # by groups, as above
     assert {path.name for path in (tmp_path / "a" / "figures").iterdir()} == {"roc.png", "calibration.png"}

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 
 import pytest
 from helpers import tiny  # noqa: F401  the recipe
@@ -11,7 +12,8 @@ from helpers.processes import assert_refused, posix
 from helpers.runs import contents
 from sklearn.model_selection import StratifiedGroupKFold  # noqa: F401  before a fork, in which it would take seconds
 
-from palm_cls.checkpoints.run_files import FOLDS, read_log
+from palm_cls.checkpoints.run_files import CROSSVALIDATION, read_log
+from palm_cls.checkpoints.weights import save
 from palm_cls.core.errors import InputError
 from palm_cls.data.loader_factory import make_loaders
 from palm_cls.data.palm import find_dataset
@@ -19,6 +21,7 @@ from palm_cls.eval.crossvalidation import read_fold_table
 from palm_cls.recipes import build_model, find_recipe
 from palm_cls.training import crossvalidation
 from palm_cls.training.crossvalidation import crossvalidate, resume_crossvalidation
+from palm_cls.training.experiment import train_recipe
 
 FILES = ("folds.csv", "predictions.csv", "results.json")
 
@@ -28,7 +31,7 @@ def run(output, data, **options):
 
 
 def start_or_resume(output, data):
-    if (output / FOLDS).is_file():
+    if (output / CROSSVALIDATION).is_file():
         resume_crossvalidation(output)
     else:
         run(output, data, save_every=2, batch_size=4)
@@ -63,7 +66,7 @@ def test_every_image_is_predicted_once_without_having_been_trained_on(small_demo
     assert [rest | held_out for rest, held_out in trained] == [everything] * 4
     assert not any(rest & held_out for rest, held_out in trained)
     assert sorted(name for _, held_out in trained for name in held_out) == result.names
-    table = read_fold_table(tmp_path / "run")
+    table = read_fold_table(tmp_path / "run", 4)
     assert len(table) == 20
     assert all(row["imgName"] in trained[row["fold"]][1] for row in table)
 
@@ -119,7 +122,7 @@ def test_a_full_disk_in_the_second_fold(small_demo, tmp_path, monkeypatch):
         patch.setattr(crossvalidation.run_dir, "save_checkpoint", full)
         with pytest.raises(OSError, match="No space left"):
             start_or_resume(tmp_path / "run", small_demo)
-    assert (tmp_path / "run" / "seed-0" / "fold-0" / "predictions.csv").is_file()
+    assert (tmp_path / "run" / "seed-0" / "fold-0" / "held_out.csv").is_file()
     assert list((tmp_path / "run" / "seed-0" / "fold-1").glob("last-*"))
     start_or_resume(tmp_path / "run", small_demo)
     assert results(tmp_path / "run") == results(tmp_path / "whole")
@@ -141,15 +144,15 @@ def test_it_goes_on_only_as_it_began(finished, small_demo, tmp_path):
         resume_crossvalidation(tmp_path / "run", data=tmp_path / "demo")
     with pytest.raises(InputError, match="no cross-validation there to resume"):
         resume_crossvalidation(tmp_path)
-    (tmp_path / "run" / FOLDS).write_text('{"folds": 2}')
+    (tmp_path / "run" / CROSSVALIDATION).write_text('{"folds": 2}')
     with pytest.raises(InputError, match="crossvalidation.json: not the settings of a cross-validation"):
         resume_crossvalidation(tmp_path / "run")
 
 
 def test_images_that_moved_are_found_by_data(finished, small_demo, tmp_path):
     shutil.copytree(finished[0], tmp_path / "run")
-    content = json.loads((tmp_path / "run" / FOLDS).read_text())
-    (tmp_path / "run" / FOLDS).write_text(json.dumps({**content, "data": str(tmp_path / "gone")}))
+    content = json.loads((tmp_path / "run" / CROSSVALIDATION).read_text())
+    (tmp_path / "run" / CROSSVALIDATION).write_text(json.dumps({**content, "data": str(tmp_path / "gone")}))
     with pytest.raises(InputError, match="its images were in .*gone, which is gone; say where they are with --data"):
         resume_crossvalidation(tmp_path / "run")
     resume_crossvalidation(tmp_path / "run", data=small_demo)
@@ -170,14 +173,72 @@ def test_what_stays_together_is_told_and_kept(small_demo, tmp_path, capsys):
 
 
 def test_recipes_on_digits_are_refused():
-    with pytest.raises(InputError, match="for recipes on photographs"):
+    with pytest.raises(InputError, match="is for digits; a cross-validation takes a recipe on photographs"):
         crossvalidate("lenet-mnist")
 
 
-def test_weights_to_start_from(small_demo, tmp_path):
+def test_weights_that_are_not_there(small_demo, tmp_path):
     with pytest.raises(InputError, match="no weights there"):
         run(tmp_path / "run", small_demo, weights=tmp_path / "nowhere")
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_have_seen_the_images_are_refused(small_demo, tmp_path, capsys):
+    trained = train_recipe("tiny", tmp_path / "seen", data=small_demo, report=False).output
+    for weights in (trained, trained / "best", trained / "best.pdparams"):
+        with pytest.raises(InputError, match="trained on these very images, so that it has seen every fold"):
+            run(tmp_path / "run", small_demo, weights=weights)
+    shutil.copy(trained / "best.pdparams", tmp_path / "other.pdparams")
+    run(tmp_path / "run", small_demo, weights=tmp_path / "other.pdparams", epochs=1)
+    note = "if that was trained on any of these images, "
+    assert f"{note}the results are too good" in capsys.readouterr().err
+    assert note in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_weights_in_the_directory_that_is_moved_aside(finished, small_demo, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    save(tmp_path / "run" / "own", build_model("tiny"))
+    with pytest.raises(InputError, match="would be moved aside with .*run, and missing then; give another --output"):
+        run(tmp_path / "run", small_demo, weights=tmp_path / "run" / "own.pdparams")
+    assert (tmp_path / "run" / "own.pdparams").is_file()
+
+
+def test_it_needs_no_validation_images(small_demo, tmp_path):
+    shutil.copytree(find_dataset(small_demo).train_images, tmp_path / "data" / "Training" / "Images")
+    names = [path.name for path in (tmp_path / "data" / "Training" / "Images").glob("*.jpg")]
+    rows = "".join(f"{name},{name[0] == 'P':d}\n" for name in names)
+    (tmp_path / "data" / "Training" / "labels.csv").write_text("imgName,Label\n" + rows)
+    assert len(run(tmp_path / "run", tmp_path / "data", epochs=1).names) == 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
+def test_names_of_any_bytes(small_demo, tmp_path):
+    shutil.copytree(small_demo, tmp_path / "demo")
+    images = find_dataset(tmp_path / "demo").train_images
+    for name in ("N0001", "P0001"):
+        os.rename(images / f"{name}.jpg", os.path.join(os.fsencode(images), name.encode() + b"\xff.jpg"))
+    result = run(tmp_path / "run", tmp_path / "demo", epochs=1)
+    assert [name for name in result.names if "\udcff" in name] == ["N0001\udcff.jpg", "P0001\udcff.jpg"]
+
+
+def test_a_table_of_other_images_is_refused(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    table = tmp_path / "run" / "folds.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(InputError, match="folds.csv: its images are not those of .*; start a new one"):
+        resume_crossvalidation(tmp_path / "run")
+
+
+def test_another_machine_is_told(finished, tmp_path, capsys):
+    shutil.copytree(finished[0], tmp_path / "run")
+    content = json.loads((tmp_path / "run" / CROSSVALIDATION).read_text())
+    changed = {**content, "threads": 77, "versions": {**content["versions"], "paddle": "2.0"}}
+    (tmp_path / "run" / CROSSVALIDATION).write_text(json.dumps(changed))
+    resume_crossvalidation(tmp_path / "run")
+    told = capsys.readouterr().err
+    assert "begun with paddle 2.0, now " in told
+    assert "threads 77, now " in told
+    assert json.loads((tmp_path / "run" / CROSSVALIDATION).read_text())["versions"]["paddle"] == "2.0"
 
 
 def test_a_line_a_fold(finished, small_demo, tmp_path, capsys):
@@ -202,6 +263,7 @@ def test_a_line_a_fold(finished, small_demo, tmp_path, capsys):
         ),
         (["--resume", "nowhere", "--no-groups"], "--no-groups: a cross-validation goes on only as it began"),
         (["--resume", "nowhere"], "nowhere: no cross-validation there to resume"),
+        (["--model", "lenet", "--pretrained", "--weights", "x"], "not allowed with argument --pretrained"),
         (["--model", "lenet", "--folds", "30"], "30 folds need as many groups of images of each class"),
     ],
 )

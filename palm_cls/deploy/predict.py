@@ -166,6 +166,9 @@ def predict_images(model, paths, batch_size=10, threshold=0.5, views=1):
 
     Returns:
         A generator of one Prediction for each path, in their order.
+
+    Raises:
+        InputError: There is no such number of views.
     """
     if views not in (1, EIGHT_VIEWS):
         raise InputError(f"{views} views of an image: expected 1 or {EIGHT_VIEWS}")

@@ -23,7 +23,7 @@ def test_a_function_has_the_whole_protocol():
         assert [labels.shape for _, labels in batches] == [(2, 1)] * 3
     assert (loader.num_samples, loader.num_batches, loader.order, loader.labels, loader.fingerprint) == (None,) * 5
     assert (loader.metadata, loader.names(0), loader.resumable, loader.shard) == ({}, [], False, (0, 1))
-    assert (loader.seed, loader.epoch, loader.augmentation, loader.ten_crop) == (0, 0, None, False)
+    assert (loader.seed, loader.epoch, loader.augmentation, loader.views) == (0, 0, None, 1)
     loader.seed, loader.epoch = 3, 1  # as training does
 
 

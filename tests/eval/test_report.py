@@ -167,6 +167,7 @@ def test_the_most_confident_mistakes_come_first(made_up, network, small_demo, mo
     assert "Beside each stands the same with its heat map" in page.text
 
 
+@pytest.mark.slow
 def test_sure_of_an_answer_is_sure_at_its_threshold(made_up, network, small_demo):
     """What is most probably positive, called negative by a threshold above it, is the least sure of the mistakes."""
     logits = logits_of(network, small_demo)
@@ -197,6 +198,7 @@ def test_with_one_class_only(made_up, network):
     assert len(page.all("svg")) == len(BINARY) - 2
 
 
+@pytest.mark.slow
 def test_without_a_convolution_there_is_no_heat_map(made_up, network):
     page = made_up(build_model("tiny"), [1, 0] * 5)
     assert "labelled" in page.text

@@ -40,6 +40,8 @@ VALID = MIN_IMAGES + 20  # validation images: so many that Paddle Inference eval
 class SmallReader(ImageLoader):
     """A reader of 1x28x28 images that are drawn from their names; nothing is read from the disk."""
 
+    image_size = 28
+
     def iter_from(self, batch):
         yield from map(self.load, self._local_batches(batch))
 

@@ -144,7 +144,10 @@ def assert_uniform(value, limit):
 
 @pytest.mark.parametrize(
     ("network", "define", "ones"),
-    [(AlexNetPaper, paper, ("conv2", "conv4", "conv5", "fc1", "fc2")), (AlexNetKeras, keras, ())],
+    [
+        (AlexNetPaper, paper, ("conv2", "conv4", "conv5", "fc1", "fc2")),
+        pytest.param(AlexNetKeras, keras, (), marks=pytest.mark.slow),
+    ],
 )
 def test_it_starts_and_computes_as_defined(network, define, ones):
     """Against the definition in plain NumPy, in float64, where no rounding flips a ReLU."""

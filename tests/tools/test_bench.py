@@ -57,7 +57,7 @@ def batches_of(number, images=2):
     ("row", "pairs", "known"),
     [
         pytest.param("startup", 1, "train.py --help (ms)", marks=pytest.mark.slow),
-        ("reader", 2, "first epoch, an image (ms)"),
+        pytest.param("reader", 2, "first epoch, an image (ms)", marks=pytest.mark.slow),
     ],
 )
 def test_figures_are_computed_from_the_singles(tool, small_demo, tmp_path, row, pairs, known):

@@ -90,6 +90,7 @@ def test_seeds_differ_and_eight_views_are_not_one(finished):
     assert (logits[1] != logits[8]).all()
 
 
+@pytest.mark.slow
 def test_more_seeds_extend_it_and_change_nothing(finished, small_demo, tmp_path):
     run(tmp_path / "run", small_demo, seeds=[0])
     resume_crossvalidation(tmp_path / "run", seeds=[0, 1])
@@ -128,6 +129,7 @@ def test_a_full_disk_in_the_second_fold(small_demo, tmp_path, monkeypatch):
     assert results(tmp_path / "run") == results(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_an_earlier_one_is_moved_aside(finished, small_demo, tmp_path):
     shutil.copytree(finished[0], tmp_path / "run")
     run(tmp_path / "run", small_demo, epochs=1)
@@ -149,6 +151,7 @@ def test_it_goes_on_only_as_it_began(finished, small_demo, tmp_path):
         resume_crossvalidation(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_images_that_moved_are_found_by_data(finished, small_demo, tmp_path):
     shutil.copytree(finished[0], tmp_path / "run")
     content = json.loads((tmp_path / "run" / CROSSVALIDATION).read_text())
@@ -211,6 +214,7 @@ def test_it_needs_no_validation_images(small_demo, tmp_path):
     assert len(run(tmp_path / "run", tmp_path / "data", epochs=1).names) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
 def test_names_of_any_bytes(small_demo, tmp_path):
     shutil.copytree(small_demo, tmp_path / "demo")
@@ -229,6 +233,7 @@ def test_a_table_of_other_images_is_refused(finished, tmp_path):
         resume_crossvalidation(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_another_machine_is_told(finished, tmp_path, capsys):
     shutil.copytree(finished[0], tmp_path / "run")
     content = json.loads((tmp_path / "run" / CROSSVALIDATION).read_text())

@@ -191,6 +191,7 @@ def test_lists_of_seeds(monkeypatch):
         assert _cli.seeds(text) == expected
 
 
+@pytest.mark.slow
 def test_one_seed_or_several(tool_here, several):
     assert_refused(tool_here("train", "--seed", 1, "--seeds", "1-2"), "not allowed with argument --seed")
     done = train("--resume", several[1] / "seed-0", "--seeds", "0-2")

@@ -268,6 +268,7 @@ def module(folder, text):
     return str(folder)
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_imported_is_told_with_its_reason(small_demo, tmp_path):
     broken = module(tmp_path / "broken", 'print("noise")\nraise TypeError("Descriptors cannot\\nbe created directly.")')
     done = train_tool("--data", small_demo, "--visualdl", cwd=tmp_path, PYTHONPATH=broken)

@@ -43,6 +43,7 @@ def test_first_step_of_lenet(golden):
         close(sample(parameter), expected[f"step1.sample.{name}"])
 
 
+@pytest.mark.slow
 def test_twenty_steps_of_lenet_through_train(golden, tmp_path, capsys):
     """Two epochs of ten steps: losses, logits, validation, weights and velocities."""
     expected = golden("lenet1")

@@ -31,6 +31,7 @@ def test_affinity_is_respected():
     assert fresh_python(code, OMP_NUM_THREADS=None).stdout.strip() == "1"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGTERM")
 def test_a_handler_of_sigterm_is_still_there_after_paddle_was_imported():
     code = "import os, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit('in order')); "
@@ -178,6 +179,7 @@ def test_a_notebook_that_imported_paddle_first_is_told_in_one_line():
     )
 
 
+@pytest.mark.slow
 def test_stock_leaves_paddle_as_it_comes():
     code = "import palm_cls.core.device as r; r.choose_device('cpu'); print(r.num_threads(), r.MALLOC_TUNED)"
     done = fresh_python(code, OMP_NUM_THREADS=None, PALM_STOCK="1")

@@ -231,7 +231,7 @@ def test_nowhere_to_write(images, monkeypatch, capsys, tmp_path):
     assert "no cache of resized images can be written" in capsys.readouterr().err
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_found_and_mended(images, decoded, data):
     plain = epoch(images, cache=False)

@@ -144,7 +144,8 @@ def test_its_predictions_are_those_of_the_weights(weights, exported, form, small
     assert np.ptp(chances[0]) > 20 * 5e-5
 
 
-@pytest.mark.parametrize("form", ["paddle", pytest.param("onnx", marks=[needs_onnx, pytest.mark.slow])])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["paddle", pytest.param("onnx", marks=needs_onnx)])
 def test_the_tools(tool, weights, form, small_demo, tmp_path):
     shutil.copy(weights, tmp_path / "best.pdparams")
     target = tmp_path / f"best.{form}"

@@ -60,14 +60,14 @@ class Page(HTMLParser):
 def trained(tool, small_demo, tmp_path_factory):
     """The lesson's command in an empty directory: (CompletedProcess, directory of the run)."""
     cwd = tmp_path_factory.mktemp("cwd")
-    done = tool("train", "--model", "lenet-relu", "--data", small_demo, "--epochs", 2, cwd=cwd, report=True)
+    done = tool("train", "--model", "palm", "--data", small_demo, "--epochs", 2, cwd=cwd, report=True)
     assert done.returncode == 0, done.stderr
-    return done, cwd / "output" / "lenet-relu"
+    return done, cwd / "output" / "palm"
 
 
 def test_every_run_ends_with_its_report(trained):
     done, run = trained
-    path = Path("output", "lenet-relu", "report.html")
+    path = Path("output", "palm", "report.html")
     assert f"Its report, for a browser: {path}" in done.stdout
     page = Page(run / "report.html")
     measures = json.loads((run / "evaluation.json").read_text())["measures"]
@@ -142,11 +142,11 @@ def logits_of(model, small_demo):
 
 @pytest.fixture
 def network(small_demo):
-    """An untrained LeNet with ReLU that calls half of the demo's images positive."""
+    """An untrained network that calls half of the demo's images positive."""
     set_seed(1)
-    model = build_model("lenet-relu")
+    model = build_model("palm", 224)
     middle = np.median(logits_of(model, small_demo))
-    model.fc2.bias.set_value(model.fc2.bias - float(middle))
+    model.fc.bias.set_value(model.fc.bias - float(middle))
     return model
 
 
@@ -176,6 +176,7 @@ def test_sure_of_an_answer_is_sure_at_its_threshold(made_up, network, small_demo
     assert shown == [f"V{k + 1:04d}.jpg" for k in np.argsort(logits)[: report.MAX_MISTAKES]]
 
 
+@pytest.mark.slow
 def test_one_epoch_and_several(made_up, network):
     page = made_up(network, [0, 1] * 5, accuracies=[0.5])
     assert "One epoch of training; everything below is measured with its weights on 10 of 10" in page.text
@@ -191,6 +192,7 @@ def test_without_a_mistake(made_up, network, small_demo):
     assert len(page.all("svg")) == len(BINARY)
 
 
+@pytest.mark.slow
 def test_with_one_class_only(made_up, network):
     page = made_up(network, [0] * 10)
     assert "neither a ROC nor a precision-recall curve" in page.text

@@ -130,6 +130,7 @@ def test_the_networks_are_ours(baseline, name):
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_loop_is_ours(baseline, capsys):
     ours, lesson = build_model("lenet"), baseline.lesson_network("lenet")
     give_weights(lesson, [parameter.numpy() for parameter in ours.parameters()])

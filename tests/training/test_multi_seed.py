@@ -150,6 +150,7 @@ def test_what_cannot_be_gone_on_with(copy, tmp_path, small_demo):
     assert not (copy / "seed-3").exists()
 
 
+@pytest.mark.slow
 def test_what_is_refused_moves_nothing(several, copy, small_demo, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     for options, told in (

@@ -178,7 +178,7 @@ def two_epochs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["json", "pdparams", "pdopt"])
-@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+@pytest.mark.parametrize("damage", ["flip", pytest.param("cut", marks=pytest.mark.slow), "gone"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     tmp_path, uninterrupted, two_epochs, capsys, kind, damage
 ):

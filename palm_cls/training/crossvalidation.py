@@ -70,7 +70,7 @@ def crossvalidate(name, output=None, folds=5, seeds=(0,), groups=True, **options
         InputError: Something is missing, the images cannot be divided so, or the weights to start from were trained on
             them.
     """
-    require_one_process()
+    require_one_process("a cross-validation")
     check_seeds(seeds)
     output = Path(output or Path("output", f"{name}-folds"))
     config, on_machine, recipe = split_options(name, options)
@@ -111,7 +111,7 @@ def resume_crossvalidation(output, seeds=None, data=None, **options):
     Raises:
         InputError: There is none to resume, or its images are not those that it began with.
     """
-    require_one_process()
+    require_one_process("a cross-validation")
     content = read_crossvalidation_settings(output)
     if not content:
         raise InputError(f"{output}: no cross-validation there to resume (no {CROSSVALIDATION} in it)")

@@ -81,10 +81,10 @@ def train_seeds(name, seeds, output=None, **options):
         return _train_missing(output, content, asdict(on_machine))
 
 
-def require_one_process():
+def require_one_process(what="--seeds"):
     """Raise InputError in one of several processes."""
     if environment.world_size() > 1:
-        raise InputError("several seeds or folds are for one process; train.py with one --seed takes several")
+        raise InputError(f"{what} is for one process; several train with one --seed")
 
 
 def check_seeds(seeds, output=None, began=()):

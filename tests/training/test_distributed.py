@@ -255,7 +255,7 @@ def test_what_several_processes_cannot_do(second_of_three, tmp_path, capsys):
     with pytest.raises(InputError, match="choose the GPUs of several with the launcher's --devices"):
         device.choose_device("gpu:1")
     for several in (lambda: multi_seed.train_seeds("lenet", [0, 1]), lambda: multi_seed.resume_seeds(tmp_path)):
-        with pytest.raises(InputError, match="several seeds or folds are for one process"):
+        with pytest.raises(InputError, match="--seeds is for one process"):
             several()
     with pytest.raises(InputError, match="readers as `data_loader` gives them"):
         train(network(), reader([4]), reader([4]))

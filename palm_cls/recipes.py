@@ -138,10 +138,19 @@ def image_size_of(name, metadata):
         name: Its recipe.
         metadata: Metadata of its weights, or settings of its run; their "input" counts if the recipe is resizable.
     """
-    recipe, spec = find_recipe(name), metadata.get("input")
-    size = spec.get("size") if isinstance(spec, dict) else FORMER_IMAGE_SIZE.get(name)
-    stated = recipe.is_resizable and isinstance(size, int) and size in IMAGE_SIZES
-    return size if stated else recipe.image_size
+    recipe = find_recipe(name)
+    if not recipe.is_resizable:
+        return recipe.image_size
+    if not isinstance(metadata.get("input"), dict):
+        return FORMER_IMAGE_SIZE.get(name, recipe.image_size)
+    return stored_image_size(metadata, recipe.image_size)
+
+
+def stored_image_size(metadata, default):
+    """Return the size of the input in metadata, in pixels; `default` if that is none of IMAGE_SIZES."""
+    spec = metadata.get("input")
+    size = spec.get("size") if isinstance(spec, dict) else None
+    return size if isinstance(size, int) and size in IMAGE_SIZES else default
 
 
 def build_model(name, image_size=None):

@@ -140,7 +140,7 @@ def add_training_options(parser):
     add("--save-every", type=positive_int, metavar="N", help="save a checkpoint every N steps, besides every epoch")
 
 
-def take_time(files):
+def time_written(files):
     """Return when the first of these files that exists was written, which changes with a new run; or None."""
     return next((os.stat(file).st_mtime_ns for file in files if os.path.isfile(file)), None)
 

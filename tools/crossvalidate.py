@@ -16,7 +16,7 @@ from _cli import (
     path,
     run,
     seeds,
-    take_time,
+    time_written,
     tool_command,
 )
 
@@ -71,11 +71,11 @@ def main():
     directory = options.pop("resume", None)
     output = directory or options.pop("output", None) or os.path.join("output", f"{options['name']}-folds")
     files = [os.path.join(output, CROSSVALIDATION)]
-    earlier = take_time(files)
+    earlier = time_written(files)
     try:
         result = resume_crossvalidation(output, **options) if directory else crossvalidate(output=output, **options)
     except (KeyboardInterrupt, SystemExit, OSError):
-        if directory or take_time(files) != earlier:
+        if directory or time_written(files) != earlier:
             log(f"Resume with: {tool_command('crossvalidate', '--resume', output)}")
         raise
     print(format_comparison([result]))

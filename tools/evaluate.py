@@ -69,10 +69,8 @@ def main():
     )
     if args.threshold_from:
         check_threshold_source(args.threshold_from, result)
-    remark, views = (
-        DEMO_DISCLAIMER if result.demo else "",
-        f", {result.views} views of each" if result.views > 1 else "",
-    )
+    remark = DEMO_DISCLAIMER if result.demo else ""
+    views = f", {result.views} views of each" if result.views > 1 else ""
     images = f"{len(result.predictions.labels)} of {result.num_listed} images{views}"
     print(f"{result.model}, {result.weights}: {images} {remark}".rstrip())
     print(format_metrics(result.metrics))

@@ -16,7 +16,7 @@ from _cli import (
     run,
     seed,
     seeds,
-    take_time,
+    time_written,
     tool_command,
 )
 
@@ -66,11 +66,11 @@ def main():
     output = options.pop("resume", None) or options.pop("output", default)
     several = "seeds" in options or (resume and os.path.isfile(os.path.join(output, SEEDS)))
     files = [os.path.join(output, name) for name in (SETTINGS, SEEDS)]
-    earlier = take_time(files)
+    earlier = time_written(files)
     try:
         trained = (train_several if several else train_one)(output, resume, options)
     except (KeyboardInterrupt, SystemExit, OSError):  # SystemExit: of a signal, see `_cli.run`; OSError: a full disk
-        if resume or take_time(files) != earlier:
+        if resume or time_written(files) != earlier:
             log(f"Resume with: {resume_command(output)}")
         raise
     if environment.rank() > 0:

@@ -48,7 +48,8 @@ from palm_cls.core.files import write_json, write_table
 
 CHECKPOINT = re.compile(r"last-\d{4}-\d{8}\.(json|pdparams|pdopt)")
 TEMP_FILE = re.compile(  # which a killed process leaves
-    rf"\.({CHECKPOINT.pattern}|best\.pdparams|log\.csv|(settings|seeds|crossvalidation|evaluation|results)\.json|(folds|held_out)\.csv|predictions\.csv|report\.html)"
+    rf"\.({CHECKPOINT.pattern}|best\.pdparams|(log|predictions|folds|held_out)\.csv|report\.html|"
+    r"(settings|seeds|crossvalidation|evaluation|results)\.json)"
     r"\.\d+\.tmp"
 )
 MAX_CHECKPOINTS = 2  # the last one, and the one before in case the disk damages it
@@ -294,21 +295,18 @@ def list_checkpoints(directory):
 
 def drop_weights(directory):
     """Delete the checkpoints and the best weights of a run; its settings and its log stay."""
-    directory = Path(directory)
-    for manifest in list_checkpoints(directory):
-        manifest.unlink()  # first, see `_prune_checkpoints`
-    for file in list(directory.iterdir()):
-        if file.name == "best.pdparams" or TEMP_FILE.fullmatch(file.name) or CHECKPOINT.fullmatch(file.name):
-            file.unlink()
+    _prune_checkpoints(Path(directory), keep=0)
+    Path(directory, "best.pdparams").unlink(missing_ok=True)
 
 
-def _prune_checkpoints(directory):
+def _prune_checkpoints(directory, keep=MAX_CHECKPOINTS):
     manifests = list_checkpoints(directory)
-    for manifest in manifests[:-MAX_CHECKPOINTS]:
+    kept = manifests[len(manifests) - min(keep, len(manifests)) :]
+    for manifest in manifests[: len(manifests) - len(kept)]:
         manifest.unlink()  # first, so that no manifest names files that are gone
-    kept = {manifest.stem for manifest in manifests[-MAX_CHECKPOINTS:]}
+    stems = {manifest.stem for manifest in kept}
     for file in list(directory.iterdir()):
-        if TEMP_FILE.fullmatch(file.name) or (CHECKPOINT.fullmatch(file.name) and file.stem not in kept):
+        if TEMP_FILE.fullmatch(file.name) or (CHECKPOINT.fullmatch(file.name) and file.stem not in stems):
             file.unlink()
 
 

@@ -21,7 +21,7 @@ from palm_cls.core.files import file_digest, read_json
 from palm_cls.data.images import IMAGE_SIZE, INPUT_SPEC
 from palm_cls.data.loader_factory import check_input_spec
 from palm_cls.eval.engine import find_program, load_predictor
-from palm_cls.recipes import IMAGE_SIZES
+from palm_cls.recipes import stored_image_size
 
 PROGRAM = "inference"  # without suffix
 IS_PADDLE_2 = paddle.__version__.startswith("2.")
@@ -45,18 +45,13 @@ def load_exported_model(path, name=None):
     logits_of, metadata = (_load_onnx_export if path.suffix == ONNX else _load_paddle_export)(path)
     if "input" not in metadata:
         raise InputError(f"{path}: does not state which images it takes; expected what tools/export.py writes")
-    size = _image_size(metadata["input"])
+    size = stored_image_size(metadata, IMAGE_SIZE)
     check_input_spec(path, metadata["input"], {**INPUT_SPEC, "size": size})
     if name not in (None, metadata.get("model")):
         raise InputError(f"{path}: exported from {shorten(metadata.get('model'))}, not from {name}")
     logits_of.input_shape = (3, size, size)
     _check_output_shape(path, logits_of)
     return logits_of, metadata
-
-
-def _image_size(spec):
-    size = spec.get("size") if isinstance(spec, dict) else None
-    return size if isinstance(size, int) and size in IMAGE_SIZES else IMAGE_SIZE
 
 
 def _check_output_shape(path, logits_of):

@@ -11,7 +11,7 @@ from palm_cls.core.files import TEXT, atomic_write
 from palm_cls.core.html import load_template, thumbnail
 from palm_cls.data.palm import DEMO_DISCLAIMER
 from palm_cls.eval import plots
-from palm_cls.eval.crossvalidation import mean_probabilities
+from palm_cls.eval.crossvalidation import METRICS, mean_probabilities
 from palm_cls.eval.metrics import binary_metrics, is_positive
 from palm_cls.eval.report import THUMBNAIL, shown_settings
 from palm_cls.eval.report_figures import write_figure
@@ -44,6 +44,7 @@ def write_page(result, metrics, loader):
         epochs=content["epochs"],
         rule=content["groups"],
         weights=content.get("weights"),
+        names=METRICS,
         metrics=metrics,
         disclaimer=DISCLAIMER,
         demo_remark=f"{DEMO_DISCLAIMER[1:-1].capitalize()}." if content["demo"] else "",

@@ -25,9 +25,8 @@ from palm_cls.checkpoints.run_files import (
     read_settings,
 )
 from palm_cls.checkpoints.weights import resolve_weights
-from palm_cls.core import environment
 from palm_cls.core.console import log
-from palm_cls.core.device import choose_device, num_threads, set_seed
+from palm_cls.core.device import choose_device, set_seed
 from palm_cls.core.errors import InputError
 from palm_cls.core.files import write_json
 from palm_cls.data.augment import EIGHT_VIEWS
@@ -47,7 +46,13 @@ from palm_cls.eval.crossvalidation import (
 from palm_cls.eval.crossvalidation_report import write_page
 from palm_cls.eval.evaluate import predict_all
 from palm_cls.recipes import OVERRIDABLE, build_model, find_recipe
-from palm_cls.training.experiment import MACHINE, learning_rate, load_initial_weights, train
+from palm_cls.training.experiment import (
+    learning_rate,
+    load_initial_weights,
+    machine_settings,
+    report_machine,
+    train,
+)
 from palm_cls.training.multi_seed import check_seeds, check_weights, require_one_process
 from palm_cls.training.options import RecipeConfig, RunOptions, split_options
 
@@ -89,7 +94,7 @@ def crossvalidate(name, output=None, folds=5, seeds=(0,), groups=True, **options
         "groups": rule,
         "images_sha256": loader.fingerprint,
         "demo": dataset.is_demo,
-        **_machine(device),
+        **machine_settings(device),
     }
     with run_dir.create_crossvalidation_dir(output, content):
         write_exactly(table, output / FOLD_TABLE)
@@ -122,7 +127,7 @@ def resume_crossvalidation(output, seeds=None, data=None, **options):
         **{entry.name: content[entry.name] for entry in fields(RecipeConfig) if entry.name in content}
     )
     recipe = find_recipe(config.model, **{key: getattr(config, key) for key in OVERRIDABLE})
-    _report_changes(output, content, _machine(choose_device(on_machine.device)))
+    report_machine(output, content, machine_settings(choose_device(on_machine.device)))
     config.data = run_dir.resolve_data_dir(output, content, data)
     loader, dataset = _make_loader(recipe, config, on_machine)
     if loader.fingerprint != content["images_sha256"]:
@@ -157,17 +162,6 @@ def _check_unseen(config, loader):
     log(
         f"Each fold starts from {config.weights}: if that was trained on any of these images, the results are too good."
     )
-
-
-def _machine(device):
-    return dict(zip(MACHINE, (num_threads(), device, environment.use_paddle_defaults())))
-
-
-def _report_changes(output, content, machine):
-    was = {**content.get("versions", {}), **{name: content.get(name) for name in MACHINE}}
-    now = {**run_dir.versions(), **machine}
-    if changed := [f"{name} {was.get(name)}, now {value}" for name, value in now.items() if was.get(name) != value]:
-        log(f"{output}: begun with {'; '.join(changed)}: the last bits of its numbers may differ from here on.")
 
 
 def _fold_table(loader, folds, groups):

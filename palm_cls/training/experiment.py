@@ -155,9 +155,7 @@ def train_recipe(name, output=None, resume=False, **options):
         "valid_images": valid_loader.num_samples,
         "train_sha256": train_loader.fingerprint,
         "valid_sha256": valid_loader.fingerprint,
-        "device": device,
-        "threads": num_threads(),
-        "stock": environment.use_paddle_defaults(),
+        **machine_settings(device),
     }
     if resume:
         _check_resumable(output, {**config.as_settings(), **settings}, train_loader, valid_loader)
@@ -268,8 +266,24 @@ def _check_resumable(output, settings, train_loader, valid_loader):
     before = _settings_of(output)
     run_dir.check_same_images(output, before, train_loader, valid_loader)
     check_unchanged(output, before, settings, ("model", *immutable(settings["model"])))
+    report_machine(output, before, settings)
+
+
+def report_machine(output, before, now):
+    """Log the versions and settings of MACHINE that are other than those a run began with.
+
+    Args:
+        output: Directory of the run.
+        before: Its settings, with "versions".
+        now: The settings of MACHINE today.
+    """
     was = {**before.get("versions", {}), **{name: before.get(name) for name in MACHINE}}
-    now = {**run_dir.versions(), **{name: settings[name] for name in MACHINE}}
+    now = {**run_dir.versions(), **{name: now[name] for name in MACHINE}}
     changed = [f"{name} {was.get(name)}, now {value}" for name, value in now.items() if was.get(name) != value]
     if changed:
         log(f"{output}: begun with {'; '.join(changed)}: the last bits of its numbers may differ from here on.")
+
+
+def machine_settings(device):
+    """Return the settings of MACHINE with this device, a name as `choose_device` returns it."""
+    return {"device": device, "threads": num_threads(), "stock": environment.use_paddle_defaults()}

@@ -12,6 +12,7 @@ from helpers.processes import assert_refused, posix
 from helpers.runs import contents
 from sklearn.model_selection import StratifiedGroupKFold  # noqa: F401  before a fork, in which it would take seconds
 
+from palm_cls.checkpoints import run_dir
 from palm_cls.checkpoints.run_files import CROSSVALIDATION, read_log
 from palm_cls.checkpoints.weights import save
 from palm_cls.core.errors import InputError
@@ -151,11 +152,16 @@ def test_it_goes_on_only_as_it_began(finished, small_demo, tmp_path):
         resume_crossvalidation(tmp_path / "run")
 
 
+def changed_copy(finished, output, **changes):
+    """Copy a cross-validation with other settings."""
+    shutil.copytree(finished[0], output)
+    content = json.loads((output / CROSSVALIDATION).read_text())
+    (output / CROSSVALIDATION).write_text(json.dumps({**content, **changes}))
+
+
 @pytest.mark.slow
 def test_images_that_moved_are_found_by_data(finished, small_demo, tmp_path):
-    shutil.copytree(finished[0], tmp_path / "run")
-    content = json.loads((tmp_path / "run" / CROSSVALIDATION).read_text())
-    (tmp_path / "run" / CROSSVALIDATION).write_text(json.dumps({**content, "data": str(tmp_path / "gone")}))
+    changed_copy(finished, tmp_path / "run", data=str(tmp_path / "gone"))
     with pytest.raises(InputError, match="its images were in .*gone, which is gone; say where they are with --data"):
         resume_crossvalidation(tmp_path / "run")
     resume_crossvalidation(tmp_path / "run", data=small_demo)
@@ -235,10 +241,7 @@ def test_a_table_of_other_images_is_refused(finished, tmp_path):
 
 @pytest.mark.slow
 def test_another_machine_is_told(finished, tmp_path, capsys):
-    shutil.copytree(finished[0], tmp_path / "run")
-    content = json.loads((tmp_path / "run" / CROSSVALIDATION).read_text())
-    changed = {**content, "threads": 77, "versions": {**content["versions"], "paddle": "2.0"}}
-    (tmp_path / "run" / CROSSVALIDATION).write_text(json.dumps(changed))
+    changed_copy(finished, tmp_path / "run", threads=77, versions={**run_dir.versions(), "paddle": "2.0"})
     resume_crossvalidation(tmp_path / "run")
     told = capsys.readouterr().err
     assert "begun with paddle 2.0, now " in told

@@ -26,7 +26,7 @@ def golden():
 @pytest.fixture(scope="session")
 def small_demo(tmp_path_factory):
     """A demo set of 20 training and 10 validation images."""
-    from palm_cls.data.synthetic import write_demo_set
+    from palm_cls.data.demo_set import write_demo_set
 
     root = tmp_path_factory.mktemp("small") / "demo"
     write_demo_set(root, train=20, valid=10)

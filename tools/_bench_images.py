@@ -40,9 +40,12 @@ def shuffled_splits(data):
     import random
 
     from palm_cls.data.loader_factory import palm_loaders
-    from palm_cls.data.palm import find_dataset
+    from palm_cls.data.palm import Dataset, find_dataset
 
-    splits = [loader.samples for loader in palm_loaders(find_dataset(data))]
+    dataset = find_dataset(data)
+    if not isinstance(dataset, Dataset):
+        raise InputError(f"{data}: a folder for each class; the lesson's code reads the course's layouts only")
+    splits = [loader.samples for loader in palm_loaders(dataset)]
     for samples in splits:  # sorted names begin with the healthy eyes, which have another size
         random.Random(0).shuffle(samples)
     return splits
@@ -74,7 +77,7 @@ def prepare_crowd(*numbers):
     """Fill crowd-N/ with N small images for each number N."""
     import shutil
 
-    from palm_cls.data.synthetic import write_demo_set
+    from palm_cls.data.demo_set import write_demo_set
 
     if shutil.disk_usage(".").free < 3e9:
         raise InputError(f"{Path.cwd()}: less than 3 GB free, for the images of the row memory; set TMPDIR elsewhere")

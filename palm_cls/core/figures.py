@@ -3,9 +3,16 @@
 import contextlib
 import os
 import sys
+import unicodedata
 import warnings
 
 from palm_cls.core.files import TEXT, atomic_write
+
+# Font families with Chinese letters, under Linux, Windows and macOS, as matplotlib names them.
+CJK_FONTS = (
+    *("Noto Sans CJK SC", "Source Han Sans SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
+    *("Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB", "Heiti TC", "Arial Unicode MS"),
+)
 
 
 def import_matplotlib():
@@ -23,12 +30,26 @@ def import_matplotlib():
     if backend:
         with contextlib.suppress(ValueError):
             matplotlib.rcParams["backend"] = backend  # as matplotlib does itself when imported
+    _add_cjk_font(matplotlib)
     return matplotlib
+
+
+def _add_cjk_font(matplotlib):
+    """Let matplotlib take the letters that its font lacks, such as Chinese ones, from an installed font."""
+    families = matplotlib.rcParams["font.family"]  # each may lend letters; of "font.sans-serif" only the first may
+    if set(CJK_FONTS).isdisjoint(families):
+        installed = {font.name for font in matplotlib.font_manager.fontManager.ttflist}
+        matplotlib.rcParams["font.family"] = [*families, *[name for name in CJK_FONTS if name in installed][:1]]
 
 
 def escape_text(text):
     """Escape text for matplotlib: bytes that are not UTF-8, and "$", which would begin a formula."""
     return text.encode(**TEXT).decode("utf-8").replace("$", r"\$")
+
+
+def text_width(text):
+    """Count the letters of a text, a wide one, such as a Chinese one, twice."""
+    return len(text) + sum(unicodedata.east_asian_width(letter) in "FW" for letter in text)
 
 
 def write_png(figure, path, **options):

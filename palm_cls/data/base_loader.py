@@ -3,8 +3,8 @@
 import random
 
 from palm_cls.core.errors import InputError
+from palm_cls.data.data_root import is_in_demo_set
 from palm_cls.data.images import PIXEL_RANGE
-from palm_cls.data.palm import is_in_demo_set
 
 
 class BaseLoader:

@@ -1,6 +1,6 @@
 """Check a data set before training: `check_data`, behind `tools/check_data.py`.
 
-    report = check_data(find_dataset())
+    report = check_data(*find_photos(DataOptions("mydata")))
     for issue in report.issues:
         print(issue.level, issue.kind, *issue.files, issue.text)
 
@@ -10,19 +10,21 @@ Does not import paddle.
 
 import math
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from palm_cls.core import environment
-from palm_cls.core.errors import InputError
-from palm_cls.data.image_files import image_names, is_image, labelled_images
+from palm_cls.core.errors import InputError, shorten
+from palm_cls.data.class_folders import ClassFolders, class_folders
+from palm_cls.data.image_files import has_images, image_names, is_image, labelled_images
 from palm_cls.data.image_info import SIGNATURE_BYTES, ImageInfo, detect_image_format, inspect_image, similar_groups
 from palm_cls.data.images import IMAGE_SIZE
-from palm_cls.data.labels import LABEL_BY_PREFIX
-from palm_cls.data.palm import workbook_difference
+from palm_cls.data.labels import CLASSES, LABEL_BY_PREFIX
+from palm_cls.data.options import DataOptions
+from palm_cls.data.palm import Dataset, workbook_difference
 
 # kind: (level, what the issues of this kind are), in the order in which they are reported
 ISSUE_TYPES = {
@@ -36,8 +38,10 @@ ISSUE_TYPES = {
     "depth": ("error", "images of more than 8 bits a channel, which are refused"),
     "no-label": ("error", "images whose label is not known"),
     "no-image": ("error", "labels without an image"),
+    "two-classes": ("error", "byte-identical images in two classes"),
     "identical-leak": ("warning", "byte-identical images in training and validation: the measures are too good"),
     "similar-leak": ("warning", "nearly identical images in training and validation: the measures are too good"),
+    "group-leak": ("warning", "images of one group in training and validation: the measures are too good"),
     "identical": ("warning", "byte-identical images"),
     "similar": ("warning", "nearly identical images"),
     "other-labels": ("warning", "tables whose labels are not those of the workbook beside them"),
@@ -54,7 +58,8 @@ ISSUE_TYPES = {
 }
 
 SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
-MIN_CLASS_SHARE = 0.1  # of the labelled images; a smaller class is reported
+MIN_CLASS_SHARE = 0.2  # of the share of a class if all were equal; a smaller class is reported
+SPLITS = {"train": "training", "valid": "validation", "test": "test", "all": "all"}  # their names in reports
 
 
 @dataclass(frozen=True)
@@ -69,14 +74,13 @@ class Issue:
 
 @dataclass(frozen=True)
 class Split:
-    """The training or validation images and their labels."""
+    """The images of a split and their labels."""
 
     name: str
-    directory: Path  # or None
     paths: list  # of the images
     rows: dict  # {path: LabelRow} of the table, or None if there is none
-    labels_from_names: bool
-    labels: dict  # {path: 0 or 1} of the images that have one
+    labels: dict  # {path: name of the class, of the course's classes 0 or 1} of the images that have one
+    no_label: str = ""  # why an image has no label, if each must have one
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,8 @@ class DataReport:
 
     root: Path
     disclaimer: str
-    # {"training" or "validation": {"images": number, "classes": {label: number}, "sizes": {"WxH": number}, "channels":
-    # {name: number}, "formats": {name: number}}}; damaged images count in "images" and "classes" only
+    # {"training", "validation", "test" or, not divided, "all": {"images": number, "classes": {label: number}, "sizes":
+    # {"WxH": number}, "channels": {name: number}, "formats": {name: number}}}; damaged images count in the first two
     splits: dict
     issues: list  # of Issue, in the order of ISSUE_TYPES
 
@@ -95,28 +99,28 @@ class DataReport:
         return sum(issue.level == level for issue in self.issues)
 
 
-def check_data(dataset, train_csv=None):
+def check_data(dataset, options=None):
     """Read every image and label of a data set once, with a progress bar.
 
     Args:
-        dataset: a Dataset; missing parts are issues, too.
-        train_csv: table of the training labels, as for `palm_train_loader`.
+        dataset: a Dataset, a ClassFolders or a DataRoot; missing parts are issues, too.
+        options: DataOptions as `find_photos` returns them; default: those with the course's classes.
 
     Returns:
         A DataReport.
     """
+    options = options or DataOptions(classes=CLASSES)
+    classes = [0, 1] if isinstance(dataset, Dataset) and options.classes == CLASSES else options.classes
     issues = []
-    splits = _splits(dataset, train_csv, issues)
-    infos = _inspect_all([path for split in splits for path in split.paths])
+    splits = _splits(dataset, options, issues)
+    infos = _inspect_all(list(dict.fromkeys(path for split in splits for path in split.paths)))
     for split in splits:
-        issues += _file_issues(split, infos)
-        issues += _label_issues(split)
-        issues += _fovea_issues(split, infos)
-    issues += _copy_issues(splits, infos)
+        issues += _file_issues(split, infos) + _label_issues(split, classes) + _fovea_issues(split, infos)
+    issues += _copy_issues(splits, infos) + _group_issues(splits)
     order = list(ISSUE_TYPES)
     issues = [_relative(issue, dataset.root) for issue in issues]
     issues.sort(key=lambda issue: (order.index(issue.kind), issue.files))
-    summaries = {split.name: _summary(split, infos) for split in splits}
+    summaries = {split.name: _summary(split, infos, classes) for split in splits}
     return DataReport(dataset.root, dataset.disclaimer, summaries, issues)
 
 
@@ -128,44 +132,78 @@ def _relative(issue, root):
     return replace(issue, files=tuple(Path(os.path.relpath(path, root)).as_posix() for path in issue.files))
 
 
-def _splits(dataset, train_csv, issues):
-    """Return the training and the validation Split; add what is missing to `issues`."""
-
-    def attempt(kind, function):
-        try:
-            return function()
-        except InputError as error:
-            issues.append(_issue(kind, (), str(error)))
-            return None
-
-    def rows(directory, table):
-        difference = table and workbook_difference(table)
-        if difference:
-            issues.append(_issue("other-labels", [table], difference.replace("\n", " ")))
-        return table and attempt("no-labels", lambda: labelled_images(directory or dataset.root, table))
-
-    labels_from_names = not (train_csv or dataset.layout.train_table)
-    train_images = attempt("no-images", lambda: dataset.train_images)
-    valid_images = attempt("no-images", lambda: dataset.valid_images)
-    train_rows = rows(train_images, train_csv or attempt("no-labels", lambda: dataset.train_labels))
-    valid_rows = rows(valid_images, attempt("no-labels", lambda: dataset.valid_labels))
-    return [
-        _split("training", train_images, train_rows, labels_from_names),
-        _split("validation", valid_images, valid_rows, labels_from_names=False),
-    ]
+def _splits(dataset, options, issues):
+    """Return a Split for each split that there should be; add what is missing to `issues`."""
+    if isinstance(dataset, ClassFolders):
+        _attempt(issues, "no-images", lambda: dataset.directory("valid"))
+        return [_folder_split(SPLITS[name], folder, options.classes, issues) for name, folder in dataset.splits.items()]
+    tables = {"train": options.train_csv, "valid": options.valid_csv}
+    if isinstance(dataset, Dataset):
+        has_test = any(has_images(dataset.root / folder) for folder in dataset.layout.test_images)
+        names = ["train", "valid"] + ["test"] * has_test
+        return [_course_split(dataset, name, tables.get(name), options, issues) for name in names]
+    return _listed_splits(dataset, tables, options.classes, issues)
 
 
-def _split(name, directory, rows, labels_from_names):
+def _attempt(issues, kind, function):
+    """Return what a function returns; of an InputError make an issue, and return None."""
+    try:
+        return function()
+    except InputError as error:
+        issues.append(_issue(kind, (), str(error)))
+        return None
+
+
+def _read_table(directory, table, classes, issues):
+    """Return {path: LabelRow} of a table, or None."""
+    if difference := workbook_difference(table):
+        issues.append(_issue("other-labels", [table], difference.replace("\n", " ")))
+    return _attempt(issues, "no-labels", lambda: labelled_images(directory, table, classes))
+
+
+def _course_split(dataset, split, table, options, issues):
+    """Return a Split of a Dataset."""
+    by_name = split == "train" and not (table or dataset.layout.train_table)
+    directory = _attempt(issues, "no-images", lambda: getattr(dataset, f"{split}_images"))
+    table = table or _attempt(issues, "no-labels", lambda: getattr(dataset, f"{split}_labels"))
+    rows = _read_table(directory or dataset.root, table, options.classes, issues) if table else None
     if directory is None:
-        return Split(name, None, [], None, labels_from_names, {})
+        return Split(SPLITS[split], [], None, {})
     paths = {directory / name for name in image_names(directory)}
     if rows is not None:
         paths |= {path for path in rows if os.path.isfile(path)}  # whatever its suffix, the loaders accept it
         labels = {path: row.label for path, row in rows.items() if path in paths}
     else:
-        letters = LABEL_BY_PREFIX if labels_from_names else {}
+        letters = LABEL_BY_PREFIX if by_name else {}
         labels = {path: letters[path.name[0]] for path in paths if path.name[0] in letters}
-    return Split(name, directory, sorted(paths), rows, labels_from_names, labels)
+    if options.classes != CLASSES:
+        labels = {path: options.classes[label] for path, label in labels.items()}
+    no_label = "its name begins with neither H, N nor P" if by_name else ""
+    return Split(SPLITS[split], sorted(paths), rows, labels, no_label)
+
+
+def _listed_splits(dataset, tables, classes, issues):
+    """Return the Splits of a DataRoot, whose images are those in tables."""
+    splits = []
+    for name, table in tables.items():
+        if table:
+            rows = _read_table(dataset.root, table, classes, issues) or {}
+            labels = {path: classes[row.label] for path, row in rows.items() if os.path.isfile(path)}
+            splits.append(Split(SPLITS[name if tables["valid"] else "all"], sorted(labels), rows, labels))
+    listed = {path for split in splits for path in split.paths}
+    images = [path for folder in {path.parent for path in listed} for path in folder.iterdir() if is_image(path)]
+    issues += [_issue("unlisted", [path]) for path in images if path not in listed]
+    return splits
+
+
+def _folder_split(name, directory, classes, issues):
+    """Return a Split with a folder for each class."""
+    folders = class_folders(directory)
+    label_of = {folder / image: label for label, folder in folders.items() for image in image_names(folder)}
+    labels = {path: label for path, label in label_of.items() if label in classes}
+    loose = image_names(directory) if has_images(directory) else []
+    issues += [_issue("unlisted", [directory / image], "in no folder of a class") for image in loose]
+    return Split(name, sorted(label_of), None, labels, "its folder is none of the classes")
 
 
 def _inspect_all(paths):
@@ -190,17 +228,11 @@ def _file_issues(split, infos):
             issues.append(_issue("small", [path], info.size_text))
         if info.is_blank:
             issues.append(_issue("blank", [path]))
-    return issues + _ignored_images(split)
-
-
-def _ignored_images(split):
-    """Return issues for images that the loaders ignore because of their names."""
-    issues = []
-    for path in sorted(split.directory.iterdir()) if split.directory else []:
-        if path.is_file() and not is_image(path) and not path.name.startswith(".") and path not in split.paths:
-            format = detect_image_format(_first_bytes(path))
-            if format:
-                issues.append(_issue("wrong-name", [path], f"a {format} file, not used under this name"))
+    beside = {path for folder in {path.parent for path in split.paths} for path in folder.iterdir()} - set(split.paths)
+    for path in beside:  # images that the loaders ignore because of their names
+        ignored = path.is_file() and not is_image(path) and not path.name.startswith(".")
+        if ignored and (format := detect_image_format(_first_bytes(path))):
+            issues.append(_issue("wrong-name", [path], f"a {format} file, not used under this name"))
     return issues
 
 
@@ -212,7 +244,7 @@ def _first_bytes(path):
         return b""
 
 
-def _label_issues(split):
+def _label_issues(split, classes):
     """Return issues of labels without image, images without label, and the balance of the classes."""
     issues = []
     by_folded_name = {path.name.casefold(): path.name for path in split.paths}
@@ -223,12 +255,14 @@ def _label_issues(split):
     for path in split.paths:
         if split.rows is not None and path not in split.rows:
             issues.append(_issue("unlisted", [path]))
-        if split.labels_from_names and path not in split.labels:
-            issues.append(_issue("no-label", [path], "its name begins with neither H, N nor P"))
+        if split.no_label and path not in split.labels:
+            issues.append(_issue("no-label", [path], split.no_label))
     counts = Counter(split.labels.values())
-    for label in (0, 1):
-        if split.labels and counts[label] < MIN_CLASS_SHARE * len(split.labels):
-            text = f"{counts[label]} of {len(split.labels)} labelled {split.name} images have label {label}"
+    for label in classes if split.labels else ():
+        if not counts[label] and isinstance(label, str):  # the loaders refuse it
+            issues.append(_issue("no-images", (), f"no {split.name} image of class {shorten(label)}"))
+        elif counts[label] < MIN_CLASS_SHARE / len(classes) * len(split.labels):
+            text = f"{counts[label]} of {len(split.labels)} labelled {split.name} images have label {shorten(label)}"
             issues.append(_issue("balance", (), text))
     return issues
 
@@ -242,7 +276,7 @@ def _fovea_issues(split, infos):
         x, y = _number(row.fovea_x), _number(row.fovea_y)
         width, height = infos[path].size
         where = f"({row.fovea_x}, {row.fovea_y})"
-        if math.isnan(x) or math.isnan(y):
+        if not (math.isfinite(x) and math.isfinite(y)):
             issues.append(_issue("fovea-unreadable", [path], where))
         elif x == y == 0:
             issues.append(_issue("fovea-unmarked", [path]))
@@ -258,33 +292,57 @@ def _fovea_issues(split, infos):
 
 def _number(text):
     try:
-        number = float(text)
+        return float(text)
     except ValueError:
         return math.nan
-    return number if math.isfinite(number) else math.nan
 
 
 def _copy_issues(splits, infos):
     """Return issues of identical and nearly identical images."""
-    split_of = {path: split.name for split in splits for path in split.paths}
-    label_of = {path: label for split in splits for path, label in split.labels.items()}
-    paths = [path for path, info in infos.items() if not info.problem and not info.is_blank]
+    images = [(split, path) for split in splits for path in split.paths]
+    images = [(split, path) for split, path in images if not infos[path].problem and not infos[path].is_blank]
     issues = []
-    for group in similar_groups([infos[path].thumbnail for path in paths]):
-        files = [paths[index] for index in group]
-        kind = "identical" if len({infos[path].digest for path in files}) == 1 else "similar"
-        leak = "-leak" if len({split_of[path] for path in files}) > 1 else ""
-        labels = [label_of[path] for path in files if path in label_of]
-        text = f"their labels differ: {', '.join(map(str, labels))}" if len(set(labels)) > 1 else ""
-        issues.append(_issue(kind + leak, files, text))
+    for group in similar_groups([infos[path].thumbnail for _, path in images]):
+        alike = [images[index] for index in group]
+        labels = [split.labels[path] for split, path in alike if path in split.labels]
+        names = list(dict.fromkeys(split.name for split, _ in alike))
+        kind = "identical" if len({infos[path].digest for _, path in alike}) == 1 else "similar"
+        text = f"their labels differ: {', '.join(map(shorten, labels))}" if len(set(labels)) > 1 else ""
+        if text and kind == "identical" and isinstance(labels[0], str):  # the loaders refuse it
+            kind = "two-classes"
+        elif len(names) > 1:
+            kind += "-leak"
+        issues.append(_issue(kind, dict.fromkeys(path for _, path in alike), _in_splits(names, text)))
     return issues
 
 
-def _summary(split, infos):
+def _in_splits(names, text):
+    """Add the names of several splits to a text, unless they are those in the texts of ISSUE_TYPES."""
+    where = f"in {' and '.join(names)}" if len(names) > 1 and names != ["training", "validation"] else ""
+    return "; ".join(filter(None, (where, text)))
+
+
+def _group_issues(splits):
+    """Return issues of groups, such as patients, with images in several splits."""
+    members = defaultdict(list)
+    for split in splits:
+        for path, row in (split.rows or {}).items():
+            members[row.group].append((split.name, path))
+    issues = []
+    for group, images in members.items():
+        names = list(dict.fromkeys(name for name, _ in images))
+        if group and len(names) > 1:
+            text = _in_splits(names, f"group {shorten(group)}")
+            issues.append(_issue("group-leak", dict.fromkeys(path for _, path in images), text))
+    return issues
+
+
+def _summary(split, infos, classes):
     whole = [infos[path] for path in split.paths if not infos[path].problem]
+    counts = Counter(split.labels.values())
     return {
         "images": len(split.paths),
-        "classes": dict(sorted(Counter(split.labels.values()).items())),
+        "classes": {label: counts[label] for label in classes if counts[label]},
         "sizes": dict(Counter(info.size_text for info in whole).most_common()),
         "channels": dict(Counter(info.channels for info in whole).most_common()),
         "formats": dict(Counter(info.format for info in whole).most_common()),

@@ -8,7 +8,7 @@ from pathlib import Path
 from palm_cls.core.console import log_once
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import require_directory
-from palm_cls.data.labels import read_labels
+from palm_cls.data.labels import CLASSES, read_labels
 from palm_cls.data.spelling import name_key
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -45,7 +45,7 @@ def image_names(directory):
     return names
 
 
-def labelled_images(directory, table):
+def labelled_images(directory, table, classes=CLASSES):
     """Read a table of labels and find its images.
 
     A name stands for the file of that name, else for the one image whose name differs in spelling only (`name_key`),
@@ -54,6 +54,7 @@ def labelled_images(directory, table):
     Args:
         directory: of the images.
         table: CSV or .xlsx.
+        classes: names of the classes.
 
     Returns:
         {path: LabelRow} in the order of the table. The path of a missing image does not exist.
@@ -63,7 +64,7 @@ def labelled_images(directory, table):
     """
     directory, images_of = Path(directory), functools.cache(_images_by_spelling)
     rows, path_of = {}, {}
-    for row in read_labels(table):
+    for row in read_labels(table, classes):
         path = _image_of(directory, row, table, images_of)
         other = path if path in rows else path_of.setdefault(os.path.abspath(path).casefold(), path)
         if other in rows and (other == path or _is_same_file(other, path)):

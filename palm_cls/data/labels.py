@@ -11,7 +11,7 @@ from pathlib import Path
 
 from palm_cls.core.errors import InputError
 from palm_cls.core.files import atomic_write
-from palm_cls.data.tables import COLUMNS, OPTIONAL, check_conversion, read_rows
+from palm_cls.data.tables import COLUMNS, check_conversion, read_rows
 
 CLASSES = ["no pathological myopia", "pathological myopia"]  # labels 0 and 1
 LABEL_BY_PREFIX = {"H": 0, "N": 0, "P": 1}  # high myopia, normal; pathological myopia
@@ -23,7 +23,7 @@ class LabelRow:
 
     id: str
     name: str  # of the image
-    label: int  # 1: pathological myopia
+    label: int  # number of the class; 1: pathological myopia
     fovea_x: str  # pixels; "" if absent
     fovea_y: str
     row: int  # line (CSV) or row (xlsx) of the file, for messages
@@ -40,11 +40,11 @@ def label_from_name(path):
     return LABEL_BY_PREFIX[path.name[0]]
 
 
-def read_labels(path):
+def read_labels(path, classes=CLASSES):
     """Read a table of labels, CSV or .xlsx, as a list of LabelRow.
 
     The rows, at least one, are in the order of the file. A missing ID is the number of the row (1, 2, ...). Raises
-    InputError for a faulty table, see `palm_cls.data.tables.read_rows`.
+    InputError for a faulty table, or one with a label of none of the classes, see `palm_cls.data.tables.read_rows`.
     """
     return [
         LabelRow(
@@ -56,7 +56,7 @@ def read_labels(path):
             row=row,
             group=cells["Group"],
         )
-        for position, (row, cells) in enumerate(read_rows(path), start=1)
+        for position, (row, cells) in enumerate(read_rows(path, classes), start=1)
     ]
 
 
@@ -71,7 +71,7 @@ def csv_text(rows):
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     has_groups = any(row.group for row in rows)
-    writer.writerow((*COLUMNS, *OPTIONAL) if has_groups else COLUMNS)
+    writer.writerow((*COLUMNS, "Group") if has_groups else COLUMNS)
     writer.writerows((*astuple(row)[:5], *([row.group] if has_groups else [])) for row in rows)
     return text.getvalue()
 

@@ -1,74 +1,115 @@
-"""Make the loaders of a recipe: fundus images from files, MNIST in memory."""
+"""Make the loaders of a recipe: photographs from files, MNIST in memory."""
 
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.data.array_loader import ArrayLoader
 from palm_cls.data.augment import EIGHT_VIEWS, TEN_CROP
 from palm_cls.data.images import INPUT_SPEC
-from palm_cls.data.loaders import data_loader, valid_data_loader
+from palm_cls.data.labels import CLASSES
 from palm_cls.data.mnist import find_mnist
-from palm_cls.data.palm import find_dataset
+from palm_cls.data.options import DataOptions
+from palm_cls.data.photos import check_photos, find_photos, photo_loader
+
+FOR_PHOTOS = ("train_csv", "valid_csv", "valid_fraction", "positive", "skip_bad")  # DataOptions
 
 
-def make_loaders(recipe, data=None, train_csv=None, skip_bad=False, cache=True, download=False):
+def make_loaders(recipe, options=None, cache=True, download=False):
     """Make the loaders that a recipe is trained with.
 
     Args:
         recipe: a Recipe.
-        data: directory of the data set; default: a usual place of the recipe's.
-        train_csv, skip_bad, cache: for fundus images, as in `palm_train_loader`.
+        options: DataOptions; default: the images where the recipe's usually are.
+        cache: for photographs, as for `data_loader`.
         download: fetch the files of MNIST or Fashion-MNIST that are missing.
 
     Returns:
-        (training loader, validation loader, Dataset or MnistDataset).
+        (training loader, validation loader, dataset); the dataset is a Dataset, a ClassFolders, a DataRoot or a
+        MnistDataset, with `root`, `is_demo` and `disclaimer`.
 
     Raises:
         InputError: The data is missing or damaged, or an option is not for this data.
     """
-    train_loader, dataset = make_train_loader(recipe, data, train_csv, skip_bad, cache, download)
-    return train_loader, _valid_loader(recipe, dataset, recipe.batch_size, cache), dataset
-
-
-def make_train_loader(recipe, data=None, train_csv=None, skip_bad=False, cache=True, download=False):
-    """Make the training loader alone: (loader, dataset); arguments and errors are those of `make_loaders`."""
-    dataset = _find_data(recipe, data, download)
+    dataset, options = _find_data(recipe, options, download)
+    loaders = [_make_loader(recipe, dataset, split, options, recipe.batch_size, cache) for split in ("train", "valid")]
     if recipe.dataset == "palm":
-        train_loader = palm_train_loader(dataset, recipe.batch_size, train_csv, skip_bad, cache)
-    elif train_csv or skip_bad:
-        option = "--train-csv" if train_csv else "--skip-bad"
-        raise InputError(f"{option} is for fundus images, not for {recipe.dataset}")
-    else:
-        train_loader = _mnist_loader(dataset, "train", recipe.batch_size)
-    if recipe.augmentation and recipe.dataset != "palm":
-        raise InputError(f"--augment is for fundus images, not for {recipe.dataset}")
-    train_loader.shuffle, train_loader.pixel_range = recipe.shuffle, recipe.pixel_range
-    train_loader.augmentation = recipe.augmentation
-    train_loader.image_size = recipe.image_size
-    return train_loader, dataset
+        check_photos(dataset, dict(zip(("training", "validation"), loaders)))
+    _set_training(recipe, loaders[0])
+    return (*loaders, dataset)
 
 
-def make_valid_loader(recipe, data=None, batch_size=10, cache=True, download=False, views=1):
+def make_train_loader(recipe, options=None, cache=True, download=False):
+    """Make a loader of all training images, (loader, dataset); as `make_loaders`.
+
+    If the photographs are not divided into training and validation images, it has all of them.
+    """
+    dataset, options = _find_data(recipe, options, download)
+    loader = _make_loader(recipe, dataset, "all", options, recipe.batch_size, cache)
+    if recipe.dataset == "palm":
+        check_photos(dataset, {"training": loader})
+    _set_training(recipe, loader)
+    return loader, dataset
+
+
+def make_valid_loader(recipe, options=None, batch_size=10, cache=True, download=False, views=1, split="valid"):
     """Make the loader of the images that a recipe is evaluated on.
 
     Args:
-        recipe, data, cache, download: as for `make_loaders`.
+        recipe, options, cache, download: as for `make_loaders`.
         batch_size: number of images of a batch.
-        views: of each image: 1; of fundus images also 8 or 10, see `palm_cls.data.augment.eight_views`, `ten_crops`.
+        views: of each image: 1; of photographs also 8 or 10, see `palm_cls.data.augment.eight_views`, `ten_crops`.
+        split: "valid", or "test" for the test images, which some data sets have.
 
     Returns:
-        (validation loader, Dataset or MnistDataset).
+        (loader, dataset).
 
     Raises:
         InputError: as `make_loaders`.
     """
-    dataset = _find_data(recipe, data, download)
+    dataset, options = _find_data(recipe, options, download)
     if views not in (1, EIGHT_VIEWS, TEN_CROP):
         raise InputError(f"{views} views of an image: expected 1, {EIGHT_VIEWS} or {TEN_CROP}")
     if views > 1 and recipe.dataset != "palm":
         option = "--ten-crop" if views == TEN_CROP else "--views"
-        raise InputError(f"{option} is for fundus images, not for {recipe.dataset}")
-    loader = _valid_loader(recipe, dataset, batch_size, cache)
+        raise InputError(f"{option} is for photographs, not for {recipe.dataset}")
+    loader = _make_loader(recipe, dataset, split, options, batch_size, cache)
+    if recipe.dataset == "palm":
+        check_photos(dataset, {"test" if split == "test" else "validation": loader})
     loader.views = views
     return loader, dataset
+
+
+def _find_data(recipe, options, download):
+    """Return (dataset, options with the names of the classes)."""
+    options = options or DataOptions()
+    if recipe.dataset == "palm":
+        if download:
+            raise InputError(
+                "--download fetches MNIST and Fashion-MNIST; data/README.md says how to get the fundus images"
+            )
+        return find_photos(options)
+    for name in FOR_PHOTOS:
+        if getattr(options, name):
+            raise InputError(f"--{name.replace('_', '-')} is for photographs, not for {recipe.dataset}")
+    dataset = find_mnist(recipe.dataset, options.data, download)
+    if options.classes not in (None, dataset.classes):
+        raise InputError(f"--classes is for photographs, not for {recipe.dataset}")
+    return dataset, options
+
+
+def _make_loader(recipe, dataset, split, options, batch_size, cache):
+    if recipe.dataset == "palm":
+        loader = photo_loader(dataset, split, options, batch_size, cache)
+    else:
+        split = "train" if split in ("train", "all") else "test"
+        loader = ArrayLoader(dataset.root, *dataset.read(split), batch_size, dataset.classes)
+    loader.pixel_range, loader.image_size = recipe.pixel_range, recipe.image_size
+    return loader
+
+
+def _set_training(recipe, loader):
+    """Set the order and the augmentation of a training loader."""
+    if recipe.augmentation and recipe.dataset != "palm":
+        raise InputError(f"--augment is for photographs, not for {recipe.dataset}")
+    loader.shuffle, loader.augmentation = recipe.shuffle, recipe.augmentation
 
 
 def palm_loaders(dataset, batch_size=10, train_csv=None, skip_bad=False, cache=True):
@@ -85,15 +126,13 @@ def palm_train_loader(dataset, batch_size=10, train_csv=None, skip_bad=False, ca
         train_csv: table of the labels; default: the dataset's own, else the names of the images.
         batch_size, skip_bad, cache: as for `data_loader`.
     """
-    table = train_csv or dataset.train_labels
-    if table:
-        return valid_data_loader(dataset.train_images, table, batch_size, "train", skip_bad, cache)
-    return data_loader(dataset.train_images, batch_size, "train", skip_bad, cache)
+    options = DataOptions(train_csv=train_csv, skip_bad=skip_bad, classes=CLASSES)
+    return photo_loader(dataset, "train", options, batch_size, cache)
 
 
 def palm_valid_loader(dataset, batch_size=10, cache=True):
     """Make the loader of a Dataset's validation images, in the order of their table."""
-    return valid_data_loader(dataset.valid_images, dataset.valid_labels, batch_size, cache=cache)
+    return photo_loader(dataset, "valid", DataOptions(classes=CLASSES), batch_size, cache)
 
 
 def input_spec(recipe):
@@ -106,22 +145,3 @@ def check_input_spec(path, stored, expected):
     """Raise InputError unless a network takes the images that this program prepares for it."""
     if stored != expected:
         raise InputError(f"{path}: takes images as {shorten(stored)}; this program prepares them as {expected}")
-
-
-def _find_data(recipe, directory, download):
-    if recipe.dataset != "palm":
-        return find_mnist(recipe.dataset, directory, download)
-    if download:
-        raise InputError("--download fetches MNIST and Fashion-MNIST; data/README.md says how to get the fundus images")
-    return find_dataset(directory)
-
-
-def _valid_loader(recipe, dataset, batch_size, cache):
-    palm = recipe.dataset == "palm"
-    loader = palm_valid_loader(dataset, batch_size, cache) if palm else _mnist_loader(dataset, "test", batch_size)
-    loader.pixel_range, loader.image_size = recipe.pixel_range, recipe.image_size
-    return loader
-
-
-def _mnist_loader(dataset, split, batch_size):
-    return ArrayLoader(dataset.root, *dataset.read(split), batch_size, dataset.classes)

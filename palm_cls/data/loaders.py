@@ -52,13 +52,14 @@ def data_loader(datadir, batch_size=10, mode="train", skip_bad=False, cache=True
     return loader
 
 
-def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=False, cache=True):
+def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=False, cache=True, classes=CLASSES):
     """Load the images that a table lists, in the order of the table.
 
     Args:
         datadir: the directory.
         csvfile: labels.csv, or the .xlsx it is made from; `labelled_images` finds the file for a name.
         batch_size, mode, skip_bad, cache: as for `data_loader`.
+        classes: names of the labels, in order; of three or more, the batches have labels int64 [N, 1].
 
     Returns:
         An ImageLoader, as `data_loader`.
@@ -67,13 +68,13 @@ def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=Fa
         InputError: The table is faulty, or an image it lists is missing, empty or does not decode.
     """
     require_directory(datadir, f"the images that {csvfile} lists")
-    rows = labelled_images(datadir, csvfile)
+    rows = labelled_images(datadir, csvfile, classes)
     for path, row in rows.items():
         if not os.path.isfile(path):
             raise InputError(f"{shorten(path)}: no such image; it is listed in {csvfile}, row {row.row}")
     if difference := workbook_difference(csvfile):
         log_once(f"{csvfile} {difference}")
-    loader = ImageLoader(datadir, [(path, row.label) for path, row in rows.items()], batch_size, mode, cache)
+    loader = ImageLoader(datadir, [(path, row.label) for path, row in rows.items()], batch_size, mode, cache, classes)
     loader.groups = {loader.name_of((path, row.label)): row.group for path, row in rows.items() if row.group}
     check_images(loader, skip_bad)
     return loader
@@ -85,14 +86,14 @@ class ImageLoader(BaseLoader):
     Use an epoch in the process that began it: its threads do not live on in a fork.
     """
 
-    classes, image_size, groups = CLASSES, IMAGE_SIZE, {}
+    image_size, groups = IMAGE_SIZE, {}
 
-    def __init__(self, directory, samples, batch_size, mode, cache=True):
-        """samples: [(path, label), ...] of images in `directory`."""
+    def __init__(self, directory, samples, batch_size, mode, cache=True, classes=CLASSES):
+        """samples: [(path, number of the class), ...] of images in `directory`."""
         if mode not in MODES:
             raise ValueError(f"mode {mode!r} is none of {', '.join(MODES)}")
         super().__init__(samples, batch_size, shuffle=mode == "train")
-        self.directory, self.mode, self.cache = directory, mode, cache
+        self.directory, self.mode, self.cache, self.classes = directory, mode, cache, classes
         self.built_augmentations = {}
 
     def iter_from(self, batch):
@@ -109,6 +110,11 @@ class ImageLoader(BaseLoader):
     def labels(self):
         """Labels of the images in the present order."""
         return [label for _, label in self.samples]
+
+    @property
+    def label_dtype(self):
+        """Type of the labels in a batch: float32 for sigmoid cross-entropy, int64 for softmax."""
+        return "float32" if len(self.classes) == 2 else "int64"
 
     def name_of(self, sample):
         """Return the path within the directory; a table may list images of several folders."""

@@ -7,29 +7,31 @@ Two layouts are recognised, each with its table of labels as .xlsx or, converted
         or PALM-Training400/*.jpg                              Training/Classification Labels.xlsx
     PALM-Validation400/*.jpg                                   Validation/Images/*.jpg
     PALM-Validation-GT/PM_Label_and_Fovea_Location.xlsx        Validation/Classification Labels.xlsx
+                                                               Testing/Images/*.jpg
+                                                               Testing/Classification Labels.xlsx
+
+Other data sets with a folder for each class are found, too, see `palm_cls.data.class_folders`.
 
 Imports neither paddle nor cv2, unless the demo set must be drawn.
 """
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from palm_cls.core.console import command_line, log, log_once
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import require_directory
+from palm_cls.data.class_folders import find_class_folders
+from palm_cls.data.data_root import DEMO_MARK, DataRoot
 from palm_cls.data.image_files import has_images
-from palm_cls.data.labels import read_labels
 from palm_cls.data.spelling import name_key
+from palm_cls.data.tables import read_rows
 
 PROJECT = Path(__file__).resolve().parents[2]
 AISTUDIO_WORK = Path("/home/aistudio/work")  # persistent
 AISTUDIO_DATA = Path("/home/aistudio/data/data19065")  # the mounted archives of the course
 ARCHIVES = ("training.zip", "validation.zip", "valid_gt.zip")
-DEMO_MARK = "DEMO.txt"
-DEMO_TEXT = "Drawn by palm_cls, to try the program with. No photographs: results on them tell nothing about eyes.\n"
-DEMO_DISCLAIMER = "(demo set: drawn images, tells nothing about eyes)"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Layout:
     valid_images: tuple
     valid_table: str
     xlsx: str  # name of the tables
+    test_images: tuple = ()
+    test_table: str = ""
 
 
 LAYOUTS = (
@@ -57,6 +61,8 @@ LAYOUTS = (
         valid_images=("Validation/Images",),
         valid_table="Validation",
         xlsx="Classification Labels.xlsx",
+        test_images=("Testing/Images",),
+        test_table="Testing",
     ),
 )
 
@@ -79,7 +85,8 @@ def _difference(table, workbook):
     beside = f"{workbook.name} beside it; {table.name} is used"
     try:
         own, other = (
-            {name_key(row.name): (row.label, row.group) for row in read_labels(path)} for path in (table, workbook)
+            {name_key(row["imgName"]): (row["Label"], row["Group"]) for _, row in read_rows(path)}
+            for path in (table, workbook)
         )
     except (InputError, OSError) as error:  # under Windows, while Excel has the workbook open
         return f"cannot be compared with {beside} ({error})"
@@ -93,15 +100,13 @@ def _difference(table, workbook):
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(DataRoot):
     """A directory in one of the known layouts; properties raise InputError for what is missing.
 
     Args:
-        root: the directory.
         layout: its Layout.
     """
 
-    root: Path
     layout: Layout
 
     @property
@@ -115,6 +120,11 @@ class Dataset:
         return self._images("validation", self.layout.valid_images)
 
     @property
+    def test_images(self):
+        """Directory of the test images, which the release of 2024 has."""
+        return self._images("test", self.layout.test_images)
+
+    @property
     def train_labels(self):
         """Table of the training labels, or None if the names of the images give them."""
         return self._table(self.layout.train_table) if self.layout.train_table else None
@@ -125,20 +135,16 @@ class Dataset:
         return self._table(self.layout.valid_table)
 
     @property
+    def test_labels(self):
+        """Table of the test labels, likewise."""
+        return self._table(self.layout.test_table)
+
+    @property
     def workbooks(self):
         """The .xlsx tables that exist."""
-        tables = [self.root / table / self.layout.xlsx for table in (self.layout.train_table, self.layout.valid_table)]
+        folders = self.layout.train_table, self.layout.valid_table, self.layout.test_table
+        tables = [self.root / folder / self.layout.xlsx for folder in dict.fromkeys(filter(None, folders))]
         return [table for table in tables if table.is_file()]
-
-    @property
-    def is_demo(self):
-        """Whether this is the demo set of drawn images."""
-        return (self.root / DEMO_MARK).is_file()
-
-    @property
-    def disclaimer(self):
-        """Text to print with every result on this data set ("" for real images)."""
-        return DEMO_DISCLAIMER if self.is_demo else ""
 
     def validate(self):
         """Raise InputError unless training images, validation images and their labels exist."""
@@ -149,6 +155,8 @@ class Dataset:
         for directory in candidates:
             if has_images(self.root / directory):
                 return self.root / directory
+        if not candidates:
+            raise InputError(f"{self.root}: no {what} images; the course has none, only the release of 2024")
         raise InputError(f"{self.root}: no {what} images; expected them in {candidates[0]} there{self._hint()}")
 
     def _table(self, directory):
@@ -171,12 +179,6 @@ def detect_layout(root):
     return None
 
 
-def is_in_demo_set(directory):
-    """Return whether a directory is in the demo set, up to two levels below its root."""
-    directory = Path(directory).resolve()
-    return any((place / DEMO_MARK).is_file() for place in (directory, *list(directory.parents)[:2]))
-
-
 def find_dataset(directory=None):
     """Find the data set: `directory`, else $PALM_DATA, else a usual place, else the demo set.
 
@@ -185,7 +187,8 @@ def find_dataset(directory=None):
 
     Returns:
         A Dataset. Its `train_images` and `valid_images` are directories, `train_labels` (or None) and `valid_labels`
-        tables, all Paths; `disclaimer` is the text to print with results. A notice announces the demo set.
+        tables, all Paths; `disclaimer` is the text to print with results. Of a folder for each class it is a
+        ClassFolders. A notice announces the demo set.
 
     Raises:
         InputError: An explicit directory holds no images, or the archives are not unpacked yet.
@@ -194,7 +197,7 @@ def find_dataset(directory=None):
     usual = (PROJECT / "data" / "palm", AISTUDIO_WORK / "palm")
     places = (Path(explicit),) if explicit else usual
     for place in places:
-        dataset = detect_layout(place)
+        dataset = detect_layout(place) or find_class_folders(place)
         if dataset:
             return _announced(dataset)
     for place in places if explicit else (*usual, AISTUDIO_DATA):
@@ -215,8 +218,9 @@ def find_workbooks(directory=None):
         if tables:  # convertible without the images
             return tables
     dataset = find_dataset(directory)
-    if not dataset.workbooks:
-        raise InputError(f"{dataset.root}: no {dataset.layout.xlsx} in it; name the .xlsx to convert")
+    if not isinstance(dataset, Dataset) or not dataset.workbooks:
+        names = " or ".join(layout.xlsx for layout in LAYOUTS)
+        raise InputError(f"{dataset.root}: no {names} in it; name the .xlsx to convert")
     return dataset.workbooks
 
 
@@ -245,7 +249,8 @@ def _no_layout_in(place, given):
     course = LAYOUTS[0]
     return (
         f"{place}: no images in a known layout{given}; expected {course.train_images[0]}/*.jpg, "
-        f"{course.valid_images[0]}/*.jpg and {course.valid_table}/{course.xlsx} in it"
+        f"{course.valid_images[0]}/*.jpg and {course.valid_table}/{course.xlsx} in it, or a folder for each class "
+        "(train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg)"
     )
 
 
@@ -268,14 +273,10 @@ def demo_set():
 
 
 def _draw_demo_set(root):
-    from palm_cls.data.synthetic import write_demo_set
+    from palm_cls.data.demo_set import draw_demo_set
 
-    with tempfile.TemporaryDirectory(prefix=".demo-", dir=root.parent) as temporary:
-        drawn = Path(temporary, "demo")
-        write_demo_set(drawn)
-        (drawn / DEMO_MARK).write_text(DEMO_TEXT, encoding="utf-8")
-        try:
-            os.replace(drawn, root)
-        except OSError:
-            if not (root / DEMO_MARK).is_file():  # unless another process was faster
-                raise InputError(f"{root}: in the way of the demo set, and not one; move it away") from None
+    try:
+        draw_demo_set(root)
+    except InputError:
+        if not (root / DEMO_MARK).is_file():  # unless another process was faster
+            raise InputError(f"{root}: in the way of the demo set, and not one; move it away") from None

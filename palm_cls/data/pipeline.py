@@ -21,9 +21,10 @@ IMAGES_IN_MEMORY = 64  # at once, for a pass over all images
 def open_pipeline(loader):
     """Yield the function that submits samples, [(path, label), ...], to threads, see `submit_batch`."""
     shape = (3, loader.image_size, loader.image_size)
+    shape = (loader.views, *shape) if loader.views > 1 else shape
     with _decoding(loader, _resize_size(loader)) as (pool, read):
         load = _make_transform(loader, pool, read)
-        yield lambda samples: submit_batch(samples, pool, load, (loader.views, *shape) if loader.views > 1 else shape)
+        yield lambda samples: submit_batch(samples, pool, load, shape, loader.label_dtype)
 
 
 def iter_resized(loader):
@@ -40,7 +41,7 @@ def augmented_samples(loader, name, epochs):
     """
     with _decoding(loader, _resize_size(loader)) as (pool, read):
         vary, img = _augment(loader, pool, read), read(Path(loader.directory, name))
-        return [vary(img, augment.sample_rng(loader.seed, epoch, name)) for epoch in epochs]
+        return [vary(img, augment.sample_rng(loader.seed, epoch, Path(name).name)) for epoch in epochs]
 
 
 def check_images(loader, skip_bad=False):

@@ -24,7 +24,7 @@ def prefetch(batches):
         yield pending.popleft()()
 
 
-def submit_batch(samples, pool, load, shape):
+def submit_batch(samples, pool, load, shape, label_dtype="float32"):
     """Load a batch in threads; return the function that waits for (imgs, labels).
 
     Args:
@@ -32,9 +32,10 @@ def submit_batch(samples, pool, load, shape):
         pool: an executor.
         load: a function (path, out) that writes the network's input, float32 `shape`, to `out`.
         shape: of one sample.
+        label_dtype: of the labels.
     """
     imgs = np.empty((len(samples), *shape), "float32")
-    labels = np.array([[label] for _, label in samples], "float32")
+    labels = np.array([[label] for _, label in samples], label_dtype)
     futures = [pool.submit(load, path, out) for out, (path, _) in zip(imgs, samples)]
     return functools.partial(_wait_batch, imgs, labels, futures)
 

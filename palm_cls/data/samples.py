@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from palm_cls.core.errors import InputError
-from palm_cls.core.figures import escape_text, import_matplotlib, write_png
+from palm_cls.core.console import log
+from palm_cls.core.errors import InputError, shorten
+from palm_cls.core.figures import escape_text, import_matplotlib, text_width, write_png
 from palm_cls.data.image_files import image_names, labelled_images
 from palm_cls.data.images import read_image
 from palm_cls.data.labels import LABEL_BY_PREFIX
@@ -11,6 +12,9 @@ from palm_cls.data.loader_factory import palm_train_loader
 from palm_cls.data.pipeline import augmented_samples
 
 LESSON_EXAMPLES = ("N0012.jpg", "P0095.jpg")
+EXAMPLES = 3  # images drawn of each class
+MAX_CLASSES = 10  # drawn
+TITLE_LENGTH = 30  # letters of a line above an image
 
 
 def lesson_examples(dataset):
@@ -40,6 +44,17 @@ def _example(directory, names, label_of, label):
     return min(candidates, key=lambda name: name.startswith("H"))  # high myopia only if nothing is normal
 
 
+def example_names(loader, number, count):
+    """Return the names of up to `count` images of class `number`, from all over the sorted list of its names.
+
+    Args:
+        loader: An ImageLoader or an ArrayLoader.
+        number, count: int.
+    """
+    names = sorted(name for name, label in zip(loader.order, loader.labels) if label == number)
+    return names[:: max(1, len(names) // count)][:count]
+
+
 def lesson_figure(dataset):
     """Draw a normal and a pathological image side by side, as the lesson does.
 
@@ -66,13 +81,66 @@ def lesson_figure(dataset):
     return figure, shapes
 
 
-def augmentation_figure(dataset, augmentation):
-    """Draw a pathological training image and its augmentation in eleven epochs."""
+def classes_figure(dataset, loader):
+    """Draw some images of each class, a row for each of the first MAX_CLASSES.
+
+    Args:
+        dataset: as `find_photos` returns it.
+        loader: an ImageLoader of its images.
+
+    Returns:
+        A figure of pyplot.
+    """
     plt = _import_pyplot()
-    loader = palm_train_loader(dataset)
+    classes = loader.classes[:MAX_CLASSES]
+    if len(classes) < len(loader.classes):
+        log(f"{dataset.root}: {len(loader.classes)} classes; the first {MAX_CLASSES} are drawn.")
+    figsize = 3 * EXAMPLES, 3.3 * len(classes)
+    figure, axes = plt.subplots(len(classes), EXAMPLES, figsize=figsize, layout="constrained", squeeze=False)
+    for number, row in enumerate(axes):
+        for axis, name in zip(row, example_names(loader, number, EXAMPLES)):
+            axis.imshow(loader.load_image(name)[:, :, ::-1])  # BGR -> RGB
+            axis.set_title(_title(classes[number], name), fontsize=10)
+        for axis in row:
+            axis.axis("off")
+    if dataset.is_demo:
+        figure.suptitle(dataset.disclaimer)
+    return figure
+
+
+def _title(class_name, name):
+    """Return the class and the file of an image in two lines."""
+    return "\n".join(map(_cut, (class_name, Path(name).name)))
+
+
+def _cut(text):
+    length = TITLE_LENGTH * len(text) // text_width(text)
+    return escape_text(text if len(text) <= length else f"{text[: length - 3]}...")
+
+
+def augmentation_figure(dataset, augmentation, loader=None):
+    """Draw a training image and its augmentation in eleven epochs.
+
+    Args:
+        dataset: as `find_photos` returns it.
+        augmentation: one of `palm_cls.recipes.AUGMENTATIONS`.
+        loader: an ImageLoader of its images, of whose last class one is drawn; default: the lesson's pathological image
+            of a Dataset.
+
+    Raises:
+        InputError: The class has no image.
+    """
+    plt = _import_pyplot()
+    if loader is None:
+        loader, name = palm_train_loader(dataset), lesson_examples(dataset)[1].name
+        title = escape_text(name)
+    elif names := example_names(loader, len(loader.classes) - 1, 1):
+        (name,) = names
+        title = _title(loader.classes[-1], name)
+    else:
+        raise InputError(f"{loader.directory}: no image of class {shorten(loader.classes[-1])} to show")
     loader.augmentation = augmentation
-    name = lesson_examples(dataset)[1].name
-    titles = [escape_text(name), *(f"epoch {epoch}" for epoch in range(11))]
+    titles = [title, *(f"epoch {epoch}" for epoch in range(11))]
     pictures = [loader.load_image(name), *augmented_samples(loader, name, range(11))]
     figure, axes = plt.subplots(3, 4, figsize=(11, 9), layout="constrained")
     for axis, title, img in zip(axes.flat, titles, pictures):

@@ -8,17 +8,11 @@ Until the end a picture is three float32 planes [size, size], blue, green and re
 compute several times faster than interleaved pixels.  Masks are float32 from 0 to 1, too.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from palm_cls.core import environment
-
-BLOCK = "H" + "N" * 6 + "P" * 8  # close to the 26 : 161 : 213 of the real training set
-TRAIN, VALID = 0, 1  # keep the random numbers of the two splits apart
 STEPS = 40  # points along a vessel
 
 
@@ -33,65 +27,6 @@ class Eye:
     tessellation: float  # 0 to 1
     crescent: float  # width of the peripapillary atrophy, in radii of the disc
     patches: int  # of chorioretinal atrophy
-
-
-def write_demo_set(directory, train=200, valid=100, seed=0):
-    """Write a set of drawn images in the course's layout.
-
-    Picture k of a split depends on `seed` and k only, so that a larger set begins with the smaller one.
-
-    Args:
-        directory: the root, absent or empty.
-        train, valid: numbers of images.
-        seed: of the random numbers.
-
-    Raises:
-        FileExistsError: The directory is not empty.
-    """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    if any(directory.iterdir()):
-        raise FileExistsError(f"{directory} is not empty")
-    folders = ("PALM-Training400/PALM-Training400", "PALM-Validation400", "PALM-Validation-GT")
-    train_dir, valid_dir, table_dir = (directory / folder for folder in folders)
-    for folder in (train_dir, valid_dir, table_dir):
-        folder.mkdir(parents=True)
-
-    kinds = _kinds(train, [seed, TRAIN])
-    files = [train_dir / f"{kind}{kinds[: k + 1].count(kind):04d}.jpg" for k, kind in enumerate(kinds)]
-    _write_pictures(files, kinds, [seed, TRAIN])
-
-    kinds = _kinds(valid, [seed, VALID])
-    files = [valid_dir / f"V{k + 1:04d}.jpg" for k in range(valid)]
-    foveas = _write_pictures(files, kinds, [seed, VALID])
-    _write_table(table_dir / "PM_Label_and_Fovea_Location.xlsx", files, kinds, foveas)
-
-
-def _kinds(count, seed):
-    """Draw `count` letters in random order, each block of 15 in the right proportions."""
-    blocks = [np.random.default_rng([*seed, k, 1]).permutation(list(BLOCK)) for k in range(0, count, len(BLOCK))]
-    return "".join("".join(block) for block in blocks)[:count]
-
-
-def _write_pictures(files, kinds, seed):
-    def write(k):
-        image, fovea = draw_fundus(kinds[k], np.random.default_rng([*seed, k]))
-        _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])
-        files[k].write_bytes(jpeg.tobytes())  # cv2.imwrite would fail on some paths under Windows
-        return fovea
-
-    with ThreadPoolExecutor(environment.available_cores()) as pool:
-        return list(pool.map(write, range(len(files))))
-
-
-def _write_table(path, files, kinds, foveas):
-    from openpyxl import Workbook
-
-    book = Workbook()
-    book.active.append(["ID", "imgName", "Label", "Fovea_X", "Fovea_Y"])
-    for k, (file, kind, (x, y)) in enumerate(zip(files, kinds, foveas), start=1):
-        book.active.append([k, file.name, int(kind == "P"), round(x, 2), round(y, 2)])
-    book.save(path)
 
 
 def draw_fundus(kind, rng, size=512):

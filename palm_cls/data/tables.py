@@ -7,11 +7,14 @@ import unicodedata
 from pathlib import Path
 
 from palm_cls.core.errors import InputError, shorten
+from palm_cls.data.classes import label_number, takes_numbers
 from palm_cls.data.spelling import find_columns, fold, name_key, remove_invisible
 from palm_cls.data.workbook import MAX_ROWS, NOT_CALCULATED, XLSX, read_sheet
 
 COLUMNS = ("ID", "imgName", "Label", "Fovea_X", "Fovea_Y")
-OPTIONAL = ("Group",)  # what must stay together when images are divided, such as a patient; the course has none
+# Of tables that are not the course's: what must stay together when images are divided, such as a patient; and "train"
+# or "valid", in the tables of `palm_cls.data.split`.
+OPTIONAL = ("Group", "Split")
 REQUIRED = ("imgName", "Label")
 MAX_BYTES = 20_000_000  # half a million rows of CSV
 DECIMAL_COMMA = re.compile(r"^(-?\d+),(\d+)$")
@@ -27,19 +30,20 @@ OTHER_FORMATS = {
 }
 
 
-def read_rows(path):
+def read_rows(path, classes=None):
     """Read a table of labels, CSV or .xlsx.
 
     Args:
         path: of the file. The columns are found by their names, in any order and case; other columns are ignored.
+        classes: names of the classes, one of which each label must be, or its number; None to take any label.
 
     Returns:
         [(row number in the file, {column: text}), ...], at least one, each with all COLUMNS and OPTIONAL ("" if
-        absent), a name that occurs once, and "0" or "1" as Label.
+        absent), a name that occurs once, and as Label the number of the class or, without classes, the text.
 
     Raises:
-        InputError: naming file, sheet and row: no such file or table, a column is missing, a label is not 0 or 1, a
-            formula has no value, an image has no name or a second row.
+        InputError: naming file, sheet and row: no such file or table, a column is missing, a label is none of the
+            classes, a formula has no value, an image has no name or a second row.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,7 +62,7 @@ def read_rows(path):
     table, row_of = [], {}
     for number, cells in rows[1:]:
         values = {name: cells[index] if index < len(cells) else "" for name, index in columns.items()}
-        values = _checked(source, number, values)
+        values = _checked(source, number, values, classes)
         first = row_of.setdefault(name_key(values["imgName"]), number)
         if first != number:
             name = _quote(values["imgName"])
@@ -111,18 +115,33 @@ def _find_columns(source, header):
     return columns
 
 
-def _checked(source, number, values):
-    """Return {column: text} of a row with all COLUMNS and "0" or "1" as Label."""
+def _checked(source, number, values, classes):
+    """Return {column: text} of a row with all COLUMNS."""
     _check_calculated(source, number, values.values())
     if not values["imgName"]:
         raise InputError(f"{source}, row {number}: no image name (column imgName)")
-    label = re.fullmatch(r"([01])(\.0*)?", unicodedata.normalize("NFKC", values["Label"]))  # some export 1.00
-    if not label:
+    label = unicodedata.normalize("NFC", values["Label"])
+    digits = re.fullmatch(r"0*([0-9]+)(\.0*)?", unicodedata.normalize("NFKC", label))  # some export 1.00
+    if digits and label not in (classes or ()):
+        label = digits[1]
+    found = label_number(label, classes) if classes else label
+    if found in (None, ""):
         shown, name = _quote(values["Label"]), _quote(values["imgName"])
-        raise InputError(f"{source}, row {number}: label {shown} of {name} is neither 0 nor 1")
+        raise InputError(f"{source}, row {number}: label {shown} of {name} is {_expected(classes)}")
     if re.search(r"[\0\ud800-\udfff]", "".join(values.values())):
         raise InputError(f"{source}, row {number}: holds characters that no file name and no CSV can hold")
-    return {**dict.fromkeys(COLUMNS + OPTIONAL, ""), **values, "Label": label[1]}
+    return {**dict.fromkeys(COLUMNS + OPTIONAL, ""), **values, "Label": str(found)}
+
+
+def _expected(classes):
+    """Say what a label is not, and what to do."""
+    if not classes:
+        return "empty; give every image a label"
+    if len(classes) == 2 and takes_numbers(classes):
+        expected = f"neither 0 nor 1 ({' and '.join(map(shorten, classes))})"
+    else:
+        expected = f"none of the classes {shorten(', '.join(classes))}"
+    return f"{expected}; correct it, or name all classes (--classes)"
 
 
 def _quote(cell):

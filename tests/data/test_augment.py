@@ -24,6 +24,7 @@ from palm_cls.data.augment import (
 )
 from palm_cls.data.images import normalize, resize, transform_img
 from palm_cls.data.loader_factory import make_loaders, make_valid_loader, palm_train_loader
+from palm_cls.data.options import DataOptions
 from palm_cls.data.palm import find_dataset
 from palm_cls.data.pipeline import augmented_samples
 from palm_cls.data.samples import digits_figure
@@ -241,7 +242,7 @@ def test_a_resumed_run_sees_the_same_variants(small_demo, tmp_path, monkeypatch)
 
 def test_the_probabilities_of_ten_views_are_averaged(small_demo):
     model = build_model("lenet-relu")
-    loader, _ = make_valid_loader(find_recipe("lenet-relu"), small_demo, cache=False, views=10)
+    loader, _ = make_valid_loader(find_recipe("lenet-relu"), DataOptions(small_demo), cache=False, views=10)
     found = predict_all(model, loader)
     views = ten_crops(resize(loader.load_image(loader.order[7]), 256))
     probabilities = 1 / (1 + np.exp(-predict(model, views).astype("float64")))
@@ -265,7 +266,7 @@ def test_eight_views():
 def test_the_loader_yields_them_for_a_network_of_any_size(small_demo):
     for size in (224, 112):
         recipe = find_recipe("palm", size)
-        loader, _ = make_valid_loader(recipe, small_demo, cache=False, views=8)
+        loader, _ = make_valid_loader(recipe, DataOptions(small_demo), cache=False, views=8)
         imgs, _ = next(loader())
         assert imgs.shape == (10, 8, 3, size, size)
         np.testing.assert_array_equal(imgs[3, 0], loader.load_input(loader.order[3]))
@@ -291,7 +292,8 @@ def test_the_strong_goes_to_112_pixels_in_one_step(angle):
 
 def test_every_augmentation_takes_a_network_of_112_pixels(small_demo):
     for name in augment.RESIZE_SIZE:
-        train_loader, _, _ = make_loaders(find_recipe("palm", augmentation=name, batch_size=4), small_demo, cache=False)
+        recipe = find_recipe("palm", augmentation=name, batch_size=4)
+        train_loader, _, _ = make_loaders(recipe, DataOptions(small_demo), cache=False)
         assert next(train_loader())[0].shape == (4, 3, 112, 112)
 
 
@@ -311,18 +313,18 @@ def test_the_tools(tool, small_demo, tmp_path):
 @pytest.mark.slow
 def test_digits_have_neither(tool, tmp_path):
     write_set(tmp_path)
-    with pytest.raises(InputError, match="--ten-crop is for fundus images, not for mnist"):
-        make_valid_loader(find_recipe("lenet-mnist"), tmp_path, views=10)
-    with pytest.raises(InputError, match="--views is for fundus images, not for mnist"):
-        make_valid_loader(find_recipe("lenet-mnist"), tmp_path, views=8)
+    with pytest.raises(InputError, match="--ten-crop is for photographs, not for mnist"):
+        make_valid_loader(find_recipe("lenet-mnist"), DataOptions(tmp_path), views=10)
+    with pytest.raises(InputError, match="--views is for photographs, not for mnist"):
+        make_valid_loader(find_recipe("lenet-mnist"), DataOptions(tmp_path), views=8)
     done = tool("train", "--model", "lenet-mnist", "--data", tmp_path, "--augment", "lesson", cwd=tmp_path)
-    assert_refused(done, "--augment is for fundus images, not for mnist")
+    assert_refused(done, "--augment is for photographs, not for mnist")
 
 
 def test_digits_with_their_labels(tmp_path):
     write_set(tmp_path)
     model = build_model("lenet-mnist")
-    reader, _ = make_valid_loader(find_recipe("lenet-mnist"), tmp_path)
+    reader, _ = make_valid_loader(find_recipe("lenet-mnist"), DataOptions(tmp_path))
     called = predict_all(model, reader).logits.argmax(axis=1)
     figure = digits_figure(reader, called[:9])
     titles = [axis.get_title() for axis in figure.axes]

@@ -7,13 +7,16 @@ import cv2
 import numpy as np
 import openpyxl
 import pytest
+from helpers.processes import assert_refused
 from PIL import Image
 
 from palm_cls.core.errors import InputError
 from palm_cls.data.checks import ISSUE_TYPES, check_data, similar_groups
 from palm_cls.data.decode import is_truncated
 from palm_cls.data.images import read_image
+from palm_cls.data.options import DataOptions
 from palm_cls.data.palm import detect_layout
+from palm_cls.data.photos import find_photos
 
 TRAINING = Path("PALM-Training400", "PALM-Training400")
 VALIDATION = Path("PALM-Validation400")
@@ -28,6 +31,15 @@ def picture(seed, size=256):
 
 def encoded(img, suffix=".jpg", *options):
     return cv2.imencode(suffix, img, options)[1].tobytes()
+
+
+def write_images(root, counts, size=256):
+    """Write images 0.jpg, 1.jpg, ... into folders, {folder: number}, no two alike; return the directory."""
+    for index, (folder, number) in enumerate(counts.items()):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for image in range(number):
+            (root / folder / f"{image}.jpg").write_bytes(encoded(picture([index, image], size)))
+    return root
 
 
 def from_pillow(img, format, mode="RGB", **options):
@@ -56,7 +68,7 @@ def write_table(root, *rows):
 
 def found(root, **options):
     """[(kind, (file name, ...)), ...] of what is found."""
-    report = check_data(detect_layout(root), **options)
+    report = check_data(*find_photos(DataOptions(root, **options)))
     assert all(finding.level == ISSUE_TYPES[finding.kind][0] for finding in report.issues)
     return [(finding.kind, tuple(Path(file).name for file in finding.files)) for finding in report.issues]
 
@@ -248,6 +260,107 @@ def test_copies_are_found_across_the_splits_and_within(clean):
     ]
     texts = [finding.text for finding in check_data(detect_layout(clean)).issues]
     assert texts[:4] == ["their labels differ: 0, 1", "", "their labels differ: 0, 1", ""]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three classes in train/, val/ and test/ without fault: 4, 2 and 2 images of each."""
+    counts = {"train": 4, "val": 2, "test": 2}
+    return write_images(
+        tmp_path, {f"{split}/{label}": number for split, number in counts.items() for label in ("N", "né", "病理")}, 224
+    )
+
+
+def test_a_folder_for_each_class(folders, tool):
+    assert found(folders) == []
+    done = tool("check_data", "--data", folders, "--classes", "病理,né,N")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1::2] == [
+        "training: 12 images; 4 病理, 4 né, 4 N",
+        "validation: 6 images; 2 病理, 2 né, 2 N",
+        "test: 6 images; 2 病理, 2 né, 2 N",
+        "errors: 0, warnings: 0",
+    ]
+    assert check_data(*find_photos(DataOptions(folders / "train"))).splits["all"]["classes"] == {
+        "N": 4,
+        "né": 4,
+        "病理": 4,
+    }
+
+
+def test_faults_in_folders(folders):
+    (folders / "train" / "N" / "copy.jpg").write_bytes((folders / "train" / "né" / "0.jpg").read_bytes())
+    (folders / "train" / "N" / "shared.jpg").write_bytes((folders / "test" / "N" / "0.jpg").read_bytes())
+    (folders / "train" / "N" / "5.webp").write_bytes(from_pillow(picture(5), "WEBP"))
+    shutil.copy(folders / "train" / "N" / "1.jpg", folders / "train" / "loose.jpg")
+    shutil.rmtree(folders / "val" / "N")
+    (folders / "val" / "other").mkdir()
+    (folders / "val" / "other" / "cut.jpg").write_bytes(encoded(picture(9))[:-300])
+    report = check_data(*find_photos(DataOptions(folders)))
+    assert [
+        (issue.level, issue.kind, issue.files, issue.text) for issue in report.issues if issue.kind != "truncated"
+    ] == [
+        ("error", "no-images", (), "no validation image of class N"),
+        ("error", "no-label", ("val/other/cut.jpg",), "its folder is none of the classes"),
+        ("error", "two-classes", ("train/N/copy.jpg", "train/né/0.jpg"), "their labels differ: N, né"),
+        ("warning", "identical-leak", ("train/N/shared.jpg", "test/N/0.jpg"), "in training and test"),
+        ("warning", "unlisted", ("train/loose.jpg",), "in no folder of a class"),
+        ("warning", "wrong-name", ("train/N/5.webp",), "a WebP file, not used under this name"),
+    ]
+    shutil.rmtree(folders / "val")
+    assert found(folders)[0] == ("no-images", ())
+
+
+def test_a_rare_class_among_many(tmp_path):
+    write_images(tmp_path, {label: 6 if label != "J" else 1 for label in "ABCDEFGHIJKL"}, 224)
+    (issue,) = check_data(*find_photos(DataOptions(tmp_path))).issues
+    assert (issue.kind, issue.text) == ("balance", "1 of 67 labelled all images have label J")
+
+
+def test_tables_alone(tmp_path, tool):
+    write_images(tmp_path, {"a": 6, "b": 6}, 224)
+    tables = {
+        "train_csv": ["a/0,x,p1", "a/1,2,p1", "a/2,2,p2", "a/9,x,"],
+        "valid_csv": ["b/0,x,p3", "b/1,2,p2", "b/2,2,", "a/0,x,p4"],
+    }
+    for name, rows in tables.items():
+        tables[name] = tmp_path / f"{name}.csv"
+        tables[name].write_text("\n".join(["imgName,Label,Group", *rows]))
+    assert [issue for issue in found(tmp_path, **tables) if issue[0] != "unlisted"] == [
+        ("no-image", ("9",)),
+        ("identical-leak", ("0.jpg",)),
+        ("group-leak", ("2.jpg", "1.jpg")),
+    ]
+    unlisted = [files for kind, files in found(tmp_path, **tables) if kind == "unlisted"]
+    assert unlisted == [("3.jpg",), ("4.jpg",), ("5.jpg",)] * 2
+    done = tool("check_data", "--data", tmp_path, "--train-csv", tables["train_csv"])
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout.splitlines()[1] == "all: 3 images; 2 label 2, 1 x"
+    tables["valid_csv"].write_text("imgName,Label\nb/0,x\nb/1,\n")
+    assert_refused(
+        tool("check_data", "--data", tmp_path, "--valid-csv", tables["valid_csv"]), "row 3: label '' of 'b/1'"
+    )
+
+
+def test_classes_that_cannot_be_are_one_line(tmp_path, tool_here):
+    write_images(tmp_path, {f"{number}": 1 for number in range(101)})
+    assert_refused(tool_here("check_data", "--data", tmp_path), f"check_data.py: {tmp_path}: 101 classes")
+    assert_refused(tool_here("check_data", "--data", tmp_path / "1"), "no images in a known layout")
+
+
+def test_the_release_of_2024_with_its_test_images(tmp_path):
+    for seed, split in enumerate(("Training", "Validation", "Testing")):
+        write_images(tmp_path / split, {"Images": 2 + seed}, 224 + seed)
+        rows = [f"{image},{image % 2}" for image in range(2 + seed)]
+        (tmp_path / split / "labels.csv").write_text("\n".join(["imgName,Label", *rows]))
+    report = check_data(detect_layout(tmp_path))
+    assert {name: summary["classes"] for name, summary in report.splits.items()} == {
+        "training": {0: 1, 1: 1},
+        "validation": {0: 2, 1: 1},
+        "test": {0: 2, 1: 2},
+    }
+    leaks = [(issue.kind, len(issue.files), issue.text) for issue in report.issues]
+    assert ("similar-leak", 3, "in training and validation and test") in leaks
 
 
 def test_groups_of_many_thumbnails():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from palm_cls.core.errors import InputError
 from palm_cls.data.groups import find_groups, split_folds
 from palm_cls.data.labels import xlsx_to_csv
-from palm_cls.data.loaders import data_loader, valid_data_loader
+from palm_cls.data.loaders import ImageLoader, data_loader, valid_data_loader
 from palm_cls.data.synthetic import draw_fundus
 
 
@@ -63,6 +63,30 @@ def test_images_of_one_colour_are_no_copies(tmp_path):
     assert partition(found) == [["Pa.jpg"], ["Pb.jpg"]]
 
 
+def in_folders(root, photos):
+    """Write {"class/name": image}; the loader of these images."""
+    classes = sorted({name.split("/")[0] for name in photos})
+    for name in classes:
+        (root / name).mkdir(parents=True)
+    for name, photo in photos.items():
+        cv2.imwrite(str(root / name), photo)
+    samples = [(root / name, classes.index(name.split("/")[0])) for name in photos]
+    return ImageLoader(root, samples, 10, "train", cache=False, classes=classes)
+
+
+def test_images_of_the_course_in_a_folder_for_each_class(eyes, tmp_path):
+    names = ["high/H0001.jpg", "normal/N0001.jpg", "pm/P0011.jpg", "pm/P0012.jpg", "pm/P0021.jpg"]
+    found, rule = find_groups(in_folders(tmp_path / "a", dict(zip(names, eyes))))
+    assert partition(found) == [names[:1], names[1:2], names[2:4], names[4:]]
+    assert rule.startswith("tens of consecutive numbers")
+
+
+def test_a_copy_is_found_where_folders_and_names_sort_differently(eyes, tmp_path):
+    photos = dict(zip(["a/1.jpg", "a/2.jpg", "a b/1.jpg"], [eyes[0], eyes[0], eyes[1]]))
+    found, _ = find_groups(in_folders(tmp_path / "a", photos))
+    assert partition(found) == [["a b/1.jpg"], ["a/1.jpg", "a/2.jpg"]]
+
+
 def test_the_column_group_decides_alone(eyes, tmp_path):
     names = ["P0001.jpg", "P0002.jpg", "b.jpg", "c.jpg"]
     directory = write(tmp_path / "a", dict(zip(names, [eyes[0], eyes[0], eyes[1], eyes[2]])))
@@ -87,7 +111,7 @@ def test_a_converted_table_keeps_its_groups(tmp_path):
 
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12)), min_size=2, max_size=60),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 12)), min_size=2, max_size=60),
     st.integers(2, 5),
 )
 def test_no_fold_divides_a_group_or_lacks_a_class(images, num_folds):
@@ -98,7 +122,7 @@ def test_no_fold_divides_a_group_or_lacks_a_class(images, num_folds):
         return
     assert len({group: set() for group in groups}) == len(set(zip(groups, folds.tolist())))
     for fold in range(num_folds):
-        assert {label for label, own in zip(labels, folds) if own == fold} == {0, 1}
+        assert {label for label, own in zip(labels, folds) if own == fold} == set(labels)
     assert split_folds(labels, groups, num_folds).tolist() == folds.tolist()
 
 
@@ -116,3 +140,14 @@ def test_too_few_groups_are_refused(labels, groups, smallest):
         split_folds(labels, groups, 2)
     with pytest.raises(InputError, match="all images have the label 0; a cross-validation takes those of both classes"):
         split_folds([0, 0, 0], [0, 1, 2], 2)
+
+
+def test_the_class_that_has_too_few_groups_is_named():
+    labels, classes = [0, 0, 1, 1, 2], ["k", "m", "重度"]
+    with pytest.raises(InputError, match="2 folds .* and the smallest class, 重度, has 1; take fewer --folds"):
+        split_folds(labels, range(5), 2, classes)
+    with pytest.raises(InputError, match="no image of class 重度; a cross-validation takes those of every class"):
+        split_folds(labels[:4], range(4), 2, classes)
+    one_group = [0, 1, 0, 1, 0, 1, 2, 2], [0, 0, 1, 1, 2, 3, 0, 1]
+    folds = split_folds(*one_group, 2, classes)
+    assert all(set(np.array(one_group[0])[folds == fold]) == {0, 1, 2} for fold in range(2))

@@ -34,6 +34,7 @@ from palm_cls.data import mnist
 from palm_cls.data.array_loader import ArrayLoader
 from palm_cls.data.loader_factory import make_loaders
 from palm_cls.data.mnist import MnistDataset, download_file, find_mnist, read_idx_images, read_idx_labels
+from palm_cls.data.options import DataOptions
 from palm_cls.deploy.predict import load_model
 from palm_cls.eval.assess import assess
 from palm_cls.eval.compare import compare_predictions, find_runs
@@ -257,12 +258,12 @@ def test_it_shuffles_as_the_other_reader_and_goes_on_anywhere():
 
 
 def test_what_the_readers_tell(small, small_demo):
-    train, valid, found = make_loaders(RECIPES["lenet-fashion"], small)
+    train, valid, found = make_loaders(RECIPES["lenet-fashion"], DataOptions(small))
     expected = {"input": {"size": 28, "channels": "grey", "range": [0.0, 1.0]}, "classes": GARMENTS, "demo": False}
     assert train.metadata == valid.metadata == expected
     assert (train.shuffle, valid.shuffle, train.num_samples, valid.num_samples) == (True, False, 40, 30)
     assert (found.disclaimer, found.is_demo, found.root) == ("", False, small)
-    train, valid, found = make_loaders(RECIPES["lenet-mnist"], small)
+    train, valid, found = make_loaders(RECIPES["lenet-mnist"], DataOptions(small))
     assert train.metadata["input"]["range"] == [-1.0, 1.0]
     assert train.metadata["classes"] == list("0123456789")
     assert (train.shuffle, train.batch_size) == (False, 10)
@@ -272,8 +273,8 @@ def test_what_the_readers_tell(small, small_demo):
     assert other.fingerprint != train.fingerprint
 
     recipe = replace(RECIPES["lenet"], shuffle=False, pixel_range=(0.0, 1.0))  # of the fundus images, too
-    lesson, _, _ = make_loaders(RECIPES["lenet"], small_demo, cache=False)
-    train, valid, _ = make_loaders(recipe, small_demo, cache=False)
+    lesson, _, _ = make_loaders(RECIPES["lenet"], DataOptions(small_demo), cache=False)
+    train, valid, _ = make_loaders(recipe, DataOptions(small_demo), cache=False)
     assert train.metadata["input"] == valid.metadata["input"] == {**lesson.metadata["input"], "range": [0.0, 1.0]}
     lesson.shuffle = False
     for (imgs, labels), (plain, expected) in zip(train(), lesson()):
@@ -285,14 +286,14 @@ def test_what_the_readers_tell(small, small_demo):
 @pytest.mark.parametrize(
     ("name", "options", "told"),
     [
-        ("lenet-mnist", {"train_csv": "a.csv"}, "--train-csv is for fundus images, not for mnist"),
-        ("lenet-fashion", {"skip_bad": True}, "--skip-bad is for fundus images, not for fashion-mnist"),
-        ("lenet", {"download": True}, "--download fetches MNIST and Fashion-MNIST; data/README.md says"),
+        ("lenet-mnist", {"train_csv": "a.csv"}, "--train-csv is for photographs, not for mnist"),
+        ("lenet-fashion", {"skip_bad": True}, "--skip-bad is for photographs, not for fashion-mnist"),
+        ("lenet", {}, "--download fetches MNIST and Fashion-MNIST; data/README.md says"),
     ],
 )
 def test_options_that_are_not_for_these_images(small, name, options, told):
     with pytest.raises(InputError, match=told):
-        make_loaders(RECIPES[name], small, **options)
+        make_loaders(RECIPES[name], DataOptions(small, **options), download=name == "lenet")
 
 
 # The recipes
@@ -445,7 +446,7 @@ def test_evaluating_garments(small, tmp_path, capsys):
     save(tmp_path / "a", build_model("lenet-fashion"), metadata={"model": "lenet-fashion"})
     found = assess(tmp_path / "a", data=small, device="cpu")
     assert [row["name"] for row in found.metrics["classes"]] == GARMENTS
-    with pytest.raises(InputError, match="a threshold separates two classes; lenet-fashion has ten"):
+    with pytest.raises(InputError, match="a threshold separates two classes; this network has 10"):
         assess(tmp_path / "a", data=small, threshold=0.3)
     with pytest.raises(InputError, match="weights of another network"):
         assess(tmp_path / "a", "lenet-mnist", data=small, device="cpu")

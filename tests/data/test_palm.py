@@ -302,10 +302,9 @@ def test_nothing_anywhere_draws_the_demo_set_once(nowhere, capsys):
         find_dataset()
 
 
-def test_something_else_in_the_place_of_the_demo_set_is_not_touched(nowhere, monkeypatch):
+def test_something_else_in_the_place_of_the_demo_set_is_not_touched(nowhere):
     (nowhere / "data" / "demo").mkdir()
     (nowhere / "data" / "demo" / "thesis.txt").write_text("mine")
-    monkeypatch.setattr("palm_cls.data.synthetic.write_demo_set", lambda directory: directory.mkdir())
     with pytest.raises(InputError, match="in the way of the demo set"):
         find_dataset()
     assert (nowhere / "data" / "demo" / "thesis.txt").read_text() == "mine"

@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 from helpers.files import tree
 
+from palm_cls.data.demo_set import write_demo_set
 from palm_cls.data.image_files import image_names
 from palm_cls.data.images import read_image
 from palm_cls.data.labels import read_labels
-from palm_cls.data.synthetic import draw_fundus, write_demo_set
+from palm_cls.data.synthetic import draw_fundus
 
 
 def test_layout_labels_and_proportions(small_demo):

@@ -30,8 +30,8 @@ REPORT_SIZE = (1000, 1010)  # CSS pixels of the report's top: numbers and curves
 
 def train_missing(runs, data):
     """Train each of RUNS that is not in the directory `runs` on the demo set in `data`, which is drawn if absent."""
-    from palm_cls.data.palm import DEMO_MARK, DEMO_TEXT
-    from palm_cls.data.synthetic import write_demo_set
+    from palm_cls.data.data_root import DEMO_MARK, DEMO_TEXT
+    from palm_cls.data.demo_set import write_demo_set
 
     if missing := [name for name in RUNS if not Path(runs, name, "log.csv").is_file()]:
         write_demo_set(data)

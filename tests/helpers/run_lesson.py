@@ -55,8 +55,8 @@ def main():
     import nbformat
 
     sys.path.insert(0, str(PROJECT))
-    from palm_cls.data.palm import DEMO_MARK, DEMO_TEXT
-    from palm_cls.data.synthetic import write_demo_set
+    from palm_cls.data.data_root import DEMO_MARK, DEMO_TEXT
+    from palm_cls.data.demo_set import write_demo_set
 
     with tempfile.TemporaryDirectory() as directory:
         write_demo_set(Path(directory, "demo"))

@@ -23,14 +23,19 @@ STEPS = itertools.count(1)
 
 
 class Tiny(nn.Layer):
-    """Logits [N, 1] of images [N, 3, 224, 224], with dropout, so that paddle's random numbers matter."""
+    """Logits [N, num_classes] of images [N, 3, 224, 224], with dropout, so that paddle's random numbers matter."""
 
     input_shape = (3, 224, 224)
 
-    def __init__(self):
+    def __init__(self, num_classes=1):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.AdaptiveAvgPool2D(4), nn.Flatten(), nn.Linear(48, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 1)
+            nn.AdaptiveAvgPool2D(4),
+            nn.Flatten(),
+            nn.Linear(48, 8),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(8, num_classes),
         )
 
     def forward(self, x):

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from palm_cls.data.synthetic import write_demo_set
+from palm_cls.data.demo_set import write_demo_set
 
 
 def accuracies(tool, tmp_path, *args):

@@ -1,0 +1,35 @@
+"""Which images a network is trained or evaluated on, and what their labels mean: `DataOptions`."""
+
+from dataclasses import dataclass, fields
+from typing import Optional
+
+VALID_FRACTION = 0.2  # of images that are not divided yet
+
+
+@dataclass
+class DataOptions:
+    """Options of a data set; all but the first are for photographs.
+
+    Attributes:
+        data: Its directory; None where the recipe's images usually are.
+        train_csv: Table of the training labels; None to take them from the data set.
+        valid_csv: Table of the validation labels; None to take them from the data set.
+        valid_fraction: Share of the images to validate on, if the data set is not divided; None for VALID_FRACTION.
+        classes: Names of the classes in order; None for those of the data set.
+        positive: Name of the class that is to be the last of two; None to keep their order.
+        skip_bad: Whether to leave out training images that cannot be decoded.
+    """
+
+    data: Optional[str] = None
+    train_csv: Optional[str] = None
+    valid_csv: Optional[str] = None
+    valid_fraction: Optional[float] = None
+    classes: Optional[list] = None
+    positive: Optional[str] = None
+    skip_bad: bool = False
+
+
+def stored_options(settings, **changes):
+    """Return the DataOptions in the settings of a run, some of them changed."""
+    stored = {entry.name: settings[entry.name] for entry in fields(DataOptions) if entry.name in settings}
+    return DataOptions(**{**stored, **changes})

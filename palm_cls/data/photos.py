@@ -1,0 +1,178 @@
+"""Loaders of photographs in any layout: the course's folders and tables, a folder for each class, other tables.
+
+`find_photos` finds the images and their classes, `photo_loader` loads a split:
+
+    dataset, options = find_photos(DataOptions("mydata"))
+    loader = photo_loader(dataset, "train", options)
+"""
+
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from palm_cls.core.console import log_once
+from palm_cls.core.errors import InputError, shorten
+from palm_cls.data.class_folders import ClassFolders
+from palm_cls.data.classes import check_classes, order_classes
+from palm_cls.data.data_root import DataRoot
+from palm_cls.data.image_files import labelled_images
+from palm_cls.data.labels import CLASSES
+from palm_cls.data.loaders import ImageLoader, data_loader, valid_data_loader
+from palm_cls.data.options import VALID_FRACTION
+from palm_cls.data.palm import Dataset, detect_layout, explicit_directory, find_dataset
+from palm_cls.data.pipeline import check_images
+from palm_cls.data.split import check_one_class, divide
+from palm_cls.data.tables import read_rows
+
+MAX_SHOWN = 10  # classes in a line
+
+
+def find_photos(options):
+    """Find the data set that DataOptions mean, and its classes.
+
+    Returns:
+        (dataset, options): a Dataset, a ClassFolders or, of tables in a directory without a known layout, a DataRoot;
+        the options with the names of the classes.
+
+    Raises:
+        InputError: There is none, or its classes or the options do not fit.
+    """
+    if options.classes and options.positive:
+        raise InputError("--classes or --positive, not both; of two classes the last is the positive one")
+    directory, has_table = explicit_directory(options.data), options.train_csv or options.valid_csv
+    if has_table and directory and Path(directory).is_dir() and detect_layout(directory) is None:
+        dataset = DataRoot(Path(directory))
+    else:
+        dataset = find_dataset(options.data)
+        if has_table and isinstance(dataset, ClassFolders):  # in one of the usual places
+            dataset = DataRoot(dataset.root)
+    if options.valid_fraction and not _is_undivided(dataset, options):
+        raise InputError(f"--valid-fraction: {dataset.root} is divided already; leave it out")
+    return dataset, replace(options, classes=_find_classes(dataset, options), positive=None)
+
+
+def _find_classes(dataset, options):
+    if options.classes:
+        return check_classes(options.classes, "--classes")
+    if isinstance(dataset, Dataset):
+        if options.positive:
+            raise InputError(f"--positive: {CLASSES[1]} is the positive class here; name others with --classes")
+        return CLASSES
+    if isinstance(dataset, ClassFolders):
+        names = dataset.class_names()
+    else:
+        tables = [table for table in (options.train_csv, options.valid_csv) if table]
+        labels = {row["Label"] for table in tables for _, row in read_rows(table)}
+        names = check_classes(sorted(labels), " and ".join(map(str, tables)))
+    return order_classes(names, options.positive)
+
+
+def photo_loader(dataset, split, options, batch_size=10, cache=True):
+    """Make the loader of a split.
+
+    Args:
+        dataset, options: as `find_photos` returns them.
+        split: "train", "valid" or "test"; "all": the training images or, if the data set is not divided, all.
+        batch_size, cache: as for `data_loader`.
+
+    Returns:
+        An ImageLoader, which shuffles training images.
+
+    Raises:
+        InputError: There is no such split, or images and labels do not fit.
+    """
+    mode = "train" if split in ("train", "all") else "valid"
+    settings = batch_size, mode, options.skip_bad and mode == "train", cache
+    if isinstance(dataset, Dataset):
+        return _course_loader(dataset, "train" if split == "all" else split, options, settings)
+    if not _is_undivided(dataset, options) and not isinstance(dataset, ClassFolders):
+        table = options.train_csv if mode == "train" else options.valid_csv
+        if split == "test":
+            raise InputError(
+                f"{dataset.root}: its tables have no test split; evaluate test images with --valid-csv FILE"
+            )
+        if not table:
+            raise InputError(f"{dataset.root}: no table of the {split} labels; give --{split}-csv FILE")
+        return valid_data_loader(dataset.root, table, *settings, options.classes)
+    directory, samples, groups = _samples(dataset, split, options)
+    loader = ImageLoader(directory, samples, *settings[:2], cache, options.classes)
+    loader.groups = {loader.name_of((path, None)): group for path, group in groups.items()}
+    check_images(loader, settings[2])
+    return loader
+
+
+def _is_undivided(dataset, options):
+    """Return whether training and validation images must be told apart by `divide`."""
+    if isinstance(dataset, ClassFolders):
+        return "all" in dataset.splits
+    return not isinstance(dataset, Dataset) and bool(options.train_csv) and not options.valid_csv
+
+
+def _samples(dataset, split, options):
+    """Return (directory, [(path, number of the class), ...], {path: group}) of photographs that no table lists."""
+    classes, groups, prefix = options.classes, {}, ""
+    if isinstance(dataset, ClassFolders):
+        part = "train" if split == "all" else split
+        directory, samples = dataset.directory(part), dataset.samples(part, classes)
+    else:
+        directory, prefix = dataset.root, f"{Path(options.train_csv).stem}-"
+        rows = labelled_images(directory, options.train_csv, classes)
+        if missing := [(path, row) for path, row in rows.items() if not os.path.isfile(path)]:
+            path, row = missing[0]
+            raise InputError(f"{shorten(path)}: no such image; it is listed in {options.train_csv}, row {row.row}")
+        samples = [(path, row.label) for path, row in rows.items()]
+        groups = {path: row.group for path, row in rows.items() if row.group}
+    if _is_undivided(dataset, options) and split in ("train", "valid"):
+        labels = {path: classes[number] for path, number in samples}
+        fraction = options.valid_fraction or VALID_FRACTION
+        kept = set(divide(directory, labels, groups, fraction, prefix)[split])
+        samples = [sample for sample in samples if sample[0] in kept]
+    return directory, samples, groups
+
+
+def _course_loader(dataset, split, options, settings):
+    """Make the loader of a split in one of the course's layouts, by the lesson's functions."""
+    directory = getattr(dataset, f"{split}_images")
+    table = {"train": options.train_csv, "valid": options.valid_csv}.get(split) or getattr(dataset, f"{split}_labels")
+    if table:
+        return valid_data_loader(directory, table, *settings, options.classes)
+    if len(options.classes) != 2:
+        raise InputError(
+            f"{directory}: the names of its images give two classes, not {len(options.classes)}; give the labels in a "
+            "table (--train-csv)"
+        )
+    loader = data_loader(directory, *settings)
+    loader.classes = options.classes
+    return loader
+
+
+def check_photos(dataset, loaders):
+    """Check the loaders of a data set, and log once which classes it has.
+
+    Args:
+        dataset: as `find_photos` returns it; of the course's images and classes nothing is checked here.
+        loaders: {"training" or another word: ImageLoader}.
+
+    Raises:
+        InputError: A class has no image, or an image two classes.
+    """
+    classes, counts, label_of = next(iter(loaders.values())).classes, {}, {}
+    if isinstance(dataset, Dataset) and classes == CLASSES:
+        return
+    for what, loader in loaders.items():
+        counts[what] = Counter(loader.labels)
+        if missing := [name for number, name in enumerate(classes) if not counts[what][number]]:
+            raise InputError(f"{dataset.root}: no {what} image of class {shorten(missing[0])}; every class needs some")
+        for path, number in loader.samples:
+            if label_of.setdefault(path, classes[number]) != classes[number]:
+                raise InputError(
+                    f"{path}: {label_of[path]} in one table and {classes[number]} in the other; correct one of them"
+                )
+    check_one_class(label_of, dataset.root)
+    parts = [
+        f"{shorten(name)} ({', '.join(f'{count[number]} {what}' for what, count in counts.items())})"
+        for number, name in enumerate(classes)
+    ]
+    more = [f"and {len(parts) - MAX_SHOWN} more"] if len(parts) > MAX_SHOWN else []
+    log_once(f"{dataset.root}: {len(classes)} classes: {', '.join(parts[:MAX_SHOWN] + more)}.")

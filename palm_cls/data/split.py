@@ -1,0 +1,158 @@
+"""Divide images into training and validation images, once: `divide`. Imports neither paddle nor cv2.
+
+The table of the division, split-0.2.csv for a fifth, lies in the directory of the images; later runs read it.
+"""
+
+import hashlib
+import os
+import random
+from collections import Counter, defaultdict
+
+from palm_cls.core.console import log, log_once
+from palm_cls.core.errors import InputError, shorten
+from palm_cls.core.files import write_table
+from palm_cls.data.spelling import name_key
+from palm_cls.data.tables import read_rows
+
+SEED = 0  # of the division, whatever the seed of a run, so that runs with other seeds have the same validation images
+
+
+def divide(root, labels, groups, fraction, prefix=""):
+    """Divide images into training and validation images, as the table in their directory does if there is one.
+
+    Args:
+        root: the directory of the images, a Path.
+        labels: {path: name of the class}.
+        groups: {path: its group}, such as a patient, for images that have one; a group is not divided.
+        fraction: share of the images to validate on, about the same in each class.
+        prefix: of the name of the table.
+
+    Returns:
+        {"train": [path, ...], "valid": [path, ...]}.
+
+    Raises:
+        InputError: The table is faulty or of other images, or a class has too few.
+    """
+    file = root / f"{prefix}split-{fraction:g}.csv"
+    name_of = {path: name_key(os.path.relpath(path, root)).strip() for path in labels}
+    if file.is_file():
+        chosen = _read_split(file, name_of)
+    else:
+        chosen = choose_valid(labels, joined_groups(labels, groups), fraction, root)
+        _write_split(file, name_of, labels, groups, chosen)
+    parts = {"train": [], "valid": []}
+    for path in labels:
+        parts["valid" if path in chosen else "train"].append(path)
+    return parts
+
+
+def joined_groups(labels, groups):
+    """Return {path: group} of all images: that given, or the image itself; identical files share theirs."""
+    group_of = {path: groups.get(path) or path for path in labels}
+    for copies in identical_files(labels):
+        joined = {group_of[path] for path in copies}
+        kept = group_of[copies[0]]
+        group_of = {path: kept if group in joined else group for path, group in group_of.items()}
+    return group_of
+
+
+def identical_files(paths):
+    """Return lists of two or more paths whose files are the same, byte for byte; few files are read for that."""
+    by_size, by_content = defaultdict(list), defaultdict(list)
+    for path in paths:
+        by_size[path.stat().st_size].append(path)
+    for same_size in by_size.values():
+        for path in same_size if len(same_size) > 1 else ():
+            by_content[hashlib.sha256(path.read_bytes()).digest()].append(path)
+    return [copies for copies in by_content.values() if len(copies) > 1]
+
+
+def choose_valid(labels, group_of, fraction, root):
+    """Choose the validation images: groups at random, as long as no class gets more than its share.
+
+    Args:
+        labels: {path: name of the class}.
+        group_of: {path: group}.
+        fraction: share of each class, of which at least one image is taken.
+        root: directory, for messages.
+
+    Returns:
+        A set of paths.
+
+    Raises:
+        InputError: A class would have no image on one side.
+    """
+    members = defaultdict(list)
+    for path in sorted(labels):  # whatever the order of the classes
+        members[group_of[path]].append(path)
+    members = list(members.values())
+    random.Random(SEED).shuffle(members)
+    members.sort(key=len, reverse=True)  # a large group fits only while there is room
+    totals = Counter(labels.values())
+    room = {name: min(max(1, round(fraction * total)), total - 1) for name, total in totals.items()}
+    chosen = set()
+    for paths in members:
+        counts = Counter(labels[path] for path in paths)
+        if all(counts[name] <= room[name] for name in counts):
+            room = {name: number - counts[name] for name, number in room.items()}
+            chosen.update(paths)
+    held_out = Counter(labels[path] for path in chosen)
+    for name, total in totals.items():
+        if not 0 < held_out[name] < total:
+            raise InputError(
+                f"{root}: {total} images of class {shorten(name)} cannot be divided (copies and groups stay together); "
+                "add images, or divide them yourself, into train/CLASS and val/CLASS"
+            )
+    return chosen
+
+
+def _read_split(file, name_of):
+    """Return the set of validation paths in a table of `_write_split`."""
+    split_of = {name_key(row["imgName"]): row["Split"] for _, row in read_rows(file)}
+    if other := sorted(set(split_of) ^ set(name_of.values())):
+        raise InputError(
+            f"{file}: divides other images than there are ({len(other)} differ, {shorten(other[0])} is one); delete "
+            "the file to have all images divided anew"
+        )
+    for name, split in split_of.items():
+        if split not in ("train", "valid"):
+            raise InputError(
+                f"{file}: Split {shorten(split)!r} of {shorten(name)}, not train or valid; correct it, or delete the "
+                "file to have all images divided anew"
+            )
+    return {path for path, name in name_of.items() if split_of[name] == "valid"}
+
+
+def _write_split(file, name_of, labels, groups, chosen):
+    rows = [
+        {
+            "imgName": name,
+            "Label": labels[path],
+            "Split": "valid" if path in chosen else "train",
+            **({"Group": groups.get(path, "")} if groups else {}),
+        }
+        for path, name in name_of.items()
+    ]
+    try:
+        write_table(rows, file)
+        log(f"{file}: written; later runs divide the images as it does.")
+    except OSError as error:
+        log_once(f"{file}: not written ({error.strerror}); the images are divided in the same way every time.")
+
+
+def check_one_class(labels, root):
+    """Raise InputError if identical files have different labels.
+
+    Args:
+        labels: {path: name of the class}.
+        root: directory, for messages.
+    """
+    for copies in identical_files(labels):
+        first = copies[0]
+        for other in copies[1:]:
+            if labels[other] != labels[first]:
+                names = [shorten(os.path.relpath(path, root)) for path in (first, other)]
+                raise InputError(
+                    f"{root}: {names[0]} ({labels[first]}) and {names[1]} ({labels[other]}) are the same image in two "
+                    "classes; keep one"
+                )

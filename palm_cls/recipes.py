@@ -21,7 +21,7 @@ class Recipe:
 
     network: str  # module and class, or function, in palm_cls.models: "lenet.LeNet"
     model_kwargs: dict = field(default_factory=dict)  # its arguments
-    dataset: str = "palm"  # fundus images, one logit; "mnist", "fashion-mnist": ten logits (palm_cls.data.mnist)
+    dataset: str = "palm"  # photographs; "mnist", "fashion-mnist": ten logits (palm_cls.data.mnist)
     pixel_range: tuple = (-1.0, 1.0)  # the network's input for the bytes 0 and 255
     augmentation: str = None  # of the training images: one of AUGMENTATIONS, or none
     learning_rate: float = 0.001
@@ -38,6 +38,11 @@ class Recipe:
     def image_size(self):
         """Height and width of the network's input, in pixels."""
         return self.model_kwargs.get("image_size", 224 if self.dataset == "palm" else 28)
+
+    @property
+    def num_logits(self):
+        """Number of logits: one for two classes, else one for each."""
+        return self.model_kwargs.get("num_classes", 1 if self.dataset == "palm" else 10)
 
     @property
     def is_resizable(self):
@@ -98,12 +103,13 @@ RECIPES = {
 }
 
 
-def find_recipe(name, image_size=None, **overrides):
+def find_recipe(name, image_size=None, num_classes=2, **overrides):
     """Return the recipe of a name.
 
     Args:
         name: a key of RECIPES.
         image_size: another size of the network's input, in pixels, if the network takes one.
+        num_classes: number of classes of photographs, from 2; those of digits are always ten.
         overrides: other values for some of its OVERRIDABLE fields.
 
     Returns:
@@ -123,12 +129,31 @@ def find_recipe(name, image_size=None, **overrides):
         if not (recipe.is_resizable and image_size in IMAGE_SIZES):
             raise InputError(f"{name} takes no images of {image_size} x {image_size} pixels")
         recipe = replace(recipe, model_kwargs={**recipe.model_kwargs, "image_size": image_size})
+    if recipe.dataset == "palm" and num_classes > 2:
+        recipe = replace(recipe, model_kwargs={**recipe.model_kwargs, "num_classes": num_classes})
     if recipe.augmentation not in (None, *AUGMENTATIONS):
         raise InputError(
             f"augmentation {recipe.augmentation!r} is none of {', '.join(AUGMENTATIONS)}"
             + did_you_mean(recipe.augmentation, AUGMENTATIONS)
         )
     return recipe
+
+
+def trained_recipe(name, metadata, **overrides):
+    """Return the recipe that weights were trained with.
+
+    Args:
+        name: a key of RECIPES.
+        metadata: Metadata of the weights, or settings of their run: their "input" and "classes" count.
+        overrides: as for `find_recipe`.
+    """
+    return find_recipe(name, image_size_of(name, metadata), stored_num_classes(metadata), **overrides)
+
+
+def stored_num_classes(metadata):
+    """Return the number of classes in metadata; 2, the lesson's, if they do not state it."""
+    classes = metadata.get("classes")
+    return len(classes) if isinstance(classes, list) and len(classes) > 1 else 2
 
 
 def image_size_of(name, metadata):
@@ -153,28 +178,33 @@ def stored_image_size(metadata, default):
     return size if isinstance(size, int) and size in IMAGE_SIZES else default
 
 
-def build_model(name, image_size=None):
+def build_model(name, image_size=None, num_classes=2):
     """Build the network of a recipe, its weights drawn from paddle's random state.
 
     Args:
         name: a key of RECIPES.
         image_size: another size of its images than the recipe's, in pixels, if the network takes one.
+        num_classes: number of classes of photographs, from 2.
 
     Returns:
-        A paddle.nn.Layer that takes images, float32 [N, *input_shape], and returns logits, float32 [N, num_classes];
-        its `input_shape` is (channels, height, width).
+        A paddle.nn.Layer that takes images, float32 [N, *input_shape], and returns logits, float32 [N, 1] for two
+        classes and [N, num_classes] for more; its `input_shape` is (channels, height, width).
 
     Raises:
         InputError: as `find_recipe`.
     """
-    recipe = find_recipe(name, image_size)
+    return build_network(find_recipe(name, image_size, num_classes))
+
+
+def build_network(recipe):
+    """Build the network of a Recipe, as `build_model` does."""
     module, _, network = recipe.network.partition(".")
     return getattr(importlib.import_module(f"palm_cls.models.{module}"), network)(**recipe.model_kwargs)
 
 
 def loss_name(recipe):
     """Return the name of a recipe's loss: `palm_cls.eval.losses.cross_entropy` chooses it by the number of logits."""
-    return f"{'sigmoid' if recipe.dataset == 'palm' else 'softmax'} cross-entropy"
+    return f"{'sigmoid' if recipe.num_logits == 1 else 'softmax'} cross-entropy"
 
 
 def optimizer_name(recipe):

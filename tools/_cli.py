@@ -108,6 +108,21 @@ def add_data_option(parser, download=False, first=""):
         add("--download", action="store_true", help="download the files of MNIST or Fashion-MNIST that are missing")
 
 
+def add_label_options(parser):
+    """Add the options of what labels mean: --train-csv, --classes, --positive.
+
+    Args:
+        parser: The Parser.
+    """
+    add = parser.add_argument
+    labels = "labels of the training images, .csv or .xlsx (default: by their names or folders)"
+    add("--train-csv", type=path, metavar="FILE", help=labels)
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--classes", type=names, metavar="LIST", help="names of the classes in order, as N,H,P")
+    positive = "the class that is positive, of two (default: the last by name)"
+    either.add_argument("--positive", metavar="NAME", help=positive)
+
+
 def add_training_options(parser):
     """Add the options of how a recipe is trained, which train.py and crossvalidate.py share.
 
@@ -117,8 +132,9 @@ def add_training_options(parser):
     from palm_cls.recipes import AUGMENTATIONS
 
     add = parser.add_argument
-    labels = "labels of the training images, .csv or .xlsx (default: by their names)"
-    add("--train-csv", type=path, metavar="FILE", help=labels)
+    add_label_options(parser)
+    weighting = "give the losses of all classes the same weight in total (default: of all images)"
+    add("--class-weights", choices=("balanced",), help=weighting)
     add("--skip-bad", action="store_true", help="skip and list the training images that cannot be decoded")
     add("--epochs", type=positive_int, metavar="N", help="passes over the training images (default: the recipe's)")
     batch = "images in a step, over all processes (default: the recipe's)"
@@ -137,6 +153,7 @@ def add_training_options(parser):
     start.add_argument("--weights", type=path, metavar="PATH", help=weights)
     pretrained = "start from ImageNet weights, which paddle downloads: vgg16, googlenet, resnet50"
     start.add_argument("--pretrained", action="store_true", help=pretrained)
+    add("--new-head", action="store_true", help="leave out the last layer of --weights, which are for other classes")
     add("--save-every", type=positive_int, metavar="N", help="save a checkpoint every N steps, besides every epoch")
 
 
@@ -189,6 +206,11 @@ def path(text):
     return text
 
 
+def names(text):
+    """An argparse type: names, separated by commas."""
+    return [name.strip() for name in text.split(",")]
+
+
 def positive_int(text):
     """An argparse type: a whole number from 1."""
     return _number(int, text, "a whole number from 1", lambda value: value >= 1)
@@ -234,6 +256,11 @@ def positive_float(text):
 def fraction(text):
     """An argparse type: a number from 0, below 1."""
     return _number(float, text, "a number from 0, below 1", lambda value: 0 <= value < 1)
+
+
+def positive_fraction(text):
+    """An argparse type: a number above 0, below 1."""
+    return _number(float, text, "a number above 0, below 1", lambda value: 0 < value < 1)
 
 
 def share(text):

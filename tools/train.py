@@ -13,6 +13,7 @@ from _cli import (
     add_training_options,
     configure_runtime,
     path,
+    positive_fraction,
     run,
     seed,
     seeds,
@@ -38,6 +39,10 @@ def parse_args():
     add("--model", dest="name", choices=RECIPES, help=f"the recipe: a network and its training (default: {DEFAULT})")
     add_data_option(parser, download=True)
     add_training_options(parser)
+    labels = "labels of the validation images, .csv or .xlsx (default: those of the data set)"
+    add("--valid-csv", type=path, metavar="FILE", help=labels)
+    part = "validate on this share of images that are not divided yet (default: 0.2)"
+    add("--valid-fraction", type=positive_fraction, metavar="F", help=part)
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--seed", type=seed, metavar="N", help="seed of all random numbers (default: 0)")
     either.add_argument("--seeds", type=seeds, metavar="LIST", help="a run per seed: 0-4 or 0,3,7; in DIR/seed-N")

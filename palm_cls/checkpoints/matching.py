@@ -132,7 +132,8 @@ def _head_hint(wrong, head):
     others = [name for kind, names in wrong.items() for name in names if kind != "of another shape"]
     if others or not {name.partition(" ")[0] for name in wrong["of another shape"]} <= set(head):
         return ""
-    return "\nOnly the last layer differs, for other classes: palm_cls.load(..., skip_head=True) loads all before it"
+    load = "palm_cls.load(..., skip_head=True)"
+    return f"\nOnly the last layer differs, for other classes: train.py --new-head, or {load}, loads all before it"
 
 
 def _recipe_of(found):

@@ -32,19 +32,17 @@ from palm_cls.core.files import write_json
 from palm_cls.data.augment import EIGHT_VIEWS
 from palm_cls.data.groups import find_groups, split_folds
 from palm_cls.data.loader_factory import make_train_loader
-from palm_cls.eval.crossvalidation import (
+from palm_cls.eval.crossvalidation import format_fold, read_crossvalidation, write_results
+from palm_cls.eval.crossvalidation_report import write_page
+from palm_cls.eval.evaluate import predict_all
+from palm_cls.eval.predictions_file import (
     FOLD_TABLE,
     HELD_OUT,
-    format_fold,
     prediction_row,
-    read_crossvalidation,
     read_fold_table,
     read_held_out,
     write_exactly,
-    write_results,
 )
-from palm_cls.eval.crossvalidation_report import write_page
-from palm_cls.eval.evaluate import predict_all
 from palm_cls.recipes import OVERRIDABLE, build_model, find_recipe
 from palm_cls.training.experiment import (
     learning_rate,
@@ -54,7 +52,7 @@ from palm_cls.training.experiment import (
     train,
 )
 from palm_cls.training.multi_seed import check_seeds, check_weights, require_one_process
-from palm_cls.training.options import RecipeConfig, RunOptions, split_options
+from palm_cls.training.options import RecipeConfig, RunOptions, balanced_weights, split_options
 
 
 def crossvalidate(name, output=None, folds=5, seeds=(0,), groups=True, **options):
@@ -66,7 +64,8 @@ def crossvalidate(name, output=None, folds=5, seeds=(0,), groups=True, **options
         folds: Number of folds.
         seeds: All folds are run once with each of these.
         groups: Whether images of a group (see `palm_cls.data.groups.find_groups`) stay in one fold.
-        **options: As `train_recipe` takes them, but for the seed, report and visualdl.
+        **options: As `train_recipe` takes them, but for valid_csv, valid_fraction, seed, report and visualdl. Images
+            that are not divided into training and validation images are all used.
 
     Returns:
         A CrossValidation, see `palm_cls.eval.crossvalidation`.
@@ -81,12 +80,12 @@ def crossvalidate(name, output=None, folds=5, seeds=(0,), groups=True, **options
     config, on_machine, recipe = split_options(name, options)
     device = choose_device(on_machine.device)
     loader, dataset = _make_loader(recipe, config, on_machine)
+    config.settle(dataset, loader)
     check_weights(config, output)
     _check_unseen(config, loader)
     table, rule = _fold_table(loader, folds, groups)
-    config.resolve_paths(dataset)
     settings = config.as_settings()
-    del settings["seed"]
+    del settings["seed"], settings["loss_weights"]  # each run has its own
     content = {
         **settings,
         "folds": folds,
@@ -134,7 +133,7 @@ def resume_crossvalidation(output, seeds=None, data=None, **options):
         raise InputError(
             f"{output}: begun with other images or labels than {loader.directory} has; give theirs with --data"
         )
-    config.resolve_paths(dataset)
+    config.settle(dataset, loader)
     with run_dir.lock_run(output):
         content = {**content, "seeds": seeds, "data": config.data}
         write_json(content, Path(output, CROSSVALIDATION))
@@ -147,14 +146,17 @@ def resume_crossvalidation(output, seeds=None, data=None, **options):
 def _make_loader(recipe, config, on_machine):
     if recipe.dataset != "palm":
         raise InputError(f"{config.model} is for digits; a cross-validation takes a recipe on photographs")
-    return make_train_loader(recipe, config.data, config.train_csv, config.skip_bad, on_machine.cache)
+    return make_train_loader(recipe, config.data_options, on_machine.cache)
 
 
 def _check_unseen(config, loader):
     """Refuse weights to start from that were trained on the images of the loader; warn of others."""
     if config.weights is None:
         return
-    if read_settings(resolve_weights(config.weights)).get("train_sha256") == loader.fingerprint:
+    settings = read_settings(resolve_weights(config.weights))
+    # The images of a run on the same source, of which a part was for validation, are in most folds.
+    is_same_source = all(settings.get(key, "") == getattr(config, key) for key in ("data", "train_csv"))
+    if settings.get("train_sha256") == loader.fingerprint or is_same_source:
         raise InputError(
             f"{config.weights}: trained on these very images, so that it has seen every fold; leave --weights out, or "
             "give weights of other images"
@@ -172,12 +174,14 @@ def _fold_table(loader, folds, groups):
         group_of, rule = find_groups(loader)
         log(f"What stays together in a fold: {rule}; {len(set(group_of.values()))} groups (not with --no-groups).")
     names, labels = zip(*label_of.items())
-    rows = zip(names, labels, map(group_of.get, names), split_folds(labels, [group_of[name] for name in names], folds))
+    group_numbers = [group_of[name] for name in names]
+    rows = zip(names, labels, group_numbers, split_folds(labels, group_numbers, folds, loader.classes))
     return [dict(zip(("imgName", "Label", "group", "fold"), row)) for row in rows], rule
 
 
 def _run_missing(output, content, config, loader):
-    fold_of = {row["imgName"]: row["fold"] for row in read_fold_table(output, content["folds"])}
+    num_classes = config.num_classes
+    fold_of = {row["imgName"]: row["fold"] for row in read_fold_table(output, content["folds"], num_classes)}
     if set(fold_of) != set(loader.order):
         raise InputError(f"{output / FOLD_TABLE}: its images are not those of {loader.directory}; start a new one")
     for seed in content["seeds"]:
@@ -190,9 +194,8 @@ def _run_missing(output, content, config, loader):
             run_dir.drop_weights(directory)
             gc.collect()  # reference cycles keep a few hundred MB of each run
             seconds = time.monotonic() - begun
-            print(
-                f"seed {seed}, fold {fold + 1} of {content['folds']}: {format_fold(read_held_out(directory), seconds)}"
-            )
+            line = format_fold(read_held_out(directory, num_classes), seconds)
+            print(f"seed {seed}, fold {fold + 1} of {content['folds']}: {line}")
     result = read_crossvalidation(output)
     write_page(result, write_results(result), loader)
     return result
@@ -212,11 +215,13 @@ def _divide(loader, fold_of, fold):
 def _run_fold(directory, config, train_loader, held_out):
     """Train on all other folds, or go on with it, and write the predictions of this one."""
     set_seed(config.seed)
-    model = build_model(config.model, config.image_size)
+    model = build_model(config.model, config.image_size, config.num_classes)
     resumed = bool(read_settings(directory))
     if not run_dir.list_checkpoints(directory):
         load_initial_weights(model, config)
     options = {key: getattr(config, key) for key in ("momentum", "weight_decay", "log_every", "save_every")}
+    if config.class_weights:
+        options["loss_weights"] = balanced_weights(train_loader.labels, config.num_classes)
     options["learning_rate"] = learning_rate(config, config.epochs * train_loader.num_batches)
     options["settings"] = {"model": config.model, "seed": config.seed}
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -224,5 +229,5 @@ def _run_fold(directory, config, train_loader, held_out):
     one_view = predict_all(model, held_out)
     held_out.views = EIGHT_VIEWS
     eight_views = predict_all(model, held_out)
-    columns = one_view.names, one_view.labels[:, 0], one_view.logits[:, 0], eight_views.logits[:, 0]
+    columns = one_view.names, one_view.labels[:, 0], one_view.logits, eight_views.logits
     write_exactly([prediction_row(*row) for row in zip(*columns)], directory / HELD_OUT)

@@ -31,7 +31,7 @@ from palm_cls.training.callbacks import Callback, StepResult
 
 import paddle.distributed as dist
 
-SETTINGS = ("epochs", "learning_rate", "momentum", "weight_decay", "save_every")
+SETTINGS = ("epochs", "learning_rate", "momentum", "weight_decay", "save_every", "loss_weights")
 STATISTICS = ("_mean", "_variance")  # Paddle's names of the running statistics of batch normalisation
 BARRIER_TIMEOUT, POLL_INTERVAL = 1800, 0.02  # seconds
 barriers = itertools.count()

@@ -124,9 +124,10 @@ def train_recipe(name, output=None, resume=False, **options):
         name: Name of the recipe, see `palm_cls.recipes`.
         output: Directory of the run; by default output/`name`.
         resume: Whether to resume the run in `output`.
-        **options: data, train_csv, skip_bad, seed, weights, pretrained, save_every: see `RecipeConfig`; epochs,
-            batch_size, learning_rate, momentum, shuffle, augmentation, image_size: instead of the recipe's; device,
-            cache, download, report, visualdl: see `RunOptions`.
+        **options: data, train_csv, valid_csv, valid_fraction, classes, positive, skip_bad: see `DataOptions`;
+            class_weights, seed, weights, new_head, pretrained, save_every: see `RecipeConfig`; epochs, batch_size,
+            learning_rate, momentum, shuffle, augmentation, image_size: instead of the recipe's; device, cache,
+            download, report, visualdl: see `RunOptions`.
 
     Returns:
         A TrainResult.
@@ -140,13 +141,13 @@ def train_recipe(name, output=None, resume=False, **options):
     visualdl = scalars_wanted(on_machine.visualdl, [output] if resume else [])
     device = choose_device(on_machine.device)
     train_loader, valid_loader, dataset = make_loaders(
-        recipe, config.data, config.train_csv, config.skip_bad, on_machine.cache, on_machine.download
+        recipe, config.data_options, on_machine.cache, on_machine.download
     )
+    config.settle(dataset, train_loader)
     set_seed(config.seed)
-    model = build_model(name, config.image_size)
+    model = build_model(name, config.image_size, config.num_classes)
     if not (resume and run_dir.list_checkpoints(output)):
         load_initial_weights(model, config)
-    config.resolve_paths(dataset)
     config.remark = dataset.disclaimer
     config.learning_rate = learning_rate(config, config.epochs * train_loader.num_batches)
     settings = {
@@ -172,7 +173,7 @@ def load_initial_weights(model, config):
         load_pretrained(model, config.model)
     if config.weights is not None:
         shape = model.input_shape
-        load(config.weights, model)
+        load(config.weights, model, skip_head=config.new_head)
         model.input_shape = shape  # of this run, whatever the weights were trained on
 
 
@@ -195,7 +196,8 @@ def _write_report(output, config, train_loader, valid_loader, epochs):
     try:
         if is_current(output, epochs):  # of a run that was finished already
             return Path(output, REPORT)
-        return write_report(output, build_model(config.model, config.image_size), train_loader, valid_loader)
+        model = build_model(config.model, config.image_size, config.num_classes)
+        return write_report(output, model, train_loader, valid_loader)
     except (InputError, OSError, ImportError) as error:
         log(f"The run in {output} is finished, but its report could not be written: {error}")
         return None
@@ -247,7 +249,7 @@ def check_unchanged(output, taken, changes, names):
         names: The options that must not change.
     """
     for name in names:
-        now = absolute(changes.get(name)) if name in ("train_csv", "weights") else changes.get(name)
+        now = absolute(changes.get(name)) if name in ("train_csv", "valid_csv", "weights") else changes.get(name)
         if name in changes and now != taken[name]:
             what = DISPLAY_NAMES.get(name, name.replace("_", " "))
             raise InputError(

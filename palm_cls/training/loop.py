@@ -23,6 +23,7 @@ class TrainConfig:
         weight_decay: Factor of the weights that is added to their gradients.
         log_every: Batches from one printed loss to the next.
         save_every: Steps from one checkpoint to the next, besides those after every epoch.
+        loss_weights: Factor of each class in the training loss, a list; None for 1.
         remark: Text after every validation result.
     """
 
@@ -32,6 +33,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     log_every: int = 10
     save_every: Optional[int] = None
+    loss_weights: Optional[list] = None
     remark: str = ""
 
     def as_settings(self):
@@ -72,7 +74,7 @@ def train(model, train_loader, valid_loader, config=None, callbacks=()):
             trainer.notify("on_step_begin")
             seed_step(state.seed, state.step)  # dropout follows from it
             labels = paddle.to_tensor(labels)
-            loss, logits = training_loss(trainer.network(paddle.to_tensor(imgs)), labels)
+            loss, logits = training_loss(trainer.network(paddle.to_tensor(imgs)), labels, config.loss_weights)
             trainer.result = StepResult(loss, loss.item(), len(imgs), count_correct(logits.detach(), labels))
             trainer.notify("on_loss")
             if state.batch % config.log_every == 0:

@@ -27,7 +27,9 @@ from palm_cls.training.options import RESUME_KEYS as RUN_KEYS
 from palm_cls.training.options import RecipeConfig, absolute, immutable, pop_run_options, split_options
 from palm_cls.training.visualdl import scalars_wanted
 
-LEGACY = ("shuffle", "augmentation", "pretrained")  # what seeds.json of older versions lacks
+LEGACY = (  # what seeds.json of older versions lacks
+    ("shuffle", "augmentation", "pretrained", "valid_csv", "valid_fraction", "classes", "class_weights", "new_head")
+)
 RESUME_KEYS = ("name", *(key for key in RUN_KEYS if key != "seed"))
 
 
@@ -71,11 +73,10 @@ def train_seeds(name, seeds, output=None, **options):
     check_seeds(seeds)
     on_machine.visualdl = scalars_wanted(on_machine.visualdl)
     choose_device(on_machine.device)
-    # The images are named as each run will name them, so that the notice about them comes once.
-    images = absolute(config.data), config.train_csv, config.skip_bad
-    *_, dataset = make_loaders(recipe, *images, on_machine.cache, on_machine.download)
+    config.data = absolute(config.data)  # as each run will name it, so that the notice about it comes once
+    train_loader, _, dataset = make_loaders(recipe, config.data_options, on_machine.cache, on_machine.download)
+    config.settle(dataset, train_loader)
     check_weights(config, output)
-    config.resolve_paths(dataset)
     content = {"seeds": list(seeds), "name": name, **{key: getattr(config, key) for key in RESUME_KEYS[1:]}}
     with run_dir.create_seeds_dir(output, content):
         return _train_missing(output, content, asdict(on_machine))
@@ -100,14 +101,15 @@ def check_seeds(seeds, output=None, began=()):
 def check_weights(config, output):
     """Raise InputError if the runs could not start from their weights."""
     if config.pretrained:
-        load_pretrained(build_model(config.model, config.image_size), config.model)
+        load_pretrained(build_model(config.model, config.image_size, config.num_classes), config.model)
     if config.weights is None:
         return
     if Path(absolute(config.weights)).is_relative_to(absolute(output)):
         raise InputError(
             f"{config.weights}: would be moved aside with {output}, and missing then; give another --output"
         )
-    load(config.weights, build_model(config.model, config.image_size))
+    model = build_model(config.model, config.image_size, config.num_classes)
+    load(config.weights, model, skip_head=config.new_head)
 
 
 def resume_seeds(output, seeds=None, **changes):

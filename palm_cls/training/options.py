@@ -1,18 +1,25 @@
 """The options of a run: those that decide its numbers, and those of the machine."""
 
 import os
+from collections import Counter
 from dataclasses import dataclass, fields
 from typing import Optional
 
+from palm_cls.data.options import DataOptions
 from palm_cls.recipes import OVERRIDABLE, find_recipe
 from palm_cls.training import loop
 
 # Options that a resumed run must not change (see `immutable`), and all that it takes from its settings.
 IMMUTABLE = (
     "train_csv",
+    "valid_csv",
+    "valid_fraction",
+    "classes",
     "skip_bad",
+    "class_weights",
     "seed",
     "weights",
+    "new_head",
     "pretrained",
     "batch_size",
     "momentum",
@@ -20,20 +27,20 @@ IMMUTABLE = (
     "augmentation",
     "image_size",
 )
+DATA_KEYS = tuple(entry.name for entry in fields(DataOptions))
 RESUME_KEYS = (*IMMUTABLE, "data", "epochs", "learning_rate", "save_every")
 
 
 @dataclass
-class RecipeConfig(loop.TrainConfig):
+class RecipeConfig(DataOptions, loop.TrainConfig):
     """How a recipe is trained; the defaults are those of settings.json files that lack an option.
 
     Attributes:
         model: Name of the recipe.
-        data: Directory of the data set; None where the recipe's images usually are.
-        train_csv: Table of the training labels; None to take them from the data set.
-        skip_bad: Whether to leave out training images that cannot be decoded.
+        class_weights: "balanced" to weight the losses of each class by the inverse of its share; None for 1.
         seed: Seed of all random numbers.
         weights: Weights to start from, as `load` takes them, or None.
+        new_head: Whether to leave out the last layer of these weights, which are for other classes.
         pretrained: Whether to start from ImageNet's weights, see `load_pretrained`.
         batch_size: Images per step.
         shuffle: Whether each epoch shuffles the training images.
@@ -43,11 +50,10 @@ class RecipeConfig(loop.TrainConfig):
     """
 
     model: str = ""
-    data: Optional[str] = None
-    train_csv: Optional[str] = None
-    skip_bad: bool = False
+    class_weights: Optional[str] = None
     seed: int = 0
     weights: Optional[str] = None
+    new_head: bool = False
     pretrained: bool = False
     batch_size: int = 10
     shuffle: bool = True
@@ -55,9 +61,22 @@ class RecipeConfig(loop.TrainConfig):
     image_size: Optional[int] = None
     schedule: str = "constant"
 
-    def resolve_paths(self, dataset):
-        """Make the paths those that settings.json stores; data is the directory of the data set that was found."""
-        self.data, self.train_csv, self.weights = map(absolute, (dataset.root, self.train_csv, self.weights))
+    @property
+    def data_options(self):
+        """The DataOptions among these options."""
+        return DataOptions(**{name: getattr(self, name) for name in DATA_KEYS})
+
+    @property
+    def num_classes(self):
+        """Number of classes; 2 as long as no loader has stated them."""
+        return len(self.classes or (0, 1))
+
+    def settle(self, dataset, train_loader):
+        """Replace what was asked for by what settings.json stores: the data that was found, and absolute paths."""
+        self.data, self.classes, self.positive = absolute(dataset.root), train_loader.classes, None
+        self.train_csv, self.valid_csv, self.weights = map(absolute, (self.train_csv, self.valid_csv, self.weights))
+        if self.class_weights:
+            self.loss_weights = balanced_weights(train_loader.labels, self.num_classes)
 
 
 @dataclass
@@ -79,11 +98,17 @@ class RunOptions:
     visualdl: Optional[bool] = None
 
 
+def balanced_weights(labels, num_classes):
+    """Return a weight for each class, the inverse of its share of the labels; their mean over the labels is 1."""
+    counts = Counter(labels)
+    return [len(labels) / (num_classes * max(1, counts[number])) for number in range(num_classes)]
+
+
 def split_options(name, options):
     """Split options into the RecipeConfig of a recipe, the RunOptions, and the Recipe with its overrides."""
     options = dict(options)
     on_machine = pop_run_options(options)
-    own = _pop(options, set(RESUME_KEYS) - set(OVERRIDABLE))
+    own = _pop(options, {*RESUME_KEYS, "positive"} - set(OVERRIDABLE))
     recipe = find_recipe(name, **options)
     of_recipe = {key: getattr(recipe, key) for key in (*OVERRIDABLE, "weight_decay", "log_every")}
     config = RecipeConfig(model=name, schedule=recipe.lr_schedule, **of_recipe, **own)

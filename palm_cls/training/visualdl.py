@@ -5,8 +5,9 @@
 A message is a value with its tag and its position on the x axis:
 
     step/loss, step/learning_rate   of the steps whose loss is printed; x: the number of the step in the run
-    epoch/train_loss, ...           as in log.csv; x: the number of the epoch. epoch/valid_auc is exact; it exists for
-                                    networks with one logit and validation images of both classes
+    epoch/train_loss, ...           as in log.csv; x: the number of the epoch. epoch/valid_auc is exact; of three
+                                    classes or more it is the mean of those of each class against all others. It exists
+                                    if there are validation images of every class
 
 VisualDL makes the messages; this module writes the file. VisualDL's own LogWriter writes from a thread that prints its
 errors between the lesson's lines and leaves half a message, after which none can be read. It also removes nothing when
@@ -26,6 +27,7 @@ from palm_cls.core.console import log
 from palm_cls.core.errors import InputError, missing_package_error, shorten
 from palm_cls.core.files import append_or_rollback
 from palm_cls.eval.auc import auc
+from palm_cls.eval.multiclass_metrics import class_probabilities
 from palm_cls.training.callbacks import Callback
 
 FOLDER = "visualdl"  # in the run's directory; if it is there, a resumed run writes scalars, too
@@ -196,10 +198,14 @@ def _messages(content, record):
 
 
 def _auc(predictions):
-    """Return the exact AUC of Predictions, or None if they have none."""
-    if predictions is None or predictions.logits.shape[1] > 1:
+    """Return the exact AUC of Predictions, the mean over three classes or more; None if a class is missing."""
+    if predictions is None:
         return None
-    return auc(predictions.labels, predictions.logits)
+    labels, logits = predictions.labels, predictions.logits
+    if logits.shape[1] == 1:
+        return auc(labels, logits)
+    aucs = [auc(labels == number, column) for number, column in enumerate(class_probabilities(logits).T)]
+    return None if None in aucs else sum(aucs) / len(aucs)
 
 
 def _now():

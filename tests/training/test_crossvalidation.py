@@ -17,8 +17,9 @@ from palm_cls.checkpoints.run_files import CROSSVALIDATION, read_log
 from palm_cls.checkpoints.weights import save
 from palm_cls.core.errors import InputError
 from palm_cls.data.loader_factory import make_loaders
+from palm_cls.data.options import DataOptions
 from palm_cls.data.palm import find_dataset
-from palm_cls.eval.crossvalidation import read_fold_table
+from palm_cls.eval.predictions_file import read_fold_table
 from palm_cls.recipes import build_model, find_recipe
 from palm_cls.training import crossvalidation
 from palm_cls.training.crossvalidation import crossvalidate, resume_crossvalidation
@@ -296,5 +297,5 @@ def test_the_tool(tool, small_demo, tmp_path):
 
 
 def test_the_runs_of_palm_are_of_its_size(small_demo):
-    loader, _, _ = make_loaders(find_recipe("palm"), small_demo, cache=False)
+    loader, _, _ = make_loaders(find_recipe("palm"), DataOptions(small_demo), cache=False)
     assert next(loader())[0].shape[1:] == build_model("palm").input_shape == (3, 112, 112)

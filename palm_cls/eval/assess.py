@@ -4,6 +4,7 @@ The metrics are those of `palm_cls.eval.metrics`, each with the uncertainty that
 """
 
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
@@ -19,10 +20,13 @@ from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import write_json, write_table
 from palm_cls.data.augment import TEN_CROP
+from palm_cls.data.labels import CLASSES
 from palm_cls.data.loader_factory import check_input_spec, input_spec, make_valid_loader
+from palm_cls.data.options import DataOptions, stored_options
 from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import Predictions, compute_metrics, predict_all
-from palm_cls.recipes import RECIPES, build_model, find_recipe, image_size_of
+from palm_cls.eval.multiclass_metrics import class_probabilities, multiclass_metrics
+from palm_cls.recipes import RECIPES, build_network, trained_recipe
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class EvaluationOptions:
         download: Whether missing MNIST files are downloaded.
         ten_crop: Whether the probabilities of ten crops of each image are averaged.
         views: 8 to average those of its four turns and their mirror images; else 1.
+        split: "valid", or "test" for the test images.
+        valid_csv: Table of the labels of the images; None to take them from the data set.
+        ordered: Whether three or more classes have an order, such as grades; adds a weighted kappa.
     """
 
     cache: bool = True
@@ -42,6 +49,9 @@ class EvaluationOptions:
     download: bool = False
     ten_crop: bool = False
     views: int = 1
+    split: str = "valid"
+    valid_csv: Optional[str] = None
+    ordered: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,7 @@ class EvaluationResult:
         metrics: As `detailed_metrics` computes them.
         views: Number of views of each image that were averaged; 10 are those of ten-crop.
         other_dataset: Name of the data set if the weights' run has other validation images, else "".
+        classes: Names of the classes.
     """
 
     model: Optional[str]
@@ -69,6 +80,7 @@ class EvaluationResult:
     metrics: dict
     views: int = 1
     other_dataset: str = ""
+    classes: tuple = ()
 
     @property
     def measures(self):
@@ -77,7 +89,7 @@ class EvaluationResult:
 
 
 def assess(weights, name=None, data=None, batch_size=10, device=None, **options):
-    """Evaluate weights on the validation images and print the lesson's lines.
+    """Evaluate weights on the validation or test images and print the lesson's lines.
 
     Args:
         weights: A run directory (its best epoch) or a `.pdparams` file.
@@ -85,11 +97,11 @@ def assess(weights, name=None, data=None, batch_size=10, device=None, **options)
         data: Directory of the images; by default that of the weights' run, else as for `train_recipe`.
         batch_size: Images at a time.
         device: As for `choose_device`.
-        options: cache, threshold, download, ten_crop and views, see `EvaluationOptions`.
+        options: cache, threshold, download, ten_crop, views, split, valid_csv and ordered, see `EvaluationOptions`.
 
     Returns:
         An EvaluationResult. Its `metrics` are those of `palm_cls.eval.metrics.binary_metrics`, with a 95% interval for
-        every share and for the AUC, or of `palm_cls.eval.metrics.multiclass_metrics` for more than two classes.
+        every share and for the AUC, or of `palm_cls.eval.multiclass_metrics` for more than two classes.
 
     Raises:
         InputError: Something is missing or does not fit.
@@ -100,30 +112,41 @@ def assess(weights, name=None, data=None, batch_size=10, device=None, **options)
     name = name or metadata.get("model")
     if not isinstance(name, str):
         raise InputError(f"{weights} does not name its network; say which it is (--model)")
-    size = image_size_of(name, metadata)
-    recipe, views = find_recipe(name, size), TEN_CROP if options.ten_crop else options.views
+    recipe, views = trained_recipe(name, metadata), TEN_CROP if options.ten_crop else options.views
     if options.ten_crop and options.views > 1:
         raise InputError("ten_crop or views, not both")
     check_input_spec(weights, metadata.get("input", input_spec(recipe)), input_spec(recipe))
-    check_threshold(name, options.threshold)
+    metrics.check_threshold(recipe.num_logits, options.threshold)
     choose_device(device)
-    data = run_dir.resolve_data_dir(weights.parent, settings, data)
-    loader, dataset = make_valid_loader(recipe, data, batch_size, options.cache, options.download, views)
-    own_images = settings.get("valid_sha256") in (None, loader.fingerprint)
+    where = _data_options(weights, metadata, settings, data, options.valid_csv)
+    sources = options.cache, options.download, views, options.split
+    loader, dataset = make_valid_loader(recipe, where, batch_size, *sources)
+    own_images = options.split == "test" or settings.get("valid_sha256") in (None, loader.fingerprint)
     if not own_images:
         log(f"{weights.parent}: its run has other validation images than {loader.directory}")
     if metadata.get("demo") and not loader.metadata["demo"]:
         log(DEMO_WARNING)
-    model = build_model(name, size)
+    model = build_network(recipe)
     load(weights, model)
     print("start evaluation .......")
-    result = evaluate_model(model, loader, weights, name, options.threshold)
+    result = evaluate_model(model, loader, weights, name, options.threshold, options.ordered)
     lesson = compute_metrics(result.predictions.logits, result.predictions.labels)
     print(f"loss={lesson['loss']}, acc={lesson['accuracy']} {dataset.disclaimer}".rstrip())
     return replace(result, other_dataset="" if own_images else Path(dataset.root).name)
 
 
-def evaluate_model(model, loader, weights, name=None, threshold=0.5):
+def _data_options(weights, metadata, settings, data, valid_csv):
+    """Return the DataOptions of an evaluation: those of the run, unless other images are named."""
+    classes = metadata.get("classes")
+    own = data is None or os.path.abspath(data) == settings.get("data")
+    data = run_dir.resolve_data_dir(weights.parent, settings, data)
+    if not own:
+        return DataOptions(data, valid_csv=valid_csv, classes=classes)
+    options = stored_options(settings, data=data, classes=classes)
+    return replace(options, valid_csv=valid_csv, valid_fraction=None) if valid_csv else options
+
+
+def evaluate_model(model, loader, weights, name=None, threshold=0.5, ordered=False):
     """Evaluate a network that has its weights already on the images of a loader.
 
     Args:
@@ -132,6 +155,7 @@ def evaluate_model(model, loader, weights, name=None, threshold=0.5):
         weights: Path of the file that the weights are from.
         name: The recipe, or None.
         threshold: Images are called positive above this probability.
+        ordered: Whether three or more classes have an order.
 
     Returns:
         An EvaluationResult.
@@ -146,8 +170,9 @@ def evaluate_model(model, loader, weights, name=None, threshold=0.5):
         demo=metadata["demo"],
         num_listed=loader.num_samples,
         predictions=predictions,
-        metrics=detailed_metrics(predictions, threshold, classes),
+        metrics=detailed_metrics(predictions, threshold, classes, ordered),
         views=loader.views,
+        classes=tuple(classes or ()),
     )
 
 
@@ -162,27 +187,23 @@ def disclaimer_for(name):
     return "" if name in RECIPES and RECIPES[name].dataset != "palm" else DISCLAIMER
 
 
-def check_threshold(name, threshold):
-    """Refuse (InputError) a threshold other than 0.5 if the recipe `name` has ten classes."""
-    if threshold != 0.5 and find_recipe(name).dataset != "palm":
-        raise InputError(f"a threshold separates two classes; {name} has ten and predicts the most probable one")
-
-
-def detailed_metrics(predictions, threshold=0.5, classes=None):
-    """Compute `metrics.binary_metrics`, or `metrics.multiclass_metrics` for more than one logit.
+def detailed_metrics(predictions, threshold=0.5, classes=None, ordered=False):
+    """Compute `metrics.binary_metrics`, or `multiclass_metrics` for more than one logit.
 
     Args:
         predictions: Predictions.
         threshold: Images are called positive above this probability.
-        classes: Names of several classes, a list of str, or None.
+        classes: Names of the classes, a list of str, or None.
+        ordered: Whether three or more classes have an order.
 
     Returns:
         A dictionary.
     """
     labels, logits = predictions.labels.flatten().astype("int64"), predictions.logits
     if logits.shape[1] > 1:
-        return metrics.multiclass_metrics(labels, logits, classes)
-    return metrics.binary_metrics(labels, logits.flatten(), predictions.names, threshold)
+        return multiclass_metrics(labels, logits, classes, ordered)
+    names = predictions.names if classes in (None, CLASSES) else None  # whose first letters mean something
+    return metrics.binary_metrics(labels, logits.flatten(), names, threshold)
 
 
 def write_evaluation(result, json_file, csv_file):
@@ -199,6 +220,7 @@ def write_evaluation(result, json_file, csv_file):
         "weights": str(result.weights),
         "data": str(result.data),
         "demo": result.demo,
+        "classes": list(result.classes),
         "caveat": disclaimer_for(result.model),
         "versions": run_dir.versions(),
         "listed": result.num_listed,
@@ -217,11 +239,9 @@ def prediction_rows(result):
     With one logit, there is also "logit", and the probability is that of class 1; with several, the probability is that
     of the predicted class.
     """
-    from scipy.special import softmax
-
     logits = result.predictions.logits
     if logits.shape[1] > 1:
-        probabilities = softmax(logits, axis=1)
+        probabilities = class_probabilities(logits)
         columns = {"probability": probabilities.max(axis=1), "predicted": probabilities.argmax(axis=1)}
     else:
         logits = logits[:, 0]

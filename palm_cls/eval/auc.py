@@ -1,8 +1,10 @@
-"""The area under the ROC curve, its bootstrap interval, and the difference of two.
+"""The area under the ROC curve, its bootstrap interval, the difference of two, and the areas of several classes.
 
 The bootstrap is our own: scipy.stats.bootstrap with a vectorized statistic of ranks takes twice as long, because each
 resample is sorted again, and its samples depend on the order of the images.
 """
+
+import itertools
 
 import numpy as np
 
@@ -91,9 +93,59 @@ def auc_interval(labels, scores, seed):
         return first - second[0] if second else first
 
     all_images = [np.ones((1, size), "int64") for size in sizes]
-    resampled = np.concatenate([statistic(*draws) for draws in _draws(sizes, seed)])
-    low, high = np.percentile(resampled, (50 - 50 * CONFIDENCE, 50 + 50 * CONFIDENCE))
-    return {"value": float(statistic(*all_images)[0]), "low": float(low), "high": float(high)}
+    blocks = itertools.chain([all_images], _draws(sizes, seed))
+    return percentile_interval(np.concatenate([statistic(*draws) for draws in blocks]))
+
+
+def percentile_interval(values):
+    """Compute the 95% interval of a bootstrap between percentiles.
+
+    Args:
+        values: float [1 + resamples]: the value on all images, then those on resampled ones, without NaN.
+
+    Returns:
+        {"value", "low", "high"}.
+    """
+    low, high = np.percentile(values[1:], (50 - 50 * CONFIDENCE, 50 + 50 * CONFIDENCE))
+    return {"value": float(values[0]), "low": float(low), "high": float(high)}
+
+
+def one_vs_rest_aucs(labels, scores, seed=0):
+    """Compute the AUC of each class against all others, and their mean, with bootstrap intervals.
+
+    The bootstrap is that of `auc_interval`, with the images of each class drawn separately. All classes share its
+    draws, so that the mean of the AUCs has an interval, too.
+
+    Args:
+        labels: Class numbers, int [N].
+        scores: Finite floats [N, C]: in each column the score of a class.
+        seed: Of the random numbers.
+
+    Returns:
+        (mean, classes): {"value", "low", "high"}, and a list of C such. The AUC of a class is None if no image or all
+        images are of this class; the mean is None if one of the AUCs is.
+    """
+    order = np.lexsort((*scores.T, labels))  # by class; within it, the draws do not depend on the order of the images
+    labels, scores = labels[order], scores[order]
+    sizes = np.bincount(labels, minlength=scores.shape[1])
+    present = np.flatnonzero(sizes)
+    classes = [None] * len(sizes)
+    if len(present) < 2:
+        return None, classes
+    members = [labels == number for number in present]
+    auc_functions = [_auc_of_draws(scores[own, i], scores[~own, i]) for i, own in zip(present, members)]
+
+    def statistic(draws):
+        drawn = np.concatenate([np.ascontiguousarray(of_class.T) for of_class in draws])  # [N, draws]
+        return np.stack([aucs(drawn[own].T, drawn[~own].T) for aucs, own in zip(auc_functions, members)], axis=1)
+
+    all_images = [np.ones((1, size), "int64") for size in sizes[present]]
+    # A quarter of the usual block: it takes half as long, and 4 copies are held at a time.
+    blocks = itertools.chain([all_images], _draws(sizes[present], seed, copies=4))
+    aucs = np.concatenate([statistic(draws) for draws in blocks])
+    for number, column in zip(present, aucs.T):
+        classes[number] = percentile_interval(column)
+    return None if None in classes else percentile_interval(aucs.mean(axis=1)), classes
 
 
 def _auc_of_draws(positives, negatives):
@@ -114,18 +166,24 @@ def _auc_of_draws(positives, negatives):
     not_above = np.searchsorted(negatives[order], positives, "right")
 
     def aucs(drawn_positives, drawn_negatives):
-        counts = np.cumsum(drawn_negatives[:, order], axis=1)
-        counts = np.pad(counts, ((0, 0), (1, 0)))  # [draws, N + 1]
-        twice_won = (drawn_positives * (counts[:, below] + counts[:, not_above])).sum(axis=1)
-        return twice_won / (2 * drawn_positives.sum(axis=1) * counts[:, -1])
+        counts = np.cumsum(drawn_negatives.T[order], axis=0)
+        counts = np.pad(counts, ((1, 0), (0, 0)))  # [N + 1, draws]
+        twice_won = (drawn_positives.T * (counts[below] + counts[not_above])).sum(axis=0)
+        return twice_won / (2 * drawn_positives.sum(axis=1) * counts[-1])
 
     return aucs
 
 
-def _draws(sizes, seed):
-    """Yield draws with replacement: blocks of int64 [block, size] for each class, counts of images."""
+def _draws(sizes, seed, copies=1):
+    """Yield draws with replacement: blocks of int64 [block, size] for each class, counts of images.
+
+    Args:
+        sizes: Number of images of each class.
+        seed: Of the random numbers.
+        copies: How many arrays of a block's size the caller holds at a time; blocks are smaller by this factor.
+    """
     generator = np.random.default_rng(seed)
-    block = max(1, BLOCK // sum(sizes))
+    block = max(1, BLOCK // (copies * sum(sizes)))
     for start in range(0, RESAMPLES, block):
         draws = min(block, RESAMPLES - start)
         yield [generator.multinomial(size, np.full(size, 1 / size), draws) for size in sizes]

@@ -25,7 +25,7 @@ from palm_cls.checkpoints.run_files import (
 )
 from palm_cls.core.console import format_table
 from palm_cls.core.errors import InputError
-from palm_cls.data.palm import DEMO_DISCLAIMER
+from palm_cls.data.data_root import DEMO_DISCLAIMER
 from palm_cls.eval.auc import paired_auc_difference
 from palm_cls.eval.metrics import mcnemar, summarize
 from palm_cls.eval.predictions_file import read_predictions
@@ -56,6 +56,11 @@ class Run:
     def name(self):
         """The path as text."""
         return str(self.path)
+
+    @property
+    def classes(self):
+        """Names of the classes; [] if the settings do not state them."""
+        return self.settings.get("classes") or []
 
     @property
     def predictions_file(self):
@@ -148,6 +153,8 @@ def _spread_line(spread):
 def _remarks(runs):
     """List the limits of the table."""
     remarks = [OPTIMISTIC]
+    if len({tuple(run.classes) for run in runs if run.classes}) > 1:
+        remarks.append("NOT with the same classes: do not compare these numbers.")
     if len({run.settings.get("valid_sha256") for run in runs}) > 1:
         remarks.append("NOT on the same validation images, or not with the same labels: do not compare these numbers.")
     if unfinished := [run.name for run in runs if run.planned and len(run.log) < run.planned]:
@@ -171,7 +178,7 @@ def compare_predictions(first, second):
         second: Another such Run.
 
     Returns:
-        Lines of text; if images or labels differ, a line that says how.
+        Lines of text; if classes, images or labels differ, a line that says how.
     """
     tables = [read_predictions(run.predictions_file) for run in (first, second)]
     if difference := _difference(first, second, *tables):
@@ -202,7 +209,10 @@ def _format_difference(difference):
 
 
 def _difference(first, second, predictions, others):
-    """Describe how images or labels of two runs' predictions differ; "" if they do not."""
+    """Describe how classes, images or labels of two runs' predictions differ; "" if they do not."""
+    if first.classes and second.classes and first.classes != second.classes:
+        names = [", ".join(map(str, run.classes)) for run in (first, second)]
+        return f"the classes of {first.name} are {names[0]}, those of {second.name} {names[1]}"
     for ours, theirs, run in ((predictions, others, first), (others, predictions, second)):
         if only := [name for name in ours if name not in theirs]:
             return f"{len(only)} images are in {run.predictions_file} only ({only[0]} is one)"

@@ -5,8 +5,6 @@ seeds. Its standard error and its interval come from a bootstrap that draws the 
 images. How much the seed matters is a second standard error, of the mean over the seeds.
 """
 
-import csv
-import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +19,24 @@ from palm_cls.checkpoints.run_files import (
 )
 from palm_cls.core.console import format_table
 from palm_cls.core.errors import InputError
-from palm_cls.core.files import write_json, write_table
-from palm_cls.data.palm import DEMO_DISCLAIMER
-from palm_cls.eval import metrics
+from palm_cls.core.files import write_json
+from palm_cls.data.data_root import DEMO_DISCLAIMER
+from palm_cls.data.labels import CLASSES
 from palm_cls.eval.auc import CONFIDENCE, RESAMPLES, resampled_aucs
+from palm_cls.eval.predictions_file import (
+    FOLD_TABLE,
+    HELD_OUT,
+    damaged,
+    image_probabilities,
+    predicted_classes,
+    prediction_row,
+    read_fold_table,
+    read_held_out,
+    write_exactly,
+)
 
-FOLD_TABLE, HELD_OUT, RESULTS = "folds.csv", "held_out.csv", "results.json"
-REPAIR = "finish the cross-validation by crossvalidate.py --resume"
-VIEWS = {1: "one view", 8: "eight views"}  # of an image, over which its probability is averaged
-LOGITS = {1: "logit", 8: "logit_8_views"}  # columns of predictions.csv
+RESULTS = "results.json"
+VIEWS = {1: "one view", 8: "eight views"}  # of an image, over which its probabilities are averaged
 METRICS = {"accuracy": "accuracy", "auc": "AUC", "loss": "log loss"}
 
 
@@ -41,10 +48,10 @@ class CrossValidation:
         directory: Path of the cross-validation.
         content: Content of its crossvalidation.json.
         names: N file names, sorted.
-        labels: int [N], 0 or 1.
+        labels: int [N], class numbers.
         groups: int [N], the group of each image.
         folds: int [N], the fold of each image.
-        logits: {number of views: float [seeds, N]}.
+        logits: {number of views: float [seeds, N]}, or float [seeds, N, C] of C classes, three or more.
     """
 
     directory: Path
@@ -60,59 +67,16 @@ class CrossValidation:
         """Number of groups."""
         return len(set(self.groups.tolist()))
 
-
-def prediction_row(name, label, logit, logit_8_views):
-    """Return the row of an image in the predictions.csv of a fold."""
-    logits = dict(zip(LOGITS.values(), (float(logit), float(logit_8_views))))
-    probabilities = {
-        key.replace("logit", "probability"): float(metrics.positive_probabilities(np.float32(value)))
-        for key, value in logits.items()
-    }
-    return {"imgName": name, "Label": int(label), **logits, **probabilities}
+    @property
+    def classes(self):
+        """Names of the classes."""
+        return class_names(self.content)
 
 
-def write_exactly(rows, path):
-    """Write a table of this module as CSV; names that are not UTF-8 can be read again as they are."""
-    write_table(rows, path, errors="surrogateescape")
-
-
-def read_fold_table(directory, num_folds):
-    """Read the folds.csv of a cross-validation: [{"imgName", "Label", "group", "fold"}, ...], numbers as int."""
-    file = Path(directory, FOLD_TABLE)
-    rows = _read_table(file, {"imgName": str, "Label": int, "group": int, "fold": int})
-    if {row["fold"] for row in rows} != set(range(num_folds)) or not {row["Label"] for row in rows} <= {0, 1}:
-        raise _damaged(file, f"expected labels 0 and 1, and {num_folds} folds from 0")
-    return rows
-
-
-def read_held_out(directory):
-    """Read the predictions of a fold, {name of an image: row}; probabilities are not read."""
-    columns = {"imgName": str, "Label": int, **dict.fromkeys(LOGITS.values(), _finite)}
-    return {row["imgName"]: row for row in _read_table(Path(directory, HELD_OUT), columns)}
-
-
-def _finite(text):
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not finite")
-    return number
-
-
-def _read_table(file, columns):
-    try:
-        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
-            rows = [{name: kind(row[name]) for name, kind in columns.items()} for row in csv.DictReader(lines)]
-    except FileNotFoundError:
-        raise InputError(f"{file}: missing; {REPAIR}") from None
-    except (csv.Error, KeyError, TypeError, ValueError) as error:
-        raise _damaged(file, error) from error
-    if not rows or len({row["imgName"] for row in rows}) < len(rows):
-        raise _damaged(file, "expected a row for each image")
-    return rows
-
-
-def _damaged(file, reason):
-    return InputError(f"{file}: damaged ({reason}); delete it, and {REPAIR}")
+def class_names(content):
+    """Return the names of the classes in a crossvalidation.json; older ones are of the lesson's."""
+    names = content.get("classes")
+    return names if isinstance(names, list) and len(names) > 1 else CLASSES
 
 
 def read_crossvalidation(directory):
@@ -130,21 +94,22 @@ def read_crossvalidation(directory):
     content = read_crossvalidation_settings(directory)
     if not content:
         raise InputError(f"{directory}: no cross-validation there (no {CROSSVALIDATION} in it)")
-    table = read_fold_table(directory, content["folds"])
+    num_classes = len(class_names(content))
+    table = read_fold_table(directory, content["folds"], num_classes)
     names = [row["imgName"] for row in table]
     labels, groups, folds = (np.array([row[key] for row in table]) for key in ("Label", "group", "fold"))
     logits = {views: [] for views in VIEWS}
     for seed in content["seeds"]:
         rows = {}
         for fold in range(content["folds"]):
-            own = read_held_out(fold_directory(directory, seed, fold))
+            own = read_held_out(fold_directory(directory, seed, fold), num_classes)
             expected = {row["imgName"]: row["Label"] for row in table if row["fold"] == fold}
             if {name: row["Label"] for name, row in own.items()} != expected:
                 file = fold_directory(directory, seed, fold) / HELD_OUT
-                raise _damaged(file, f"its images or labels are not those of fold {fold} in {FOLD_TABLE}")
+                raise damaged(file, f"its images or labels are not those of fold {fold} in {FOLD_TABLE}")
             rows.update(own)
-        for views, column in LOGITS.items():
-            logits[views].append([rows[name][column] for name in names])
+        for views in VIEWS:
+            logits[views].append([rows[name][views] for name in names])
     logits = {views: np.array(values, "float32") for views, values in logits.items()}
     return CrossValidation(Path(directory), content, names, labels, groups, folds, logits)
 
@@ -152,22 +117,30 @@ def read_crossvalidation(directory):
 def format_fold(rows, seconds):
     """Format the line of a fold: its metrics with one view."""
     labels = np.array([row["Label"] for row in rows.values()])
-    logits = np.array([row["logit"] for row in rows.values()], "float32")
+    logits = np.array([row[1] for row in rows.values()], "float32")
     found = _metrics_of(labels, logits, np.ones((1, len(labels)), "int64"))
     numbers = ", ".join(f"{name} {found[key][0]:.4f}" for key, name in METRICS.items())
     return f"{len(labels)} images, {numbers} ({seconds:.0f} s)"
 
 
 def _metrics_of(labels, logits, draws):
-    """Compute {metric: float [draws]} of one seed's logits [N] on images drawn so often, int [draws, N]."""
-    from scipy.special import log_expit
+    """Compute {metric: float [draws]} of one seed's logits [N] or [N, C] on images drawn so often, int [draws, N].
 
-    correct = metrics.is_positive(metrics.positive_probabilities(logits)) == (labels == 1)
-    losses = -log_expit(np.where(labels == 1, 1.0, -1.0) * logits)
-    totals = draws.sum(axis=1)
+    Of three classes or more, the AUC is the mean of those of each class against all others.
+    """
+    from scipy.special import log_expit, log_softmax
+
+    probabilities, totals = image_probabilities(logits), draws.sum(axis=1)
+    correct = predicted_classes(probabilities) == labels
+    if logits.ndim == 1:
+        losses = -log_expit(np.where(labels == 1, 1.0, -1.0) * logits)
+        scores = {1: logits}
+    else:
+        losses = -log_softmax(logits.astype("float64"), axis=1)[np.arange(len(labels)), labels]
+        scores = dict(enumerate(probabilities.T))
     return {
         "accuracy": draws @ correct / totals,
-        "auc": resampled_aucs(labels, logits, draws),
+        "auc": np.mean([resampled_aucs(labels == number, column, draws) for number, column in scores.items()], axis=0),
         "loss": draws @ losses / totals,
     }
 
@@ -219,8 +192,8 @@ def _summary(seeds, drawn):
 
 
 def mean_probabilities(result, views=1):
-    """Return the probability of each image, the mean over the seeds: float [N]."""
-    return metrics.positive_probabilities(result.logits[views]).mean(axis=0)
+    """Return the `image_probabilities` of all images, the mean over the seeds: float [N] or [N, C]."""
+    return np.mean([image_probabilities(logits) for logits in result.logits[views]], axis=0)
 
 
 def write_results(result):
@@ -304,7 +277,7 @@ def _with_errors(metric):
 
 
 def _check_same_folds(first, second):
-    for what in ("names", "labels", "folds", "groups"):
+    for what in ("names", "labels", "classes", "folds", "groups"):
         if list(getattr(first, what)) != list(getattr(second, what)):
             raise InputError(
                 f"{first.directory} and {second.directory} have other {what}; only results on the same folds of the "

@@ -9,10 +9,11 @@ from palm_cls.checkpoints.run_files import FIGURES, REPORT
 from palm_cls.core.console import DISCLAIMER
 from palm_cls.core.files import TEXT, atomic_write
 from palm_cls.core.html import load_template, thumbnail
-from palm_cls.data.palm import DEMO_DISCLAIMER
+from palm_cls.data.data_root import DEMO_DISCLAIMER
 from palm_cls.eval import plots
 from palm_cls.eval.crossvalidation import METRICS, mean_probabilities
-from palm_cls.eval.metrics import binary_metrics, is_positive
+from palm_cls.eval.metrics import binary_metrics, calibration_error, reliability_bins
+from palm_cls.eval.predictions_file import predicted_classes
 from palm_cls.eval.report import THUMBNAIL, shown_settings
 from palm_cls.eval.report_figures import write_figure
 
@@ -32,8 +33,9 @@ def write_page(result, metrics, loader):
         The Path of report.html.
     """
     content, probabilities = result.content, mean_probabilities(result)
-    wrong = np.flatnonzero(is_positive(probabilities) != (result.labels == 1))
-    wrong = wrong[np.argsort(-abs(probabilities[wrong] - 0.5), kind="stable")]
+    wrong = np.flatnonzero(predicted_classes(probabilities) != result.labels)
+    sureness = abs(probabilities - 0.5) if probabilities.ndim == 1 else probabilities.max(axis=1)
+    wrong = wrong[np.argsort(-sureness[wrong], kind="stable")]
     page = load_template(TEMPLATE).render(
         name=content["model"],
         num_images=len(result.names),
@@ -48,7 +50,10 @@ def write_page(result, metrics, loader):
         metrics=metrics,
         disclaimer=DISCLAIMER,
         demo_remark=f"{DEMO_DISCLAIMER[1:-1].capitalize()}." if content["demo"] else "",
-        figures=_write_figures(result, probabilities, metrics[1]["auc"]),
+        figures={
+            name: write_figure(result.directory / FIGURES, name, *plot)
+            for name, plot in _plots(result, probabilities, loader.classes, metrics[1]["auc"]).items()
+        },
         num_mistakes=len(wrong),
         mistakes=[_mistake(result, probabilities, loader, index) for index in wrong[:MAX_MISTAKES]],
         settings=shown_settings({**content, "seeds": ", ".join(map(str, content["seeds"]))}),
@@ -59,24 +64,41 @@ def write_page(result, metrics, loader):
     return result.directory / REPORT
 
 
-def _write_figures(result, probabilities, auc):
-    """Write the figures into the directory, described by the AUC of the page; return {name: <svg>}."""
+def _plots(result, probabilities, classes, auc):
+    """Return {name: (figure, text)}; of two classes, described by the AUC of the page."""
+    if probabilities.ndim == 2:
+        return _multiclass_plots(result.labels, probabilities, classes)
     from scipy.special import logit
 
     metrics = binary_metrics(result.labels, logit(np.clip(probabilities, 1e-12, 1 - 1e-12)))
     metrics["auc"] = auc  # its interval is by groups
     figures = {"roc": plots.roc_curve, "calibration": plots.reliability_diagram}
-    folder = result.directory / FIGURES
+    return {name: plot(result.labels, probabilities, metrics) for name, plot in figures.items()}
+
+
+def _multiclass_plots(labels, probabilities, classes):
+    from sklearn.metrics import confusion_matrix
+
+    predicted, highest = predicted_classes(probabilities), probabilities.max(axis=1)
+    correct = predicted == labels
+    metrics = {
+        "confusion": confusion_matrix(labels, predicted, labels=range(len(classes))),
+        "calibration_error": calibration_error(reliability_bins(correct, highest)),
+    }
     return {
-        name: write_figure(folder, name, *plot(result.labels, probabilities, metrics)) for name, plot in figures.items()
+        "confusion": plots.confusion_matrix(metrics, classes),
+        "calibration": plots.reliability_diagram(correct, highest, metrics, "right answers"),
     }
 
 
 def _mistake(result, probabilities, loader, index):
-    name = result.names[index]
+    name, probability, answer = result.names[index], probabilities[index], None
+    if probabilities.ndim == 2:
+        answer, probability = loader.classes[probability.argmax()], probability.max()
     return {
         "name": name,
         "label": loader.classes[result.labels[index]],
-        "probability": probabilities[index],
+        "answer": answer,  # of three classes or more; of two, the probability of the positive one says it
+        "probability": probability,
         "photo": thumbnail(loader.load_image(name), THUMBNAIL),
     }

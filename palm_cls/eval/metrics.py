@@ -18,8 +18,6 @@ from palm_cls.core.errors import InputError
 from palm_cls.eval.auc import CONFIDENCE, auc_interval
 from palm_cls.eval.metric_inputs import (
     check_binary_labels,
-    check_class_numbers,
-    check_finite,
     check_probabilities,
     check_same_length,
     check_scores,
@@ -39,6 +37,14 @@ def is_positive(probabilities, threshold=0.5):
         bool, in the shape of the probabilities.
     """
     return probabilities > threshold
+
+
+def check_threshold(num_classes, threshold):
+    """Raise InputError for a threshold other than 0.5 of more than two classes."""
+    if threshold != 0.5 and num_classes > 2:
+        raise InputError(
+            f"a threshold separates two classes; this network has {num_classes} and predicts the most probable one"
+        )
 
 
 def positive_probabilities(logits):
@@ -217,52 +223,6 @@ def threshold_for_sensitivity(labels, probabilities, sensitivity):
     shares = np.arange(1, len(positives) + 1) / len(positives)  # not ceil(sensitivity * P), which is off by rounding
     last = positives[np.argmax(shares >= sensitivity)]
     return float(np.nextafter(last, -np.inf, dtype=last.dtype))
-
-
-def multiclass_metrics(labels, logits, names=None):
-    """Compute all metrics of a network with a logit for each class.
-
-    Args:
-        labels: Class numbers, [N] or [N, 1].
-        logits: Finite floats [N, C].
-        names: Of the classes, C str, or None.
-
-    Returns:
-        A dictionary:
-
-        - images: number of images; loss: mean softmax cross-entropy, in nats; accuracy: with Wilson's interval
-        - classes: a list of {"class", "precision", "recall", "f1", "support"}, 0 where undefined, as usual in such
-          tables; with "name" if the names are not just the numbers
-        - confusion: a list of lists, a row for each true class, a column for each predicted class
-
-    Raises:
-        InputError: The arguments do not fit each other, or a logit is not finite.
-    """
-    from scipy.special import log_softmax
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
-    logits = check_finite(logits)
-    if logits.ndim != 2:
-        raise InputError(f"logits of shape {logits.shape}: give [N, C], a column for each class")
-    count = logits.shape[1]
-    labels = check_class_numbers(labels, count)
-    check_same_length(labels, logits)
-    predicted = logits.argmax(axis=1)
-    losses = -log_softmax(logits.astype("float64"), axis=1)[np.arange(len(labels)), labels]
-    table = precision_recall_fscore_support(labels, predicted, labels=range(count), zero_division=0)
-    classes = [
-        {"class": number, "precision": precision, "recall": recall, "f1": f1, "support": int(support)}
-        for number, (precision, recall, f1, support) in enumerate(zip(*(column.tolist() for column in table)))
-    ]
-    if names is not None and list(names) != [str(number) for number in range(count)]:
-        classes = [{**row, "name": name} for row, name in zip(classes, names)]
-    return {
-        "images": len(labels),
-        "loss": float(losses.mean()),
-        "accuracy": wilson_interval(int((predicted == labels).sum()), len(labels)),
-        "classes": classes,
-        "confusion": confusion_matrix(labels, predicted, labels=range(count)).tolist(),
-    }
 
 
 def mcnemar(labels, first, second):

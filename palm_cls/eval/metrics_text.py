@@ -1,8 +1,11 @@
 """Metrics as text for people."""
 
+import unicodedata
+
 from palm_cls.core.console import format_table
 
 LABEL_WIDTH, CELL_WIDTH = 18, 9
+FILLER = "\0"  # in no name of a class
 
 
 def format_metrics(metrics):
@@ -29,10 +32,24 @@ def format_metrics(metrics):
 
 
 def _format_table(rows):
-    """Format a list of lists, or of dictionaries, whose keys become the heading."""
-    heading = [list(rows[0])] if isinstance(rows[0], dict) else []
-    rows = [list(row.values()) if isinstance(row, dict) else row for row in rows]
-    return format_table([[_format_value(cell) for cell in row] for row in heading + rows], left=0, min_width=CELL_WIDTH)
+    """Format a list of lists of counts, or of dictionaries, whose keys become the heading."""
+    if not isinstance(rows[0], dict):
+        return format_table([list(map(str, row)) for row in rows], left=0, min_width=CELL_WIDTH)
+    cells = [list(rows[0]), *([_format_cell(value) for value in row.values()] for row in rows)]
+    lines = format_table([list(map(_pad_wide, row)) for row in cells], left=2 if "name" in rows[0] else 0)
+    return [line.replace(FILLER, "") for line in lines]
+
+
+def _pad_wide(text):
+    """Add a filler to each wide letter, such as a Chinese one, which takes two columns of a terminal."""
+    return "".join(letter + FILLER * (unicodedata.east_asian_width(letter) in "FW") for letter in text)
+
+
+def _format_cell(value):
+    """Format a value for a cell, shorter than `_format_value`: three digits, such as `0.900 (0.760-0.962)`."""
+    if isinstance(value, dict):
+        return "{value:.3f} ({low:.3f}-{high:.3f})".format(**value)
+    return f"{value:.3f}" if isinstance(value, float) else _format_value(value)
 
 
 def _format_value(value):

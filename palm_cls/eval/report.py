@@ -25,12 +25,14 @@ from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError
 from palm_cls.core.files import TEXT, atomic_write, require_directory
 from palm_cls.core.html import load_template, thumbnail
+from palm_cls.data.data_root import DEMO_DISCLAIMER
+from palm_cls.data.labels import CLASSES
 from palm_cls.data.loader_factory import make_loaders
-from palm_cls.data.palm import DEMO_DISCLAIMER
+from palm_cls.data.options import stored_options
+from palm_cls.data.samples import example_names
 from palm_cls.eval import metrics, plots
 from palm_cls.eval.assess import (
     EvaluationResult,
-    check_threshold,
     class_names,
     disclaimer_for,
     evaluate_model,
@@ -38,9 +40,11 @@ from palm_cls.eval.assess import (
     write_evaluation,
 )
 from palm_cls.eval.gradcam import grad_cam, overlay
+from palm_cls.eval.multiclass_metrics import class_probabilities
 from palm_cls.eval.report_figures import write_figure
-from palm_cls.recipes import build_model, find_recipe, image_size_of
+from palm_cls.recipes import build_network, trained_recipe
 
+MAX_CLASSES = 10  # of which images are counted and shown
 MAX_EXAMPLES = 3  # images shown of each class
 MAX_MISTAKES = 8  # of those shown
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -104,15 +108,13 @@ def report_run(directory, data=None, device=None, cache=True, threshold=0.5):
     resolve_weights(directory)  # raises if no epoch is finished
     if not set(settings) >= RECIPE_SETTINGS:
         raise InputError(f"{directory}: no run of a recipe; a run of palm_cls.train takes palm_cls.write_report")
-    name = settings["model"]
-    size = image_size_of(name, settings)
-    recipe = find_recipe(name, size, batch_size=settings["batch_size"])
-    check_threshold(name, threshold)
+    recipe = trained_recipe(settings["model"], settings, batch_size=settings["batch_size"])
+    metrics.check_threshold(recipe.num_logits, threshold)
     choose_device(device)
-    options = (settings.get("train_csv"), settings.get("skip_bad", False), cache)
-    *loaders, _ = make_loaders(recipe, resolve_data_dir(directory, settings, data), *options)
+    options = stored_options(settings, data=resolve_data_dir(directory, settings, data))
+    *loaders, _ = make_loaders(recipe, options, cache)
     check_same_images(directory, settings, *loaders)
-    return write_report(directory, build_model(name, size), *loaders, threshold)
+    return write_report(directory, build_network(recipe), *loaders, threshold)
 
 
 def write_report(directory, model, train_loader, valid_loader, threshold=0.5):
@@ -179,38 +181,64 @@ def _render(context):
         metrics=result.metrics,
         num_listed=result.num_listed,
         classes=context.classes,
+        named=_are_named(context.classes),
         disclaimer=disclaimer_for(result.model),
         demo_remark=f"{DEMO_DISCLAIMER[1:-1].capitalize()}." if result.demo or settings.get("demo") else "",
         figures=_write_figures(context),
         num_mistakes=num_mistakes,
         mistakes=mistakes,
         class_counts=_class_counts(context),
-        examples=[example for number in range(len(context.classes)) for example in _examples(context, number)],
+        max_classes=MAX_CLASSES,
+        examples=[
+            example for number in range(len(context.classes[:MAX_CLASSES])) for example in _examples(context, number)
+        ],
         settings=shown_settings(settings),
         written=datetime.datetime.now().astimezone().isoformat(" ", "minutes"),
         command="tools/report.py" if set(settings) >= RECIPE_SETTINGS else "palm_cls.write_report",
     )
 
 
+def _are_named(classes):
+    """Return whether the classes have names, other than the lesson's, to use in place of "positive" and "negative"."""
+    return list(classes) != CLASSES and list(map(str, classes)) != list(map(str, range(len(classes))))
+
+
 def _write_figures(context):
     """Write the figures into the run; return {name: <svg>}."""
     best = best_record(context.log)["epoch"]
-    result = context.result
     figures = {
         "loss": plots.loss_curve(context.log, best),
         "accuracy": plots.accuracy_curve(context.log, best),
-        "confusion": plots.confusion_matrix(result.metrics, context.classes),
+        "confusion": plots.confusion_matrix(context.result.metrics, context.classes),
+        **(_class_figures(context) if "classes" in context.result.metrics else _binary_figures(context)),
     }
-    if "classes" not in result.metrics:
-        labels = result.predictions.labels.flatten().astype("int64")
-        probabilities = metrics.positive_probabilities(result.predictions.logits.flatten())
-        arguments = labels, probabilities, result.metrics
-        figures["calibration"] = plots.reliability_diagram(*arguments)
-        if result.metrics["auc"] is not None:
-            figures["roc"] = plots.roc_curve(*arguments)
-            figures["precision_recall"] = plots.precision_recall_curve(*arguments)
     folder = context.directory / FIGURES
     return {name: write_figure(folder, name, figure, text) for name, (figure, text) in figures.items()}
+
+
+def _binary_figures(context):
+    """Plot what one logit gives: {name: (figure, text)}."""
+    result = context.result
+    labels = result.predictions.labels.flatten().astype("int64")
+    arguments = labels, metrics.positive_probabilities(result.predictions.logits.flatten()), result.metrics
+    positives = [str(context.classes[1])] if _are_named(context.classes) else []
+    figures = {"calibration": plots.reliability_diagram(*arguments, *positives)}
+    if result.metrics["auc"] is not None:
+        figures["roc"] = plots.roc_curve(*arguments)
+        figures["precision_recall"] = plots.precision_recall_curve(*arguments)
+    return figures
+
+
+def _class_figures(context):
+    """Plot what a logit for each class gives: {name: (figure, text)}."""
+    result = context.result
+    labels, probabilities = result.predictions.labels.flatten(), class_probabilities(result.predictions.logits)
+    answers = probabilities.argmax(axis=1) == labels, probabilities.max(axis=1)
+    figures = {"calibration": plots.reliability_diagram(*answers, result.metrics, "right answers")}
+    areas = [row["auc"] for row in result.metrics["classes"]]
+    if len(areas) <= plots.MAX_CURVES and any(areas):
+        figures["roc"] = plots.class_roc_curves(labels, probabilities, result.metrics, context.classes)
+    return figures
 
 
 def _top_losses(context):
@@ -252,11 +280,9 @@ def _class_counts(context):
 
 def _examples(context, number):
     """Return training images of a class as dicts for the page."""
-    loader = context.train_loader
-    names = sorted(name for name, label in zip(loader.order, loader.labels) if label == number)
-    shown = names[:: max(1, len(names) // MAX_EXAMPLES)][:MAX_EXAMPLES]  # from all over the list of names
-    label = context.classes[number]
-    return [{"name": name, "label": label, "photo": thumbnail(loader.load_image(name), THUMBNAIL)} for name in shown]
+    loader, label = context.train_loader, context.classes[number]
+    names = example_names(loader, number, MAX_EXAMPLES)
+    return [{"name": name, "label": label, "photo": thumbnail(loader.load_image(name), THUMBNAIL)} for name in names]
 
 
 def shown_settings(settings):
@@ -272,5 +298,5 @@ def _as_text(value):
     if isinstance(value, dict):
         return ", ".join(f"{key} {_as_text(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return " to ".join(map(str, value))
+        return (" to " if len(value) == 2 else ", ").join(map(str, value))
     return str(value)

@@ -16,7 +16,7 @@ from palm_cls.checkpoints.weights import save
 from palm_cls.core.console import DEMO_WARNING
 from palm_cls.core.device import set_seed
 from palm_cls.core.errors import InputError
-from palm_cls.data.palm import DEMO_MARK
+from palm_cls.data.data_root import DEMO_MARK
 from palm_cls.deploy.predict import predict_images
 from palm_cls.eval.assess import (
     EvaluationResult,
@@ -105,7 +105,7 @@ def test_a_run_is_evaluated_on_its_own_images_and_keeps_that(tool, small_demo, t
     monkeypatch.syspath_prepend(PROJECT / "tools")
     from evaluate import files_to_write
 
-    asked = Namespace(json=None, csv=None)
+    asked = Namespace(json=None, csv=None, split="valid")
     names = ("evaluation.json", "predictions.csv")
     assert files_to_write(asked, found) == tuple(str(run / f"other.{name}") for name in names)
     assert files_to_write(asked, replace(found, other_dataset="")) == tuple(str(run / name) for name in names)

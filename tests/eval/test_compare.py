@@ -131,6 +131,38 @@ def test_the_numbers_come_from_the_right_columns(two, monkeypatch):
     assert [array.tolist() for array in seen] == expected
 
 
+def made_up_classes(directory, predicted, classes):
+    """A run of three classes or more, {image: (label, predicted class)}; its predictions have no logits."""
+    accuracy = sum(label == answer for label, answer in predicted.values()) / len(predicted)
+    run = made_up_run(directory, [accuracy], classes=classes)
+    rows = [f"{name},{label},0.5,{answer}" for name, (label, answer) in predicted.items()]
+    (run / "predictions.csv").write_text("\n".join(["imgName,Label,probability,predicted", *rows, ""]))
+    return run
+
+
+def test_three_classes_are_tested_without_an_auc(tmp_path):
+    first = made_up_classes(tmp_path / "a", {"x": (0, 0), "y": (1, 1), "z": (2, 2), "w": (2, 1)}, ["k", "m", "重度"])
+    second = made_up_classes(tmp_path / "b", {"w": (2, 2), "x": (0, 2), "y": (1, 0), "z": (2, 2)}, ["k", "m", "重度"])
+    runs, _ = find_runs([first, second])
+    lines = compare_predictions(*runs).splitlines()
+    assert lines[1].endswith(f"only {first} is right on 2, only {second} on 1: p = 1")
+    assert len(lines) == 2
+    assert "NOT" not in comparison_table(runs)
+
+
+def test_other_classes_are_reported_and_not_tested(two, tmp_path):
+    first = made_up_classes(tmp_path / "a", {"a": (1, 1), "b": (1, 1), "c": (0, 0), "d": (0, 2)}, ["k", "m", "重度"])
+    second = made_up_run(tmp_path / "b", [0.75], classes=["k", "m"])
+    write_predictions(second, [("a", 1, 2.0), ("b", 1, 1.0), ("c", 0, 0.5), ("d", 0, -1.0)])
+    runs, _ = find_runs([first, second])
+    assert "NOT with the same classes: do not compare these numbers." in comparison_table(runs)
+    assert compare_predictions(*runs) == (
+        "The predictions of the two runs are not tested against each other: "
+        f"the classes of {first} are k, m, 重度, those of {second} k, m."
+    )
+    assert "NOT" not in comparison_table([runs[0], two[0]])  # an old run, whose settings do not state them
+
+
 @pytest.mark.parametrize(
     ("rows", "difference"),
     [

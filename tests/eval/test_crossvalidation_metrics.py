@@ -5,22 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from palm_cls.checkpoints.run_files import CROSSVALIDATION, fold_directory
 from palm_cls.core.errors import InputError
 from palm_cls.core.files import write_json, write_table
-from palm_cls.data.palm import DEMO_DISCLAIMER
-from palm_cls.eval.crossvalidation import (
-    FOLD_TABLE,
-    format_comparison,
-    measure,
-    prediction_row,
-    read_crossvalidation,
-    write_results,
-)
+from palm_cls.data.data_root import DEMO_DISCLAIMER
+from palm_cls.data.labels import CLASSES
+from palm_cls.eval.crossvalidation import format_comparison, measure, read_crossvalidation, write_results
 from palm_cls.eval.crossvalidation_report import write_page
+from palm_cls.eval.predictions_file import FOLD_TABLE, prediction_row
 
 CONTENT = {
     "model": "palm",
@@ -34,13 +29,19 @@ CONTENT = {
 
 
 def made_up(directory, images=200, seeds=(0, 1), copies=1, skill=1.0, num_folds=2):
-    """Write a cross-validation in whose groups are so many images with the same predictions."""
+    """Write a cross-validation of before there were named classes; in its groups are images with equal predictions."""
+    labels = np.arange(images) % 2
+    means = np.stack([(2 * labels - 1) * skill] * 2)
+    return write_made_up(directory, labels, means, seeds, copies, num_folds)
+
+
+def write_made_up(directory, labels, means, seeds=(0,), copies=1, num_folds=2, **content):
+    """Write a cross-validation whose logits scatter about `means`, float [2, N] or [2, N, C]."""
     directory.mkdir()
     write_json(
-        {**CONTENT, "images_sha256": "0", "demo": False, "folds": num_folds, "seeds": list(seeds)},
+        {**CONTENT, "images_sha256": "0", "demo": False, "folds": num_folds, "seeds": list(seeds), **content},
         directory / CROSSVALIDATION,
     )
-    labels = np.arange(images) % 2
     rows = [
         {"imgName": f"{copy}-{number:04d}.jpg", "Label": label, "group": number, "fold": number // 2 % num_folds}
         for copy in range(copies)
@@ -48,7 +49,7 @@ def made_up(directory, images=200, seeds=(0, 1), copies=1, skill=1.0, num_folds=
     ]
     write_table(rows, directory / FOLD_TABLE)
     for seed in seeds:
-        logits = np.random.default_rng(seed).normal((2 * labels - 1) * skill, 1.5, (2, images)).astype("float32")
+        logits = np.random.default_rng(seed).normal(means, 1.5).astype("float32")
         for fold in range(num_folds):
             target = fold_directory(directory, seed, fold)
             target.mkdir(parents=True)
@@ -183,6 +184,64 @@ def test_predictions_of_another_fold_do_not_replace_its_own(tmp_path):
         read_crossvalidation(tmp_path / "a")
 
 
+THREE = ["mild", "<none>", "重度"]
+
+
+def three_classes(directory, skill=1.5, **options):
+    labels = np.arange(120) % 3
+    means = np.stack([skill * (labels[:, None] == np.arange(3))] * 2)
+    return write_made_up(directory, labels, means, **{"seeds": [0, 1], "classes": THREE, **options})
+
+
+def test_metrics_of_three_classes_are_those_of_scikit_learn(tmp_path):
+    result = three_classes(tmp_path / "a")
+    found = measure(result)
+    for views in (1, 8):
+        for number, logits in enumerate(result.logits[views].astype("float64")):
+            metrics = {key: found[views][key]["seeds"][number] for key in ("accuracy", "auc", "loss")}
+            probabilities = softmax(logits, axis=1)
+            assert metrics["accuracy"] == accuracy_score(result.labels, logits.argmax(axis=1))
+            expected = roc_auc_score(result.labels, probabilities, multi_class="ovr", average="macro")
+            assert metrics["auc"] == pytest.approx(expected, abs=1e-12)
+            assert metrics["loss"] == pytest.approx(log_loss(result.labels, probabilities), rel=1e-9)
+        for metric in found[views].values():
+            assert metric["low"] < metric["value"] < metric["high"]
+            assert metric["se"] == pytest.approx((metric["high"] - metric["low"]) / (2 * 1.96), rel=0.15)
+
+
+def test_three_classes_are_compared(tmp_path):
+    good, poor = three_classes(tmp_path / "good", skill=3), three_classes(tmp_path / "poor")
+    lines = format_comparison([poor, good]).splitlines()
+    assert [line.split(",")[0] for line in lines[2:6]] == [
+        str(tmp_path / name) for name in ("good",) * 2 + ("poor",) * 2
+    ]
+    other = replace(good, content={**good.content, "classes": ["x", *THREE[1:]]})
+    with pytest.raises(InputError, match="good and .*good have other classes; only results on the same folds"):
+        format_comparison([good, other])
+
+
+def test_earlier_ones_have_the_classes_of_the_lesson(tmp_path):
+    labels = np.arange(200) % 2
+    earlier = made_up(tmp_path / "earlier")
+    named = write_made_up(tmp_path / "named", labels, np.stack([2 * labels - 1] * 2), classes=CLASSES)
+    assert earlier.classes == named.classes == CLASSES
+    assert "named, one view" in format_comparison([earlier, named])
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        (FOLD_TABLE, "imgName,Label,group,fold\na,3,0,0\nb,0,1,1\n", "expected labels 0 to 2, and 2 folds from 0"),
+        ("seed-0/fold-1/held_out.csv", "imgName,Label,logit,logit_8_views\na,1,0,0\n", "held_out.csv: damaged"),
+    ],
+)
+def test_what_is_not_of_three_classes_is_named(tmp_path, file, text, message):
+    three_classes(tmp_path / "a")
+    (tmp_path / "a" / file).write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_crossvalidation(tmp_path / "a")
+
+
 class Photos:
     """Stands for the loader of the images; what they show does not matter here."""
 
@@ -204,3 +263,22 @@ def test_the_page(tmp_path, skill):
     assert ("over the seeds" in page) == (skill < 1)
     assert "area {value:.3f}, 95% interval {low:.3f} to {high:.3f}".format(**metric) in page  # by groups, as above
     assert {path.name for path in (tmp_path / "a" / "figures").iterdir()} == {"roc.png", "calibration.png"}
+
+
+def test_the_page_of_three_classes(tmp_path):
+    result, photos = three_classes(tmp_path / "a"), Photos()
+    photos.classes = THREE
+    page = write_page(result, write_results(result), photos).read_text(encoding="utf-8")
+    probabilities = softmax(result.logits[1].astype("float64"), axis=2).mean(axis=0)
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != result.labels)
+    worst = wrong[probabilities[wrong].max(axis=1).argmax()]
+    label, answer = (
+        THREE[number].replace("<none>", "&lt;none&gt;") for number in (result.labels[worst], predicted[worst])
+    )
+    caption = f"{result.names[worst]}: labelled {label}, called {answer}, probability {probabilities[worst].max():.3f}"
+    assert caption in " ".join(page.split())
+    assert f"On {len(wrong)} of 120 images" in page
+    assert f"{120 - len(wrong)} of 120 images on the diagonal" in page
+    assert "share of right answers" in page
+    assert {path.name for path in (tmp_path / "a" / "figures").iterdir()} == {"confusion.png", "calibration.png"}

@@ -6,13 +6,13 @@ import re
 import shutil
 import sys
 import warnings
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from helpers import tiny  # noqa: F401  the recipe
+from helpers.page import Page
 from helpers.processes import assert_refused
 from helpers.runs import made_up_run
 
@@ -34,26 +34,6 @@ from palm_cls.training.multi_seed import train_seeds
 
 BINARY = ["accuracy", "calibration", "confusion", "loss", "precision_recall", "roc"]
 LOADING = {"src", "srcset", "href", "xlink:href", "data", "action", "poster", "background"}  # attributes
-
-
-class Page(HTMLParser):
-    """What a page holds: tags [(name, attributes)], and its text."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.words = [], []
-        self.source = Path(path).read_text(encoding="utf-8")
-        self.feed(self.source)
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -212,9 +192,9 @@ def test_ten_classes(made_up):
     set_seed(0)
     classes = [f"<digit {number}>" for number in range(10)]
     page = made_up(LeNet(num_classes=10, activation="relu"), list(range(10)), classes)
-    assert len(page.all("svg")) == 3  # loss, accuracy, confusion matrix
+    assert len(page.all("svg")) == 4  # loss, accuracy, reliability diagram, confusion matrix
     assert "<digit 7> " in page.text
-    assert "precision recall f1 images" in page.text
+    assert "class sensitivity specificity precision AUC F1 images" in page.text
     assert "ROC" not in page.text
     assert "positive" not in page.text
 
@@ -224,7 +204,7 @@ def test_more_classes_than_the_readers_have_names(made_up):
     """The lesson's reader names two; a network of one's own with three shows their numbers."""
     set_seed(0)
     page = made_up(LeNet(num_classes=3, activation="relu"), [0, 1, 2, 2] * 2 + [0, 1])
-    assert "class precision recall f1 images 0 " in page.text
+    assert "class sensitivity specificity precision AUC F1 images 0 " in page.text
     assert "labelled 2, called" in page.text
     assert "pathological" not in page.text
 

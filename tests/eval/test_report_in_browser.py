@@ -109,18 +109,21 @@ def test_the_report_in_the_dark(page, tmp_path):
     assert all(frame["paper"] == "rgb(21, 24, 28)" and frame["ink"] == "rgb(230, 233, 236)" for frame in found)
 
 
-@pytest.mark.parametrize("name", ["Ankle boot", "x" * 150])
-def test_the_report_of_ten_classes(tmp_path, small_demo, name):
+@pytest.mark.parametrize(
+    ("count", "name", "figures"),
+    [(10, "Ankle boot", 4), (10, "x" * 150, 4), (3, "病理性近视", 5), (2, "x" * 150, 6), (2, "病理性近视", 6)],
+)
+def test_the_report_of_named_classes(tmp_path, small_demo, count, name, figures):
     images = find_dataset(small_demo).valid_images
-    samples = [(path, number) for number, path in enumerate(sorted(images.glob("*.jpg")))]
+    samples = [(path, number % count) for number, path in enumerate(sorted(images.glob("*.jpg")))]
     readers = [ImageLoader(images, samples, 5, mode, cache=False) for mode in ("train", "valid")]
-    network = LeNet(num_classes=10, activation="relu")
-    run = made_up_run(tmp_path / "run", [0.1], classes=[f"{name} {number}" for number in range(10)])
+    network = LeNet(num_classes=count if count > 2 else 1, activation="relu")
+    run = made_up_run(tmp_path / "run", [0.1], classes=[f"{name} {number}" for number in range(count)])
     save(run / "best", network)
     found, complaints = browse(write_report(run, network, *readers).read_text(encoding="utf-8"), tmp_path)
     inner = [{**frame, "boxes": [box for box in frame["boxes"] if box["tag"] not in SCROLLED]} for frame in found]
     assert faults(inner, complaints) == []
-    assert all([picture["tag"] for picture in frame["pictures"]].count("svg") == 3 for frame in found)
+    assert all([picture["tag"] for picture in frame["pictures"]].count("svg") == figures for frame in found)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ All public names, each with its own help(palm_cls.NAME):
 
 Images and labels
     find_dataset         the data set: a directory, the usual places, else the demo set
+    draw_demo_set        draws a set of eyes to try the program with
     prepare_data         unpacks the course's archives and converts their table of labels
     xlsx_to_csv          converts a table of labels to the labels.csv that the lesson reads
     read_image           a file as uint8 BGR [height, width, 3]
@@ -41,7 +42,7 @@ How good it is
 Prediction
     load_model           the network of a run, of a file of weights or of an export
     find_images          the images in folders and patterns
-    predict_images       a probability and a label for each image
+    predict_images       the probabilities and the predicted class of each image
     grad_cam             a heat map: the regions of an image that raise the logit of a label
     overlay              that map over the photograph
     serve_page           a web page to try a network, as tools/app.py does
@@ -63,6 +64,7 @@ environment.configure()  # before anything imports paddle or OpenCV, which then 
 
 _HOME = {
     "find_dataset": "data.palm",
+    "draw_demo_set": "data.demo_set",
     "prepare_data": "data.prepare",
     "xlsx_to_csv": "data.labels",
     "read_image": "data.images",

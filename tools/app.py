@@ -10,7 +10,8 @@ def parse_args():
     parser = Parser(description="Serve a page to try trained weights: drop photographs, see probability and heat map.")
     add_weights_options(parser)
     add = parser.add_argument
-    add("--threshold", type=fraction, default=0.5, metavar="T", help="where the page's threshold begins (default: 0.5)")
+    begins = "where the page's threshold begins, of two classes (default: 0.5)"
+    add("--threshold", type=fraction, default=0.5, metavar="T", help=begins)
     add("--host", metavar="ADDRESS", help="to listen on; 0.0.0.0 for the whole network (default: 127.0.0.1)")
     add("--port", type=port, metavar="N", help="to listen on (default: the first free one from 7860)")
     add_runtime_options(parser, cache=False)

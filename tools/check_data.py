@@ -8,7 +8,7 @@ Exit status: 0 nothing found, 1 warnings, 2 errors.
 from dataclasses import asdict
 from itertools import groupby
 
-from _cli import Parser, add_data_option, path, run
+from _cli import Parser, add_data_option, add_label_options, path, run
 
 MAX_SHOWN = 5  # findings of a kind, and files of a finding
 
@@ -20,7 +20,9 @@ def parse_args():
     )
     add_data_option(parser)
     add = parser.add_argument
-    add("--train-csv", type=path, metavar="FILE", help="labels of the training images (default: as for train.py)")
+    add_label_options(parser)
+    labels = "labels of the validation images, .csv or .xlsx (default: those of the data set)"
+    add("--valid-csv", type=path, metavar="FILE", help=labels)
     add("--json", action="store_true", help="print all findings as JSON")
     return parser.parse_args()
 
@@ -29,9 +31,12 @@ def main():
     args = parse_args()
 
     from palm_cls.data.checks import check_data
-    from palm_cls.data.palm import find_dataset
+    from palm_cls.data.options import DataOptions
+    from palm_cls.data.photos import find_photos
 
-    report = check_data(find_dataset(args.data), args.train_csv)
+    names = ("data", "train_csv", "valid_csv", "classes", "positive")
+    options = DataOptions(**{name: getattr(args, name) for name in names})
+    report = check_data(*find_photos(options))
     if args.json:
         import json
 
@@ -71,8 +76,9 @@ def print_report(report):
 
 
 def format_counts(summary, what, prefix=""):
-    """Format counts of a summary, as "300 label 0, 100 label 1"."""
-    parts = [f"{number} {prefix}{value}" for value, number in summary[what].items()]
+    """Format counts of a summary, as "300 label 0, 100 label 1"; the prefix is for numbers."""
+    counts = summary[what].items()
+    parts = [f"{number} {prefix if str(value).isdecimal() else ''}{value}" for value, number in counts]
     more = [f"{len(parts) - MAX_SHOWN} other {what}"] if len(parts) > MAX_SHOWN else []
     return ", ".join(parts[:MAX_SHOWN] + more) or f"no {what} known"
 

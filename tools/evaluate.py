@@ -25,6 +25,9 @@ def parse_args():
     add_weights_options(parser)
     add_data_option(parser, download=True, first="that of the weights' run, ")
     add = parser.add_argument
+    add("--split", choices=("valid", "test"), default="valid", help="validation or test images (default: valid)")
+    add("--valid-csv", type=path, metavar="FILE", help="labels of the images (default: those of the data set)")
+    add("--ordered", action="store_true", help="the classes have an order, as grades do: add a weighted kappa")
     add("--batch-size", type=positive_int, default=10, metavar="N", help="images at a time (default: %(default)s)")
     views = parser.add_mutually_exclusive_group()
     crops = "average over corners and centre of 256 pixels and their mirror images"
@@ -39,6 +42,8 @@ def parse_args():
     args = parser.parse_args()
     if (args.sensitivity is None) != (args.threshold_from is None):
         parser.error("--sensitivity S and --threshold-from FILE go together")
+    if args.split == "test" and args.valid_csv:
+        parser.error("--split test or --valid-csv, not both")
     if args.sensitivity is not None and args.threshold is not None:
         parser.error("--threshold or --sensitivity, not both")
     return args
@@ -48,7 +53,7 @@ def main():
     args = parse_args()
     configure_runtime(vars(args))
 
-    from palm_cls.data.palm import DEMO_DISCLAIMER
+    from palm_cls.data.data_root import DEMO_DISCLAIMER
     from palm_cls.eval.assess import assess, check_threshold_source, disclaimer_for, threshold_from, write_evaluation
     from palm_cls.eval.metrics_text import format_metrics
 
@@ -66,6 +71,9 @@ def main():
         download=args.download,
         ten_crop=args.ten_crop,
         views=args.views,
+        split=args.split,
+        valid_csv=args.valid_csv,
+        ordered=args.ordered,
     )
     if args.threshold_from:
         check_threshold_source(args.threshold_from, result)
@@ -83,14 +91,15 @@ def main():
 def files_to_write(args, result):
     """Return the names of the JSON and the CSV file, by default beside the weights.
 
-    Their names contain that of the weights, unless those are a run's best, and that of the data set, unless it is the
-    run's own.
+    Their names contain that of the weights, unless those are a run's best, that of the data set, unless it is the
+    run's own, and "test" for the test images.
     """
     from palm_cls.checkpoints.run_files import EVALUATION, PREDICTIONS
 
     folder, name = os.path.split(result.weights)
     prefix = "" if name == "best.pdparams" else f"{os.path.splitext(name)[0]}."
     prefix += f"{result.other_dataset}." if result.other_dataset else ""
+    prefix += "test." if args.split == "test" else ""
     return (
         args.json or os.path.join(folder, prefix + EVALUATION),
         args.csv or os.path.join(folder, prefix + PREDICTIONS),

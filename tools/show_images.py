@@ -1,13 +1,14 @@
-"""Draw the lesson's figure, augmented samples of an image, or digits with their labels.
+"""Draw images of each class, augmented samples of an image, or digits with their labels.
 
-python tools/show_images.py [--output FIGURE.png]
+python tools/show_images.py [--data DIR] [--output FIGURE.png]
 python tools/show_images.py --augment lesson
 python tools/show_images.py --dataset fashion-mnist [--weights output/lenet-fashion]
 """
 
-from _cli import Parser, add_data_option, path, run
+from _cli import Parser, add_data_option, add_label_options, path, run
 
 from palm_cls.core.errors import InputError
+from palm_cls.data.options import DataOptions
 from palm_cls.recipes import AUGMENTATIONS, RECIPES
 
 DIGITS = ("mnist", "fashion-mnist")
@@ -15,10 +16,12 @@ DIGITS = ("mnist", "fashion-mnist")
 
 def parse_args():
     parser = Parser(
-        description="Draw the lesson's figure: a normal fundus image and one with pathological myopia; or, with the "
-        "options below, augmented samples of an image, or digits with their labels."
+        description="Draw the lesson's figure, a normal fundus image and one with pathological myopia, or three images "
+        "of each class of another data set; or, with the options below, augmented samples of an image, or digits with "
+        "their labels."
     )
     add_data_option(parser, download=True)
+    add_label_options(parser)
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--augment", choices=AUGMENTATIONS, help="one image with this augmentation in eleven epochs")
     either.add_argument("--dataset", choices=DIGITS, help="nine of its test images with their labels")
@@ -39,19 +42,31 @@ def main():
     from palm_cls.data.samples import show_or_write
 
     digits = args.dataset or args.weights
-    written = show_or_write(draw_digits(args) if digits else draw_fundus(args), args.output)
+    written = show_or_write(draw_digits(args) if digits else draw_photos(args), args.output)
     if written:
         print(f"figure: {written}")
     return 0
 
 
-def draw_fundus(args):
-    from palm_cls.data.palm import find_dataset
-    from palm_cls.data.samples import augmentation_figure, lesson_figure
+def data_options(args):
+    return DataOptions(args.data, train_csv=args.train_csv, classes=args.classes, positive=args.positive)
 
-    dataset = find_dataset(args.data)
+
+def draw_photos(args):
+    from palm_cls.data.labels import CLASSES
+    from palm_cls.data.palm import Dataset
+    from palm_cls.data.photos import check_photos, find_photos, photo_loader
+    from palm_cls.data.samples import augmentation_figure, classes_figure, lesson_figure
+
+    dataset, options = find_photos(data_options(args))
+    loader = None
+    if not isinstance(dataset, Dataset) or options.train_csv or options.classes != CLASSES:
+        loader = photo_loader(dataset, "all", options)
+        check_photos(dataset, {"training": loader})
     if args.augment:
-        return augmentation_figure(dataset, args.augment)
+        return augmentation_figure(dataset, args.augment, loader)
+    if loader:
+        return classes_figure(dataset, loader)
     figure, shapes = lesson_figure(dataset)
     for name, shape in shapes.items():
         print(f"{name}: {shape} {dataset.disclaimer}".rstrip())
@@ -66,7 +81,7 @@ def draw_digits(args):
     model = None
     if args.weights:
         recipe, model = load_digits_model(args.weights, args.dataset)
-    loader, _ = make_valid_loader(recipe, args.data, download=args.download)
+    loader, _ = make_valid_loader(recipe, data_options(args), download=args.download)
     return digits_figure(loader, predict_first(model, loader) if model else None)
 
 

@@ -20,14 +20,15 @@ from palm_cls.core.errors import InputError, RunError, missing_package_error, sh
 from palm_cls.core.html import img_tag, thumbnail
 from palm_cls.data.images import read_image, transform_img
 from palm_cls.data.labels import CLASSES
-from palm_cls.deploy.predict import input_size, load_model, predict_images
-from palm_cls.eval.assess import class_names
+from palm_cls.deploy.predict import find_classes, input_size, load_model, predict_images
 from palm_cls.eval.gradcam import grad_cam, overlay
+from palm_cls.eval.metrics import check_threshold
 
 GRADIO = "gradio>=6.31,<7"  # for pip; earlier versions load a script from another site
 MAX_FILES = 20  # at once
 MAX_MEGABYTES = 20  # of a file; photographs of 50 million pixels are JPEGs of up to 15 MB
 DISPLAY_SIZE = 480  # pixels, the longer side of a photograph on the page
+MAX_SHOWN = 5  # whose probabilities a card shows, the largest first
 MAX_UPLOAD_AGE = 600  # seconds after which nobody waits for an uploaded file any more
 
 TRANSLATIONS = {
@@ -54,12 +55,12 @@ def serve_page(weights, name=None, threshold=0.5, host=None, port=None):
     Args:
         weights: As for `load_model`, but no export.
         name: The recipe, if the weights do not name it.
-        threshold: Of the probability, 0..1, where the page's slider begins.
+        threshold: Of the probability, 0..1, where the page's slider begins; of two classes only.
         host: Address to listen on; by default Gradio's GRADIO_SERVER_NAME, else this machine alone (127.0.0.1).
         port: Port to listen on; by default Gradio's GRADIO_SERVER_PORT, else the first free one from 7860.
 
     Raises:
-        InputError: Gradio or the weights cannot be used.
+        InputError: Gradio, the weights or the threshold cannot be used.
         RunError: The address or the port cannot be used.
     """
     if is_export(weights):
@@ -68,10 +69,12 @@ def serve_page(weights, name=None, threshold=0.5, host=None, port=None):
     try:
         gradio = _import_gradio(folder)
         model, metadata = load_model(weights, name)
+        classes = find_classes(weights, metadata)
+        check_threshold(len(classes), threshold)
         log(DISCLAIMER)
         if metadata.get("demo"):
             log(DEMO_WARNING)
-        page = _build_page(gradio, model, {"model": name, **metadata}, threshold)
+        page = _build_page(gradio, model, {"model": name, **metadata, "classes": classes}, threshold)
         try:
             _launch(gradio, page, host, port)
             print(f"The page is at {page.local_url} until you press Ctrl-C.")
@@ -138,9 +141,9 @@ def _launch(gradio, page, host, port):
 
 
 def _build_page(gradio, model, metadata, threshold):
-    classes = class_names(metadata, 1) or CLASSES
+    classes = metadata["classes"]
 
-    def answer(files, threshold):
+    def answer(files, threshold=0.5):
         paths = [Path(file) for file in files or []]
         try:
             return None, render_cards(model, paths, float(threshold), classes)
@@ -150,31 +153,43 @@ def _build_page(gradio, model, metadata, threshold):
     with gradio.Blocks(title=f"palm_cls: {metadata['model']}") as page:
         gradio.HTML(_render_header(metadata))
         limits = f"≤ {MAX_FILES}, each 每张 ≤ {MAX_MEGABYTES} MB"
-        files = gradio.File(label=f"Photographs 眼底照片: {limits}", file_count="multiple", height=160)
-        above = f"above it 高于阈值: {' '.join(_translations(classes[1]))}"
-        slider = gradio.Slider(0, 1, threshold, step=0.001, label="Threshold 阈值", info=above)
+        label = f"Photographs {_photograph(classes)[1]}: {limits}"
+        files = gradio.File(label=label, file_count="multiple", height=160)
+        sliders = [_add_slider(gradio, threshold, classes[1])] if len(classes) == 2 else []
         results = gradio.HTML(min_height=120)  # room for Gradio's sign of progress
         uploaded = files.upload(
             answer,
-            [files, slider],
+            [files, *sliders],
             [files, results],
             show_progress_on=results,
             concurrency_limit=1,
             api_visibility="private",
         )
-        uploaded.then(None, slider, None, js=MOVE_THRESHOLD)  # it may have been moved meanwhile
-        slider.change(None, slider, None, js=MOVE_THRESHOLD)
+        for slider in sliders:
+            uploaded.then(None, slider, None, js=MOVE_THRESHOLD)  # it may have been moved meanwhile
+            slider.change(None, slider, None, js=MOVE_THRESHOLD)
     return page
+
+
+def _add_slider(gradio, threshold, positive):
+    above = f"above it 高于阈值: {' '.join(_translations(positive))}"
+    return gradio.Slider(0, 1, threshold, step=0.001, label="Threshold 阈值", info=above)
 
 
 def _render_header(metadata):
     model, lines = escape(metadata["model"]), [DISCLAIMER, *([DEMO_WARNING] if metadata.get("demo") else [])]
-    return f"""<h1>What {model} sees in a fundus photograph</h1>
-<p>{model} 如何看眼底照片</p>
+    photograph, chinese = _photograph(metadata["classes"])
+    return f"""<h1>What {model} sees in a {photograph}</h1>
+<p>{model} 如何看{chinese}</p>
 <div class=palm-plain>{"".join(f"<p>{_bilingual(line)}</p>" for line in lines)}</div>
 <p>Your photographs go to the computer that serves this page, and are deleted there as soon as they are predicted.
 <span lang=zh>照片只会传到提供本页面的计算机，预测后立即删除。</span></p>
 """
+
+
+def _photograph(classes):
+    """Return what the photographs are called, in English and Chinese: only those of the lesson are known."""
+    return ("fundus photograph", "眼底照片") if classes == CLASSES else ("photograph", "照片")
 
 
 def _translations(text):
@@ -192,11 +207,13 @@ def _bilingual(text):
 def render_cards(model, paths, threshold, classes=CLASSES):
     """Predict photographs and render a card for each, with the heat maps of both answers.
 
+    The card of three or more classes has the heat map of the predicted one.
+
     Args:
         model: The network, as `load_model` returns it.
         paths: Paths of the photographs; those after the first MAX_FILES are skipped.
-        threshold: Of the probability, 0..1.
-        classes: Names of the two classes.
+        threshold: Of the probability, 0..1; of two classes only.
+        classes: Names of the classes.
 
     Returns:
         HTML, a str.
@@ -223,7 +240,10 @@ def _render_card(model, prediction, threshold, classes):
     if prediction.error:
         error = prediction.error.removeprefix(f"{prediction.path}: ")  # the server's path is of no use to the visitor
         return f"<article class='palm-card bad'>{name}<p>Not predicted 未能预测: {escape(error)}</p></article>\n"
-    pictures = "".join(f"<figure{answer}>{tag}</figure>" for answer, tag in _render_images(model, photo, classes))
+    if len(classes) > 2:
+        return _render_card_of_several(model, photo, prediction, name, classes)
+    labels = {" class=no": 0, " class=yes": 1}
+    pictures = _render_images(model, photo, labels, classes)
     answers = "".join(
         f"<p class='answer {answer}'>{_bilingual(label)}</p>" for answer, label in zip(("no", "yes"), classes)
     )
@@ -236,13 +256,32 @@ def _render_card(model, prediction, threshold, classes):
 """
 
 
-def _render_images(model, photo, classes):
-    """Yield (attribute, <img>) of a photograph and of both heat maps, of which the page shows one."""
+def _render_card_of_several(model, photo, prediction, name, classes):
+    """Render the card of a network with three or more classes: the probabilities in place of a threshold."""
+    largest = sorted(zip(prediction.probabilities, classes), key=lambda pair: -pair[0])[:MAX_SHOWN]
+    bars = "".join(
+        f"""<li style='--probability:{probability!r}'><span>{_bilingual(label)}</span> <b>{probability:.4f}</b>
+<div class=bar><i></i></div></li>"""
+        for probability, label in largest
+    )
+    num_more = len(classes) - len(largest)
+    more = f"<p>Classes not shown 未显示的类别: {num_more}</p>" if num_more else ""
+    return f"""<article class='palm-card'>
+<div class=pair>{_render_images(model, photo, {"": prediction.label}, classes)}</div>{name}
+<p class=answer>{_bilingual(classes[prediction.label])}</p><p>Probabilities 概率</p>
+<ol>{bars}</ol>{more}</article>
+"""
+
+
+def _render_images(model, photo, labels, classes):
+    """Render a photograph and heat maps as figures; `labels` are {attribute of the figure: the label explained}."""
     small, img = thumbnail(photo, DISPLAY_SIZE), transform_img(photo, input_size(model))
-    yield "", img_tag(small, "The photograph 照片")
-    for label, answer in enumerate((" class=no", " class=yes")):
+    figures = [f"<figure>{img_tag(small, 'The photograph 照片')}</figure>"]
+    for attribute, label in labels.items():
         alt = escape(f"Heat map 热力图: {' '.join(_translations(classes[label]))}")
-        yield answer, img_tag(overlay(small, grad_cam(model, img, label=label)), alt)
+        tag = img_tag(overlay(small, grad_cam(model, img, label=label)), alt)
+        figures.append(f"<figure{attribute}>{tag}</figure>")
+    return "".join(figures)
 
 
 def delete_uploads(paths):

@@ -29,10 +29,12 @@ from palm_cls.core.errors import InputError, RunError, shorten
 from palm_cls.core.files import atomic_directory, atomic_write, check_absent, file_digest, write_json
 from palm_cls.data.array_loader import normalize_gray
 from palm_cls.data.images import IMAGE_SIZE, normalize, pixel_lut, resize, shrink
+from palm_cls.data.labels import CLASSES
 from palm_cls.data.synthetic import draw_fundus
 from palm_cls.deploy.exported_model import EXPORT_METADATA, IS_PADDLE_2, ONNX, PROGRAM, load_onnx
 from palm_cls.deploy.predict import load_recipe_model
 from palm_cls.deploy.prediction_files import prediction_note
+from palm_cls.eval.assess import class_names
 from palm_cls.eval.engine import TOLERANCE, find_program, load_predictor, max_relative_error, predict, save_program
 
 OPSET = 13  # of ONNX, from 2020: every runtime of today has it, and the recipes need no later one
@@ -138,16 +140,22 @@ def _model_card(name, spec, metadata, num_logits):
         steps = dict.fromkeys(f"to {pixels} x {pixels} pixels" for pixels in (IMAGE_SIZE, size))
         image = f"Blue, green, red of 8 bits, as cv2.imread decodes; stretched {', then '.join(steps)} by cv2.resize"
         channels, note = 3, {"note": prediction_note(metadata)}
-    output = f"Logits, float32 [N, {num_logits}]: their softmax gives the probabilities of the classes."
-    if num_logits == 1:
-        output = "A logit, float32 [N, 1]: 1 / (1 + exp(-logit)) is the probability of class 1; label 1 is above 0.5."
     return {
         "model": name,
         "preprocessing": f"{image}; 0 to 255 become {low:g} to {high:g}; float32 [N, {channels}, {size}, {size}].",
-        "output": output,
+        "output": _describe_output(num_logits, class_names(metadata, num_logits)),
         **note,
         "versions": versions(),
     }
+
+
+def _describe_output(num_logits, classes):
+    """Describe logits [N, num_logits]; `classes` are the names of the classes, or None."""
+    if num_logits > 1:
+        names = f", in this order: {', '.join(map(str, classes))}" if classes else ""
+        return f"Logits, float32 [N, {num_logits}]: their softmax gives the probabilities of the classes{names}."
+    name = "" if classes in (None, CLASSES) else f", {classes[1]}"
+    return f"A logit, float32 [N, 1]: 1 / (1 + exp(-logit)) is the probability of class 1{name}; label 1 is above 0.5."
 
 
 def _write_paddle(model, shape, metadata, directory):

@@ -21,7 +21,7 @@ from palm_cls.core.files import file_digest, read_json
 from palm_cls.data.images import IMAGE_SIZE, INPUT_SPEC
 from palm_cls.data.loader_factory import check_input_spec
 from palm_cls.eval.engine import find_program, load_predictor
-from palm_cls.recipes import stored_image_size
+from palm_cls.recipes import stored_image_size, stored_num_classes
 
 PROGRAM = "inference"  # without suffix
 IS_PADDLE_2 = paddle.__version__.startswith("2.")
@@ -50,19 +50,20 @@ def load_exported_model(path, name=None):
     if name not in (None, metadata.get("model")):
         raise InputError(f"{path}: exported from {shorten(metadata.get('model'))}, not from {name}")
     logits_of.input_shape = (3, size, size)
-    _check_output_shape(path, logits_of)
+    _check_output_shape(path, logits_of, stored_num_classes(metadata))
     return logits_of, metadata
 
 
-def _check_output_shape(path, logits_of):
-    """Raise InputError unless a function returns logits [N, 1] or [N, 2] for any N."""
+def _check_output_shape(path, logits_of, num_classes):
+    """Raise InputError unless a function returns logits [N, num_classes], of two classes also [N, 1], for any N."""
+    numbers, expected = ((1, 2), "a logit or two") if num_classes == 2 else ((num_classes,), f"{num_classes} logits")
     for count in (1, 2):
         try:
             shape = logits_of(np.zeros((count, *logits_of.input_shape), "float32")).shape
         except Exception as error:
             raise InputError(f"{path}: cannot be run on photographs ({shorten(error)})") from error
-        if shape not in ((count, 1), (count, 2)):
-            raise InputError(f"{path}: gives {shorten(shape)} for {count} images; expected a logit or two for each")
+        if shape not in [(count, number) for number in numbers]:
+            raise InputError(f"{path}: gives {shorten(shape)} for {count} images; expected {expected} for each")
 
 
 def _load_onnx_export(path):

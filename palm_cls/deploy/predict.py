@@ -15,14 +15,17 @@ from palm_cls.checkpoints.weights import load, resolve_weights
 from palm_cls.core import environment
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.data.augment import EIGHT_VIEWS, turns_and_mirrors
+from palm_cls.data.classes import check_classes
 from palm_cls.data.image_files import image_names, is_image
 from palm_cls.data.images import IMAGE_SIZE, read_image, transform_img
+from palm_cls.data.labels import CLASSES
 from palm_cls.data.loader_factory import check_input_spec, input_spec
 from palm_cls.data.prefetch import prefetch
 from palm_cls.deploy.exported_model import load_exported_model
 from palm_cls.eval import metrics
 from palm_cls.eval.engine import predictor
-from palm_cls.recipes import RECIPES, build_model, find_recipe, image_size_of
+from palm_cls.eval.multiclass_metrics import class_probabilities
+from palm_cls.recipes import RECIPES, build_network, find_recipe, trained_recipe
 
 OVERLAY_SUFFIX = ".cam.jpg"  # of heat maps drawn over images, see `palm_cls.deploy.prediction_files`
 
@@ -33,15 +36,17 @@ class Prediction:
 
     Attributes:
         path: Path of the image.
-        probability: Probability of class 1, 0..1; None after an error.
-        label: 1 if the probability is above the threshold, else 0; None after an error.
+        probability: Probability of class 1 of two classes, of the predicted class of more, 0..1; None after an error.
+        label: Number of the predicted class; of two, 1 if the probability is above the threshold. None after an error.
         error: Why the image has no prediction, a str; None if it has one.
+        probabilities: Those of all classes, a tuple; None after an error.
     """
 
     path: Path
     probability: Optional[float] = None
     label: Optional[int] = None
     error: Optional[str] = None
+    probabilities: Optional[tuple] = None
 
 
 def find_images(names):
@@ -138,12 +143,28 @@ def load_recipe_model(weights, name=None):
     if name not in (None, stored or name):
         raise InputError(f"{weights}: weights of {stored}, not of {name}")
     name = name or stored
-    size = image_size_of(name, metadata)
-    expected = input_spec(find_recipe(name, size))
+    recipe = trained_recipe(name, metadata)
+    expected = input_spec(recipe)
     check_input_spec(weights, metadata.get("input", expected), expected)
-    model = build_model(name, size)
+    model = build_network(recipe)
     load(weights, model)
     return name, model, {**metadata, "input": expected}
+
+
+def find_classes(weights, metadata):
+    """Return the names of the classes that weights or an export predict, in order.
+
+    Args:
+        weights: Their path, for messages.
+        metadata: As `load_model` returns them; without names of classes, these are the lesson's.
+
+    Raises:
+        InputError: The names cannot be those of classes.
+    """
+    classes = metadata.get("classes")
+    if not isinstance(classes, list) or len(classes) < 2:
+        return CLASSES
+    return check_classes(list(map(str, classes)), weights)
 
 
 def input_size(model):
@@ -161,14 +182,14 @@ def predict_images(model, paths, batch_size=10, threshold=0.5, views=1):
         model: As `load_model` returns it.
         paths: Paths of images, as `find_images` returns them.
         batch_size: Images at a time.
-        threshold: The label is 1 above this probability of pathological myopia, 0..1.
+        threshold: Of two classes, the label is 1 above this probability of class 1, 0..1.
         views: 8 to average the probabilities of eight views, see `palm_cls.data.augment.eight_views`; else 1.
 
     Returns:
         A generator of one Prediction for each path, in their order.
 
     Raises:
-        InputError: There is no such number of views.
+        InputError: There is no such number of views, or the threshold is for two classes and there are more.
     """
     if views not in (1, EIGHT_VIEWS):
         raise InputError(f"{views} views of an image: expected 1 or {EIGHT_VIEWS}")
@@ -182,28 +203,31 @@ def predict_images(model, paths, batch_size=10, threshold=0.5, views=1):
                 yield Prediction(path, error=error) if error else _prediction(path, next(values), threshold)
 
 
-def _prediction(path, probability, threshold):
-    if not np.isfinite(probability):
+def _prediction(path, value, threshold):
+    """Return the Prediction for one of the values that `probabilities` returns."""
+    if not np.isfinite(value).all():
         return Prediction(path, error="the network gives no finite number for this image")
-    return Prediction(path, probability, int(metrics.is_positive(probability, threshold)))
+    if isinstance(value, float):
+        label = int(metrics.is_positive(value, threshold))
+        return Prediction(path, value, label, probabilities=(1 - value, value))
+    metrics.check_threshold(len(value), threshold)
+    return Prediction(path, max(value), int(np.argmax(value)), probabilities=tuple(value))
 
 
 def probabilities(logits):
-    """Compute the probabilities of class 1.
+    """Compute the probabilities of class 1 of two classes, or of all of three or more.
 
     They equal those of the evaluation to the bit, so that a threshold chosen there separates the same images here.
 
     Args:
-        logits: float32 [N, 1] (sigmoid) or [N, 2] (softmax).
+        logits: float32 [N, 1] (sigmoid), [N, 2] (softmax) or [N, num_classes] (softmax).
 
     Returns:
-        A list of N floats; NaN if a logit is not finite.
-
-    Raises:
-        InputError: There are more than two logits for an image.
+        A list of N floats, for three classes or more of N lists of floats; NaN if a logit is not finite.
     """
     if logits.shape[1] > 2:
-        raise InputError(f"a network with {logits.shape[1]} logits; predictions are for two classes")
+        is_finite = np.isfinite(logits).all(axis=1, keepdims=True)
+        return class_probabilities(np.where(is_finite, logits, np.nan)).tolist()
     differences = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
     return metrics.positive_probabilities(np.where(np.isfinite(differences), differences, np.nan)).tolist()
 

@@ -104,6 +104,66 @@ def test_too_many_at_once(model, photos, monkeypatch):
     assert "Not looked at" not in app.render_cards(model, photos[:2], 0.5)
 
 
+# Three classes or more
+
+
+@pytest.fixture(scope="module")
+def six():
+    """A network of six classes, and their names."""
+    device.set_seed(1)
+    model = build_model("palm", 64, 6)
+    model.fc.weight.set_value(model.fc.weight * 100)
+    return model, ["正常", "高度近视", "<b>", "d", "e", "f"]
+
+
+def test_a_card_of_more_classes_shows_the_largest_probabilities(six, photos):
+    model, classes = six
+    shown = app.render_cards(model, photos, 0.5, classes)
+    cards = [found[0] for found in CARD.finditer(shown)]
+    assert len(cards) == len(photos)
+    assert "data-probability" not in shown  # which the threshold would move
+    assert "<b>" not in re.sub(r"<b>\d\.\d{4}</b>", "", shown)
+    for path, card, expected in zip(photos, cards, predict_images(model, photos)):
+        largest = sorted(expected.probabilities, reverse=True)[: app.MAX_SHOWN]
+        found = re.findall(r"<li style='--probability:(.+)'><span>(.+)</span> <b>(.+)</b>", card)
+        assert [float(value) for value, _, _ in found] == largest  # to the bit
+        assert [text for _, _, text in found] == [f"{value:.4f}" for value in largest]
+        names = [classes[expected.probabilities.index(value)].replace("<b>", "&lt;b&gt;") for value in largest]
+        assert [name for _, name, _ in found] == names
+        assert f"<p class=answer>{names[0]}</p>" in card
+        assert "<p>Classes not shown 未显示的类别: 1</p>" in card
+        photo = read_image(path)
+        small, img = thumbnail(photo, app.DISPLAY_SIZE), transform_img(photo, 64)
+        drawn = [small, overlay(small, grad_cam(model, img, label=expected.label))]
+        assert len(pictures(card)) == len(drawn)
+        for one, other in zip(pictures(card), drawn):
+            assert np.abs(one.astype(int) - other).mean() < 5
+
+
+def test_a_card_names_all_of_few_classes_and_what_cannot_be_read(photos, tmp_path):
+    device.set_seed(1)
+    shown = app.render_cards(build_model("palm", 64, 3), [photos[0], tmp_path / "gone.jpg"], 0.5, ["a", "b", "c"])
+    read, gone = (found[0] for found in CARD.finditer(shown))
+    assert sorted(re.findall("<span>(.)</span>", read)) == ["a", "b", "c"]
+    assert "not shown" not in read
+    assert "Not predicted 未能预测: no such image<" in gone
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """The file of untrained weights of three classes."""
+    file = tmp_path_factory.mktemp("three") / "best"
+    spec = {"size": 64, "channels": "BGR", "range": [-1.0, 1.0]}
+    save(file, build_model("palm", 64, 3), metadata={"model": "palm", "input": spec, "classes": ["a", "b", "c"]})
+    return file.with_suffix(".pdparams")
+
+
+def test_a_threshold_is_for_two_classes(three, monkeypatch):
+    monkeypatch.setattr(app, "_import_gradio", lambda folder: None)
+    with pytest.raises(InputError, match="a threshold separates two classes; this network has 3"):
+        app.serve_page(three, threshold=0.3)
+
+
 # Uploads
 
 
@@ -253,6 +313,27 @@ def test_the_page_in_a_browser(weights, model, photos, tmp_path):
     assert process.stdout.read() == ""
     assert (place / "stderr.txt").read_text().splitlines()[1:] == [DISCLAIMER, DEMO_WARNING, "app.py: interrupted"]
     assert list(place.glob("palm_cls-*")) == []
+
+
+@pytest.mark.slow
+@needs_gradio
+@pytest.mark.skipif(not CHROMIUM, reason="needs a browser: apt-get install chromium")
+def test_the_page_of_three_classes(three, photos, tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
+    with served(three, place) as (_, address), browsing(tmp_path / "profile") as tab:
+        for width in (390, 1280):
+            tab.open(address, width)
+            tab.wait("document.querySelector('input[type=file]')")
+            assert "What palm sees in a photograph" in tab.run("document.body.innerText")
+            tab.upload("input[type=file]", photos)
+            tab.wait("document.querySelectorAll('.palm-card').length === 3")
+            assert not tab.run("document.querySelector('input[type=range]')")  # no threshold
+            for card in tab.run(CARDS):
+                assert len(card["pictures"]) == 2
+                assert re.search(r"\n[abc]\n", card["text"])
+            assert tab.run("document.documentElement.scrollWidth") <= width
+            tab.screenshot(tmp_path / f"{width}.png")
 
 
 def upload(address, content):

@@ -18,13 +18,14 @@ from helpers import PROJECT
 from helpers.files import archives
 from helpers.processes import HEAVY, NOTICES, assert_lines, assert_refused, imported, posix
 
-from palm_cls.data.palm import DEMO_DISCLAIMER
+from palm_cls.data.data_root import DEMO_DISCLAIMER
 
 TOOLS = [
     "train",
     "evaluate",
     "xlsx2csv",
     "prepare_data",
+    "draw_demo",
     "show_images",
     "check_data",
     "bench",

@@ -20,6 +20,8 @@ from palm_cls.data.demo_set import write_demo_set
 from palm_cls.data.loaders import ImageLoader
 from palm_cls.data.palm import find_dataset
 from palm_cls.eval import plots, report
+from palm_cls.eval.assess import detailed_metrics
+from palm_cls.eval.evaluate import Predictions
 from palm_cls.eval.multiclass_metrics import class_probabilities, multiclass_metrics
 from palm_cls.eval.report import write_report
 from palm_cls.recipes import build_model
@@ -144,18 +146,12 @@ def test_more_classes_than_it_shows(made_up):
     assert "ROC" not in page.text
 
 
-def test_folders_are_no_letters(made_up):
+def test_folders_are_no_letters():
     """The photographs of the class "Healthy" are not of highly myopic eyes, as the course's H0001.jpg is."""
-
-    class Result:
-        metrics = {"accuracy": 1, "negatives": {"N": None, "H": {"value": 1, "low": 0, "high": 1}}}
-
-        class predictions:
-            names = ["Healthy/1.jpg", "Myopia/1.jpg"]
-
-    assert list(report._shown_metrics(Result)) == ["accuracy"]
-    Result.predictions.names = ["H0001.jpg", "P0001.jpg"]
-    assert list(report._shown_metrics(Result)) == ["accuracy", "negatives"]
+    labels, logits = np.array([[0.0], [1.0]]), np.array([[-1.0], [1.0]], "float32")
+    predictions = Predictions(["Healthy/1.jpg", "Myopia/1.jpg"], labels, logits)
+    assert "negatives" not in detailed_metrics(predictions, classes=["Healthy", "Myopia"])
+    assert detailed_metrics(predictions)["negatives"]["H"]["value"] == 1
 
 
 def test_roc_curves_of_classes():

@@ -118,7 +118,9 @@ def add_label_options(parser):
     labels = "labels of the training images, .csv or .xlsx (default: by their names or folders)"
     add("--train-csv", type=path, metavar="FILE", help=labels)
     either = parser.add_mutually_exclusive_group()
-    either.add_argument("--classes", type=names, metavar="LIST", help="names of the classes in order, as N,H,P")
+    either.add_argument(
+        "--classes", type=names, metavar="LIST", help="names of the classes in order, as none,mild,severe"
+    )
     positive = "the class that is positive, of two (default: the last by name)"
     either.add_argument("--positive", metavar="NAME", help=positive)
 
@@ -208,7 +210,10 @@ def path(text):
 
 def names(text):
     """An argparse type: names, separated by commas."""
-    return [name.strip() for name in text.split(",")]
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name")
+    return names
 
 
 def positive_int(text):

@@ -85,7 +85,7 @@ def format_counts(summary, what, prefix=""):
 
 def format_finding(finding):
     files, more = finding.files[:MAX_SHOWN], len(finding.files) - MAX_SHOWN
-    between = " = " if finding.kind.startswith("identical") else " ~ "
+    between = " = " if finding.kind.startswith("identical") or finding.kind == "two-classes" else " ~ "
     names = between.join(files) + (f" and {more} more" if more > 0 else "")
     return ": ".join(filter(None, (names, finding.text)))
 

@@ -27,7 +27,8 @@ def parse_args():
     add = parser.add_argument
     add("--split", choices=("valid", "test"), default="valid", help="validation or test images (default: valid)")
     add("--valid-csv", type=path, metavar="FILE", help="labels of the images (default: those of the data set)")
-    add("--ordered", action="store_true", help="the classes have an order, as grades do: add a weighted kappa")
+    ordered = "the classes have an order, as grades do: add a weighted kappa (default: as for train.py)"
+    add("--ordered", action="store_true", default=None, help=ordered)
     add("--batch-size", type=positive_int, default=10, metavar="N", help="images at a time (default: %(default)s)")
     views = parser.add_mutually_exclusive_group()
     crops = "average over corners and centre of 256 pixels and their mirror images"
@@ -81,11 +82,22 @@ def main():
     views = f", {result.views} views of each" if result.views > 1 else ""
     images = f"{len(result.predictions.labels)} of {result.num_listed} images{views}"
     print(f"{result.model}, {result.weights}: {images} {remark}".rstrip())
+    if classes := describe_classes(result):
+        print(classes)
     print(format_metrics(result.metrics))
     files = files_to_write(args, result)
     write_evaluation(result, *files)
     print(f"written: {', '.join(files)}\n{disclaimer_for(result.model)}".rstrip())
     return 0
+
+
+def describe_classes(result):
+    """Say which of two classes is the positive one, and which order the kappa is of; "" for the lesson's classes."""
+    from palm_cls.data.labels import CLASSES
+
+    if len(result.classes) == 2 and list(result.classes) != CLASSES:
+        return f"the positive class is {result.classes[1]}, the other {result.classes[0]}"
+    return f"kappa is of the order {', '.join(result.classes)}" if "kappa" in result.metrics else ""
 
 
 def files_to_write(args, result):

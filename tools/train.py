@@ -43,6 +43,8 @@ def parse_args():
     add("--valid-csv", type=path, metavar="FILE", help=labels)
     part = "validate on this share of images that are not divided yet (default: 0.2)"
     add("--valid-fraction", type=positive_fraction, metavar="F", help=part)
+    ordered = "the classes have an order, as grades do: evaluations add a weighted kappa"
+    add("--ordered", action="store_true", help=ordered)
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--seed", type=seed, metavar="N", help="seed of all random numbers (default: 0)")
     either.add_argument("--seeds", type=seeds, metavar="LIST", help="a run per seed: 0-4 or 0,3,7; in DIR/seed-N")

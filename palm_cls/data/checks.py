@@ -17,19 +17,21 @@ from pathlib import Path
 from tqdm import tqdm
 
 from palm_cls.core import environment
-from palm_cls.core.errors import InputError, shorten
-from palm_cls.data.class_folders import ClassFolders, class_folders
-from palm_cls.data.image_files import has_images, image_names, is_image, labelled_images
+from palm_cls.core.errors import shorten
+from palm_cls.data.check_splits import find_splits
+from palm_cls.data.image_files import is_image
 from palm_cls.data.image_info import SIGNATURE_BYTES, ImageInfo, detect_image_format, inspect_image, similar_groups
 from palm_cls.data.images import IMAGE_SIZE
-from palm_cls.data.labels import CLASSES, LABEL_BY_PREFIX
+from palm_cls.data.labels import CLASSES
 from palm_cls.data.options import DataOptions
-from palm_cls.data.palm import Dataset, workbook_difference
+from palm_cls.data.palm import Dataset
 
 # kind: (level, what the issues of this kind are), in the order in which they are reported
 ISSUE_TYPES = {
     "no-images": ("error", "images that are missing altogether"),
     "no-labels": ("error", "tables of labels that are missing or faulty"),
+    "division": ("error", "tables that do not divide these images into training and validation images"),
+    "too-few": ("error", "a class that cannot be divided into training and validation images"),
     "unreadable": ("error", "files that cannot be read"),
     "empty": ("error", "empty files"),
     "not-an-image": ("error", "files that are no images"),
@@ -59,7 +61,6 @@ ISSUE_TYPES = {
 
 SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
 MIN_CLASS_SHARE = 0.2  # of the share of a class if all were equal; a smaller class is reported
-SPLITS = {"train": "training", "valid": "validation", "test": "test", "all": "all"}  # their names in reports
 
 
 @dataclass(frozen=True)
@@ -73,24 +74,14 @@ class Issue:
 
 
 @dataclass(frozen=True)
-class Split:
-    """The images of a split and their labels."""
-
-    name: str
-    paths: list  # of the images
-    rows: dict  # {path: LabelRow} of the table, or None if there is none
-    labels: dict  # {path: name of the class, of the course's classes 0 or 1} of the images that have one
-    no_label: str = ""  # why an image has no label, if each must have one
-
-
-@dataclass(frozen=True)
 class DataReport:
     """The result of `check_data`."""
 
     root: Path
     disclaimer: str
-    # {"training", "validation", "test" or, not divided, "all": {"images": number, "classes": {label: number}, "sizes":
-    # {"WxH": number}, "channels": {name: number}, "formats": {name: number}}}; damaged images count in the first two
+    # {"training", "validation", "test" or, not divided yet, "all": {"images": number, "classes": {label: number},
+    # "sizes": {"WxH": number}, "channels": {name: number}, "formats": {name: number}}}; damaged images count in the
+    # first two
     splits: dict
     issues: list  # of Issue, in the order of ISSUE_TYPES
 
@@ -112,13 +103,13 @@ def check_data(dataset, options=None):
     options = options or DataOptions(classes=CLASSES)
     classes = [0, 1] if isinstance(dataset, Dataset) and options.classes == CLASSES else options.classes
     issues = []
-    splits = _splits(dataset, options, issues)
+    splits = find_splits(dataset, options, lambda *issue: issues.append(_issue(*issue)))
     infos = _inspect_all(list(dict.fromkeys(path for split in splits for path in split.paths)))
     for split in splits:
         issues += _file_issues(split, infos) + _label_issues(split, classes) + _fovea_issues(split, infos)
     issues += _copy_issues(splits, infos) + _group_issues(splits)
     order = list(ISSUE_TYPES)
-    issues = [_relative(issue, dataset.root) for issue in issues]
+    issues = list(dict.fromkeys(_relative(issue, dataset.root) for issue in issues))  # splits may share a directory
     issues.sort(key=lambda issue: (order.index(issue.kind), issue.files))
     summaries = {split.name: _summary(split, infos, classes) for split in splits}
     return DataReport(dataset.root, dataset.disclaimer, summaries, issues)
@@ -130,80 +121,6 @@ def _issue(kind, files, text=""):
 
 def _relative(issue, root):
     return replace(issue, files=tuple(Path(os.path.relpath(path, root)).as_posix() for path in issue.files))
-
-
-def _splits(dataset, options, issues):
-    """Return a Split for each split that there should be; add what is missing to `issues`."""
-    if isinstance(dataset, ClassFolders):
-        _attempt(issues, "no-images", lambda: dataset.directory("valid"))
-        return [_folder_split(SPLITS[name], folder, options.classes, issues) for name, folder in dataset.splits.items()]
-    tables = {"train": options.train_csv, "valid": options.valid_csv}
-    if isinstance(dataset, Dataset):
-        has_test = any(has_images(dataset.root / folder) for folder in dataset.layout.test_images)
-        names = ["train", "valid"] + ["test"] * has_test
-        return [_course_split(dataset, name, tables.get(name), options, issues) for name in names]
-    return _listed_splits(dataset, tables, options.classes, issues)
-
-
-def _attempt(issues, kind, function):
-    """Return what a function returns; of an InputError make an issue, and return None."""
-    try:
-        return function()
-    except InputError as error:
-        issues.append(_issue(kind, (), str(error)))
-        return None
-
-
-def _read_table(directory, table, classes, issues):
-    """Return {path: LabelRow} of a table, or None."""
-    if difference := workbook_difference(table):
-        issues.append(_issue("other-labels", [table], difference.replace("\n", " ")))
-    return _attempt(issues, "no-labels", lambda: labelled_images(directory, table, classes))
-
-
-def _course_split(dataset, split, table, options, issues):
-    """Return a Split of a Dataset."""
-    by_name = split == "train" and not (table or dataset.layout.train_table)
-    directory = _attempt(issues, "no-images", lambda: getattr(dataset, f"{split}_images"))
-    table = table or _attempt(issues, "no-labels", lambda: getattr(dataset, f"{split}_labels"))
-    rows = _read_table(directory or dataset.root, table, options.classes, issues) if table else None
-    if directory is None:
-        return Split(SPLITS[split], [], None, {})
-    paths = {directory / name for name in image_names(directory)}
-    if rows is not None:
-        paths |= {path for path in rows if os.path.isfile(path)}  # whatever its suffix, the loaders accept it
-        labels = {path: row.label for path, row in rows.items() if path in paths}
-    else:
-        letters = LABEL_BY_PREFIX if by_name else {}
-        labels = {path: letters[path.name[0]] for path in paths if path.name[0] in letters}
-    if options.classes != CLASSES:
-        labels = {path: options.classes[label] for path, label in labels.items()}
-    no_label = "its name begins with neither H, N nor P" if by_name else ""
-    return Split(SPLITS[split], sorted(paths), rows, labels, no_label)
-
-
-def _listed_splits(dataset, tables, classes, issues):
-    """Return the Splits of a DataRoot, whose images are those in tables."""
-    splits = []
-    for name, table in tables.items():
-        if table:
-            rows = _read_table(dataset.root, table, classes, issues) or {}
-            labels = {path: classes[row.label] for path, row in rows.items() if os.path.isfile(path)}
-            splits.append(Split(SPLITS[name if tables["valid"] else "all"], sorted(labels), rows, labels))
-    listed = {path for split in splits for path in split.paths}
-    images = [path for folder in {path.parent for path in listed} for path in folder.iterdir() if is_image(path)]
-    issues += [_issue("unlisted", [path]) for path in images if path not in listed]
-    return splits
-
-
-def _folder_split(name, directory, classes, issues):
-    """Return a Split with a folder for each class."""
-    folders = class_folders(directory)
-    label_of = {folder / image: label for label, folder in folders.items() for image in image_names(folder)}
-    labels = {path: label for path, label in label_of.items() if label in classes}
-    loose = image_names(directory) if has_images(directory) else []
-    issues += [_issue("unlisted", [directory / image], "in no folder of a class") for image in loose]
-    return Split(name, sorted(label_of), None, labels, "its folder is none of the classes")
 
 
 def _inspect_all(paths):
@@ -257,12 +174,12 @@ def _label_issues(split, classes):
             issues.append(_issue("unlisted", [path]))
         if split.no_label and path not in split.labels:
             issues.append(_issue("no-label", [path], split.no_label))
-    counts = Counter(split.labels.values())
+    counts, name = Counter(split.labels.values()), "" if split.name == "all" else f"{split.name} "
     for label in classes if split.labels else ():
         if not counts[label] and isinstance(label, str):  # the loaders refuse it
-            issues.append(_issue("no-images", (), f"no {split.name} image of class {shorten(label)}"))
+            issues.append(_issue("no-images", (), f"no {name}image of class {shorten(label)}"))
         elif counts[label] < MIN_CLASS_SHARE / len(classes) * len(split.labels):
-            text = f"{counts[label]} of {len(split.labels)} labelled {split.name} images have label {shorten(label)}"
+            text = f"{counts[label]} of {len(split.labels)} labelled {name}images have label {shorten(label)}"
             issues.append(_issue("balance", (), text))
     return issues
 

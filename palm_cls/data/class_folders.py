@@ -14,8 +14,7 @@ from palm_cls.data.classes import check_classes
 from palm_cls.data.data_root import DataRoot
 from palm_cls.data.image_files import has_images, image_names
 from palm_cls.data.spelling import name_key
-
-SPLITS = {"train": ("train", "training"), "valid": ("val", "valid", "validation"), "test": ("test", "testing")}
+from palm_cls.data.tables import SPLITS
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,17 @@ def find_class_folders(root):
     if splits:
         raise InputError(f"{root}: no training images; expected train/CLASS/*.jpg there")
     return ClassFolders(root, {"all": root}) if len(class_folders(root)) > 1 else None
+
+
+def describe_folders(root):
+    """Say which images there are in a directory without a known layout, for a message; "" without any."""
+    root = Path(root)
+    if has_images(root):
+        return "images, but no folder for each class"
+    if folders := [folder.name for folder in _folders(root) if has_images(folder)]:
+        return f"one folder with images, {shorten(folders[0])}, and two or more are needed"
+    nested = [inner for folder in _folders(root) for inner in _folders(folder) if has_images(inner)]
+    return f"images in folders of folders ({shorten(nested[0].relative_to(root).as_posix())})" if nested else ""
 
 
 def class_folders(directory):

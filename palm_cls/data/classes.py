@@ -31,9 +31,11 @@ def check_classes(names, source):
         raise InputError(f"{source}: {f'only the class {shown}' if names else 'no class'}; expected two or more")
     by_case = {}
     for name in names:
-        if not name.strip() or len(name) > MAX_LENGTH or name.casefold() in RESERVED:
+        if not (name.strip() and name.isprintable()) or len(name) > MAX_LENGTH or name.casefold() in RESERVED:
             raise InputError(f"{source}: {shorten(repr(name))} cannot be the name of a class; give it another")
-        if (other := by_case.setdefault(name.casefold(), name)) != name or names.count(name) > 1:
+        if names.count(name) > 1:
+            raise InputError(f"{source}: the class {name} is there twice; name each once")
+        if (other := by_case.setdefault(name.casefold(), name)) != name:
             raise InputError(f"{source}: the classes {other} and {name} differ in nothing but case; rename one of them")
     return names
 

@@ -45,7 +45,7 @@ def image_names(directory):
     return names
 
 
-def labelled_images(directory, table, classes=CLASSES):
+def labelled_images(directory, table, classes=CLASSES, split=None):
     """Read a table of labels and find its images.
 
     A name stands for the file of that name, else for the one image whose name differs in spelling only (`name_key`),
@@ -55,6 +55,7 @@ def labelled_images(directory, table, classes=CLASSES):
         directory: of the images.
         table: CSV or .xlsx.
         classes: names of the classes.
+        split: "train", "valid" or "test": of a table with a column Split, only the images of this split.
 
     Returns:
         {path: LabelRow} in the order of the table. The path of a missing image does not exist.
@@ -64,7 +65,7 @@ def labelled_images(directory, table, classes=CLASSES):
     """
     directory, images_of = Path(directory), functools.cache(_images_by_spelling)
     rows, path_of = {}, {}
-    for row in read_labels(table, classes):
+    for row in _rows_of_split(table, read_labels(table, classes), split):
         path = _image_of(directory, row, table, images_of)
         other = path if path in rows else path_of.setdefault(os.path.abspath(path).casefold(), path)
         if other in rows and (other == path or _is_same_file(other, path)):
@@ -74,6 +75,15 @@ def labelled_images(directory, table, classes=CLASSES):
             )
         rows[path] = row
     return rows
+
+
+def _rows_of_split(table, rows, split):
+    if split is None or not any(row.split for row in rows):
+        return rows
+    chosen = [row for row in rows if row.split in ("", split)]
+    if not chosen:
+        raise InputError(f"{table}: its column Split has no {split} image; correct it, or remove the column")
+    return chosen
 
 
 def _is_same_file(path, other):

@@ -28,6 +28,7 @@ class LabelRow:
     fovea_y: str
     row: int  # line (CSV) or row (xlsx) of the file, for messages
     group: str = ""  # such as a patient: see `palm_cls.data.groups`
+    split: str = ""  # "train", "valid", "test", if the table divides the images
 
 
 def label_from_name(path):
@@ -55,6 +56,7 @@ def read_labels(path, classes=CLASSES):
             fovea_y=cells["Fovea_Y"],
             row=row,
             group=cells["Group"],
+            split=cells["Split"],
         )
         for position, (row, cells) in enumerate(read_rows(path, classes), start=1)
     ]

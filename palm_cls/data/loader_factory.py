@@ -7,7 +7,7 @@ from palm_cls.data.images import INPUT_SPEC
 from palm_cls.data.labels import CLASSES
 from palm_cls.data.mnist import find_mnist
 from palm_cls.data.options import DataOptions
-from palm_cls.data.photos import check_photos, find_photos, photo_loader
+from palm_cls.data.photos import check_photos, find_photos, is_undivided, photo_loader
 
 FOR_PHOTOS = ("train_csv", "valid_csv", "valid_fraction", "positive", "skip_bad")  # DataOptions
 
@@ -29,7 +29,8 @@ def make_loaders(recipe, options=None, cache=True, download=False):
         InputError: The data is missing or damaged, or an option is not for this data.
     """
     dataset, options = _find_data(recipe, options, download)
-    loaders = [_make_loader(recipe, dataset, split, options, recipe.batch_size, cache) for split in ("train", "valid")]
+    settings = options, recipe.batch_size, cache, True
+    loaders = [_make_loader(recipe, dataset, split, *settings) for split in ("train", "valid")]
     if recipe.dataset == "palm":
         check_photos(dataset, dict(zip(("training", "validation"), loaders)))
     _set_training(recipe, loaders[0])
@@ -56,7 +57,8 @@ def make_valid_loader(recipe, options=None, batch_size=10, cache=True, download=
         recipe, options, cache, download: as for `make_loaders`.
         batch_size: number of images of a batch.
         views: of each image: 1; of photographs also 8 or 10, see `palm_cls.data.augment.eight_views`, `ten_crops`.
-        split: "valid", or "test" for the test images, which some data sets have.
+        split: "valid", or "test" for the test images, which some data sets have; "other" for a data set that was not
+            trained on: its validation images, or all if it is not divided.
 
     Returns:
         (loader, dataset).
@@ -70,10 +72,13 @@ def make_valid_loader(recipe, options=None, batch_size=10, cache=True, download=
     if views > 1 and recipe.dataset != "palm":
         option = "--ten-crop" if views == TEN_CROP else "--views"
         raise InputError(f"{option} is for photographs, not for {recipe.dataset}")
+    if split == "other":
+        split = "all" if recipe.dataset == "palm" and is_undivided(dataset, options) else "valid"
     loader = _make_loader(recipe, dataset, split, options, batch_size, cache)
     if recipe.dataset == "palm":
         check_photos(dataset, {"test" if split == "test" else "validation": loader})
-    loader.views = views
+        loader.mode = "valid"
+    loader.views, loader.shuffle = views, False
     return loader, dataset
 
 
@@ -95,9 +100,9 @@ def _find_data(recipe, options, download):
     return dataset, options
 
 
-def _make_loader(recipe, dataset, split, options, batch_size, cache):
+def _make_loader(recipe, dataset, split, options, batch_size, cache, write=False):
     if recipe.dataset == "palm":
-        loader = photo_loader(dataset, split, options, batch_size, cache)
+        loader = photo_loader(dataset, split, options, batch_size, cache, write)
     else:
         split = "train" if split in ("train", "all") else "test"
         loader = ArrayLoader(dataset.root, *dataset.read(split), batch_size, dataset.classes)

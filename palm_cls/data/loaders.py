@@ -68,7 +68,7 @@ def valid_data_loader(datadir, csvfile, batch_size=10, mode="valid", skip_bad=Fa
         InputError: The table is faulty, or an image it lists is missing, empty or does not decode.
     """
     require_directory(datadir, f"the images that {csvfile} lists")
-    rows = labelled_images(datadir, csvfile, classes)
+    rows = labelled_images(datadir, csvfile, classes, split="train" if mode == "train" else "valid")
     for path, row in rows.items():
         if not os.path.isfile(path):
             raise InputError(f"{shorten(path)}: no such image; it is listed in {csvfile}, row {row.row}")
@@ -86,7 +86,7 @@ class ImageLoader(BaseLoader):
     Use an epoch in the process that began it: its threads do not live on in a fork.
     """
 
-    image_size, groups = IMAGE_SIZE, {}
+    image_size, groups, valid_fraction = IMAGE_SIZE, {}, None
 
     def __init__(self, directory, samples, batch_size, mode, cache=True, classes=CLASSES):
         """samples: [(path, number of the class), ...] of images in `directory`."""

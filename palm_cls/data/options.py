@@ -1,5 +1,6 @@
 """Which images a network is trained or evaluated on, and what their labels mean: `DataOptions`."""
 
+import os
 from dataclasses import dataclass, fields
 from typing import Optional
 
@@ -29,7 +30,20 @@ class DataOptions:
     skip_bad: bool = False
 
 
-def stored_options(settings, **changes):
-    """Return the DataOptions in the settings of a run, some of them changed."""
-    stored = {entry.name: settings[entry.name] for entry in fields(DataOptions) if entry.name in settings}
-    return DataOptions(**{**stored, **changes})
+def stored_options(settings, data=None, **changes):
+    """Return the DataOptions in the settings of a run, some of them changed; `data` is where its images are now."""
+    settings = {**moved(settings, data), **changes}
+    return DataOptions(**{entry.name: settings[entry.name] for entry in fields(DataOptions) if entry.name in settings})
+
+
+def moved(settings, data=None):
+    """Return the settings of a run whose directory of images has moved to `data`, with the tables that lie in it."""
+    before = settings.get("data")
+    if data is None or before is None:
+        return {**settings, "data": data or before}
+    settings = {**settings, "data": data}
+    for key in ("train_csv", "valid_csv"):
+        table = settings.get(key)
+        if table and os.path.commonpath([os.path.abspath(before), os.path.abspath(table)]) == os.path.abspath(before):
+            settings[key] = os.path.join(os.path.abspath(data), os.path.relpath(table, before))
+    return settings

@@ -22,7 +22,7 @@ from pathlib import Path
 from palm_cls.core.console import command_line, log, log_once
 from palm_cls.core.errors import InputError, shorten
 from palm_cls.core.files import require_directory
-from palm_cls.data.class_folders import find_class_folders
+from palm_cls.data.class_folders import describe_folders, find_class_folders
 from palm_cls.data.data_root import DEMO_MARK, DataRoot
 from palm_cls.data.image_files import has_images
 from palm_cls.data.spelling import name_key
@@ -247,10 +247,11 @@ def _announced(dataset):
 
 def _no_layout_in(place, given):
     course = LAYOUTS[0]
+    found = describe_folders(place)
     return (
-        f"{place}: no images in a known layout{given}; expected {course.train_images[0]}/*.jpg, "
-        f"{course.valid_images[0]}/*.jpg and {course.valid_table}/{course.xlsx} in it, or a folder for each class "
-        "(train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg)"
+        f"{place}: no images in a known layout{given}{f', but {found}' if found else ''}. Expected in it: a folder for "
+        "each class (train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg), or the course's "
+        f"{course.train_images[0]}/*.jpg, {course.valid_images[0]}/*.jpg and {course.valid_table}/{course.xlsx}"
     )
 
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from palm_cls.core.console import log_once
-from palm_cls.core.errors import InputError, shorten
+from palm_cls.core.errors import InputError, did_you_mean, shorten
 from palm_cls.data.class_folders import ClassFolders
-from palm_cls.data.classes import check_classes, order_classes
+from palm_cls.data.classes import check_classes, order_classes, takes_numbers
 from palm_cls.data.data_root import DataRoot
 from palm_cls.data.image_files import labelled_images
 from palm_cls.data.labels import CLASSES
@@ -47,9 +47,11 @@ def find_photos(options):
         dataset = find_dataset(options.data)
         if has_table and isinstance(dataset, ClassFolders):  # in one of the usual places
             dataset = DataRoot(dataset.root)
-    if options.valid_fraction and not _is_undivided(dataset, options):
+    if options.valid_fraction and not is_undivided(dataset, options):
         raise InputError(f"--valid-fraction: {dataset.root} is divided already; leave it out")
-    return dataset, replace(options, classes=_find_classes(dataset, options), positive=None)
+    options = replace(options, classes=_find_classes(dataset, options), positive=None)
+    _log_numbers(options)
+    return dataset, options
 
 
 def _find_classes(dataset, options):
@@ -68,13 +70,24 @@ def _find_classes(dataset, options):
     return order_classes(names, options.positive)
 
 
-def photo_loader(dataset, split, options, batch_size=10, cache=True):
+def _log_numbers(options):
+    """Log what numbers in the tables stand for if the classes have names."""
+    tables = [table for table in (options.train_csv, options.valid_csv) if table]
+    if not tables or options.classes == CLASSES or not takes_numbers(options.classes):
+        return
+    if any(row["Label"].isdecimal() for table in tables for _, row in read_rows(table)):
+        numbers = ", ".join(f"{number} {name}" for number, name in enumerate(options.classes))
+        log_once(f"{' and '.join(map(str, tables))}: numbers stand for the classes in their order: {numbers}.")
+
+
+def photo_loader(dataset, split, options, batch_size=10, cache=True, write=False):
     """Make the loader of a split.
 
     Args:
         dataset, options: as `find_photos` returns them.
         split: "train", "valid" or "test"; "all": the training images or, if the data set is not divided, all.
         batch_size, cache: as for `data_loader`.
+        write: write the table of a new division, see `palm_cls.data.split.divide`.
 
     Returns:
         An ImageLoader, which shuffles training images.
@@ -86,31 +99,38 @@ def photo_loader(dataset, split, options, batch_size=10, cache=True):
     settings = batch_size, mode, options.skip_bad and mode == "train", cache
     if isinstance(dataset, Dataset):
         return _course_loader(dataset, "train" if split == "all" else split, options, settings)
-    if not _is_undivided(dataset, options) and not isinstance(dataset, ClassFolders):
-        table = options.train_csv if mode == "train" else options.valid_csv
-        if split == "test":
-            raise InputError(
-                f"{dataset.root}: its tables have no test split; evaluate test images with --valid-csv FILE"
-            )
+    is_listed, undivided = not isinstance(dataset, ClassFolders), is_undivided(dataset, options)
+    if is_listed and split == "test":
+        raise InputError(f"{dataset.root}: its tables have no test split; evaluate test images with --valid-csv FILE")
+    if is_listed and not undivided:
+        table = options.valid_csv if mode == "valid" and options.valid_csv else options.train_csv
         if not table:
             raise InputError(f"{dataset.root}: no table of the {split} labels; give --{split}-csv FILE")
         return valid_data_loader(dataset.root, table, *settings, options.classes)
-    directory, samples, groups = _samples(dataset, split, options)
+    directory, samples, groups, prefix = _samples(dataset, split, options)
+    fraction = (options.valid_fraction or VALID_FRACTION) if undivided and split != "all" else None
+    if fraction:
+        labels = {path: options.classes[number] for path, number in samples}
+        kept = set(divide(directory, labels, groups, fraction, prefix, write)[split])
+        samples = [sample for sample in samples if sample[0] in kept]
     loader = ImageLoader(directory, samples, *settings[:2], cache, options.classes)
+    loader.valid_fraction = fraction
     loader.groups = {loader.name_of((path, None)): group for path, group in groups.items()}
     check_images(loader, settings[2])
     return loader
 
 
-def _is_undivided(dataset, options):
+def is_undivided(dataset, options):
     """Return whether training and validation images must be told apart by `divide`."""
     if isinstance(dataset, ClassFolders):
         return "all" in dataset.splits
-    return not isinstance(dataset, Dataset) and bool(options.train_csv) and not options.valid_csv
+    if isinstance(dataset, Dataset) or not options.train_csv or options.valid_csv:
+        return False
+    return not any(row["Split"] for _, row in read_rows(options.train_csv))
 
 
 def _samples(dataset, split, options):
-    """Return (directory, [(path, number of the class), ...], {path: group}) of photographs that no table lists."""
+    """Return (directory, [(path, number of the class), ...], {path: group}, prefix of the table of their division)."""
     classes, groups, prefix = options.classes, {}, ""
     if isinstance(dataset, ClassFolders):
         part = "train" if split == "all" else split
@@ -123,12 +143,7 @@ def _samples(dataset, split, options):
             raise InputError(f"{shorten(path)}: no such image; it is listed in {options.train_csv}, row {row.row}")
         samples = [(path, row.label) for path, row in rows.items()]
         groups = {path: row.group for path, row in rows.items() if row.group}
-    if _is_undivided(dataset, options) and split in ("train", "valid"):
-        labels = {path: classes[number] for path, number in samples}
-        fraction = options.valid_fraction or VALID_FRACTION
-        kept = set(divide(directory, labels, groups, fraction, prefix)[split])
-        samples = [sample for sample in samples if sample[0] in kept]
-    return directory, samples, groups
+    return directory, samples, groups, prefix
 
 
 def _course_loader(dataset, split, options, settings):
@@ -137,14 +152,12 @@ def _course_loader(dataset, split, options, settings):
     table = {"train": options.train_csv, "valid": options.valid_csv}.get(split) or getattr(dataset, f"{split}_labels")
     if table:
         return valid_data_loader(directory, table, *settings, options.classes)
-    if len(options.classes) != 2:
+    if options.classes != CLASSES:
         raise InputError(
-            f"{directory}: the names of its images give two classes, not {len(options.classes)}; give the labels in a "
-            "table (--train-csv)"
+            f"{directory}: the names of its images give the classes {' and '.join(CLASSES)}; for others "
+            f"({shorten(', '.join(options.classes))}) give the labels in a table (--train-csv)"
         )
-    loader = data_loader(directory, *settings)
-    loader.classes = options.classes
-    return loader
+    return data_loader(directory, *settings)
 
 
 def check_photos(dataset, loaders):
@@ -163,7 +176,11 @@ def check_photos(dataset, loaders):
     for what, loader in loaders.items():
         counts[what] = Counter(loader.labels)
         if missing := [name for number, name in enumerate(classes) if not counts[what][number]]:
-            raise InputError(f"{dataset.root}: no {what} image of class {shorten(missing[0])}; every class needs some")
+            others = [name for name in classes if name != missing[0]]
+            raise InputError(
+                f"{dataset.root}: no {what} image of class {shorten(missing[0])}; every class needs some"
+                f"{did_you_mean(missing[0], others)}"
+            )
         for path, number in loader.samples:
             if label_of.setdefault(path, classes[number]) != classes[number]:
                 raise InputError(
@@ -175,4 +192,19 @@ def check_photos(dataset, loaders):
         for number, name in enumerate(classes)
     ]
     more = [f"and {len(parts) - MAX_SHOWN} more"] if len(parts) > MAX_SHOWN else []
-    log_once(f"{dataset.root}: {len(classes)} classes: {', '.join(parts[:MAX_SHOWN] + more)}.")
+    positive = f"; positive: {classes[1]} (--positive NAME changes it)" if len(classes) == 2 else ""
+    log_once(f"{dataset.root}: {len(classes)} classes: {', '.join(parts[:MAX_SHOWN] + more)}{positive}.")
+    _log_leaks(dataset, *loaders.values())
+
+
+def _log_leaks(dataset, first, *others):
+    """Log once how many images, or groups, of the training images are among the validation images."""
+    for other in others:
+        shared = {path for path, _ in first.samples} & {path for path, _ in other.samples}
+        groups = set(first.groups.values()) & set(other.groups.values())
+        for number, what in ((len(shared), "images"), (len(groups), "groups")):
+            if number:
+                log_once(
+                    f"{dataset.root}: {number} {what} are in training and validation: the results are too good; "
+                    "check_data.py lists them."
+                )

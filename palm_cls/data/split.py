@@ -17,7 +17,7 @@ from palm_cls.data.tables import read_rows
 SEED = 0  # of the division, whatever the seed of a run, so that runs with other seeds have the same validation images
 
 
-def divide(root, labels, groups, fraction, prefix=""):
+def divide(root, labels, groups, fraction, prefix="", write=False):
     """Divide images into training and validation images, as the table in their directory does if there is one.
 
     Args:
@@ -26,6 +26,7 @@ def divide(root, labels, groups, fraction, prefix=""):
         groups: {path: its group}, such as a patient, for images that have one; a group is not divided.
         fraction: share of the images to validate on, about the same in each class.
         prefix: of the name of the table.
+        write: write the table if there is none.
 
     Returns:
         {"train": [path, ...], "valid": [path, ...]}.
@@ -39,7 +40,8 @@ def divide(root, labels, groups, fraction, prefix=""):
         chosen = _read_split(file, name_of)
     else:
         chosen = choose_valid(labels, joined_groups(labels, groups), fraction, root)
-        _write_split(file, name_of, labels, groups, chosen)
+        if write:
+            _write_split(file, name_of, labels, groups, chosen)
     parts = {"train": [], "valid": []}
     for path in labels:
         parts["valid" if path in chosen else "train"].append(path)
@@ -68,7 +70,7 @@ def identical_files(paths):
 
 
 def choose_valid(labels, group_of, fraction, root):
-    """Choose the validation images: groups at random, as long as no class gets more than its share.
+    """Choose the validation images: groups in random order, each that brings the classes nearer to their shares.
 
     Args:
         labels: {path: name of the class}.
@@ -87,21 +89,23 @@ def choose_valid(labels, group_of, fraction, root):
         members[group_of[path]].append(path)
     members = list(members.values())
     random.Random(SEED).shuffle(members)
-    members.sort(key=len, reverse=True)  # a large group fits only while there is room
-    totals = Counter(labels.values())
-    room = {name: min(max(1, round(fraction * total)), total - 1) for name, total in totals.items()}
-    chosen = set()
+    totals, chosen = Counter(labels.values()), set()
+    missing = {name: max(1, fraction * total) for name, total in totals.items()}  # to the share; below 0 beyond it
+    left = dict(totals)  # to train on
     for paths in members:
         counts = Counter(labels[path] for path in paths)
-        if all(counts[name] <= room[name] for name in counts):
-            room = {name: number - counts[name] for name, number in room.items()}
+        change = sum(abs(missing[name] - count) - abs(missing[name]) for name, count in counts.items())
+        if change < 0 and all(count < left[name] for name, count in counts.items()):
             chosen.update(paths)
-    held_out = Counter(labels[path] for path in chosen)
+            for name, count in counts.items():
+                missing[name] -= count
+                left[name] -= count
     for name, total in totals.items():
-        if not 0 < held_out[name] < total:
+        if not 0 < left[name] < total:
             raise InputError(
-                f"{root}: {total} images of class {shorten(name)} cannot be divided (copies and groups stay together); "
-                "add images, or divide them yourself, into train/CLASS and val/CLASS"
+                f"{root}: {total} image{'s' if total > 1 else ''} of class {shorten(name)} cannot be divided (copies "
+                "and groups stay together); add images, or divide them yourself, into train/CLASS and val/CLASS or by "
+                "tables (--train-csv, --valid-csv)"
             )
     return chosen
 
@@ -109,17 +113,16 @@ def choose_valid(labels, group_of, fraction, root):
 def _read_split(file, name_of):
     """Return the set of validation paths in a table of `_write_split`."""
     split_of = {name_key(row["imgName"]): row["Split"] for _, row in read_rows(file)}
-    if other := sorted(set(split_of) ^ set(name_of.values())):
+    if new := sorted(set(name_of.values()) - set(split_of)):
         raise InputError(
-            f"{file}: divides other images than there are ({len(other)} differ, {shorten(other[0])} is one); delete "
-            "the file to have all images divided anew"
+            f"{file}: does not list {len(new)} of the images ({shorten(new[0])} is one); add them, or delete the file "
+            "to have all images divided anew"
         )
+    if gone := sorted(set(split_of) - set(name_of.values())):
+        log_once(f"{file}: {len(gone)} of its images are gone ({shorten(gone[0])} is one); the others stay divided so.")
     for name, split in split_of.items():
         if split not in ("train", "valid"):
-            raise InputError(
-                f"{file}: Split {shorten(split)!r} of {shorten(name)}, not train or valid; correct it, or delete the "
-                "file to have all images divided anew"
-            )
+            raise InputError(f"{file}: Split {split!r} of {shorten(name)}, not train or valid; correct it")
     return {path for path, name in name_of.items() if split_of[name] == "valid"}
 
 

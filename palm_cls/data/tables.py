@@ -12,9 +12,10 @@ from palm_cls.data.spelling import find_columns, fold, name_key, remove_invisibl
 from palm_cls.data.workbook import MAX_ROWS, NOT_CALCULATED, XLSX, read_sheet
 
 COLUMNS = ("ID", "imgName", "Label", "Fovea_X", "Fovea_Y")
-# Of tables that are not the course's: what must stay together when images are divided, such as a patient; and "train"
-# or "valid", in the tables of `palm_cls.data.split`.
+# Of tables that are not the course's: what must stay together when images are divided, such as a patient; and the name
+# of the split, as in the tables of `palm_cls.data.split`.
 OPTIONAL = ("Group", "Split")
+SPLITS = {"train": ("train", "training"), "valid": ("val", "valid", "validation"), "test": ("test", "testing")}
 REQUIRED = ("imgName", "Label")
 MAX_BYTES = 20_000_000  # half a million rows of CSV
 DECIMAL_COMMA = re.compile(r"^(-?\d+),(\d+)$")
@@ -128,9 +129,14 @@ def _checked(source, number, values, classes):
     if found in (None, ""):
         shown, name = _quote(values["Label"]), _quote(values["imgName"])
         raise InputError(f"{source}, row {number}: label {shown} of {name} is {_expected(classes)}")
+    split = values.get("Split", "").casefold()
+    splits = [name for name, names in SPLITS.items() if split in names]
+    if split and not splits:
+        shown = _quote(values["Split"])
+        raise InputError(f"{source}, row {number}: Split {shown} is none of train, valid, test; correct it")
     if re.search(r"[\0\ud800-\udfff]", "".join(values.values())):
         raise InputError(f"{source}, row {number}: holds characters that no file name and no CSV can hold")
-    return {**dict.fromkeys(COLUMNS + OPTIONAL, ""), **values, "Label": str(found)}
+    return {**dict.fromkeys(COLUMNS + OPTIONAL, ""), **values, "Label": str(found), "Split": splits[0] if split else ""}
 
 
 def _expected(classes):
@@ -141,7 +147,7 @@ def _expected(classes):
         expected = f"neither 0 nor 1 ({' and '.join(map(shorten, classes))})"
     else:
         expected = f"none of the classes {shorten(', '.join(classes))}"
-    return f"{expected}; correct it, or name all classes (--classes)"
+    return f"{expected}; correct it (train.py takes other classes by --classes)"
 
 
 def _quote(cell):

@@ -23,6 +23,8 @@ from palm_cls.data.augment import TEN_CROP
 from palm_cls.data.labels import CLASSES
 from palm_cls.data.loader_factory import check_input_spec, input_spec, make_valid_loader
 from palm_cls.data.options import DataOptions, stored_options
+from palm_cls.data.palm import Dataset
+from palm_cls.data.photos import find_photos, photo_loader
 from palm_cls.eval import metrics
 from palm_cls.eval.evaluate import Predictions, compute_metrics, predict_all
 from palm_cls.eval.multiclass_metrics import class_probabilities, multiclass_metrics
@@ -41,7 +43,8 @@ class EvaluationOptions:
         views: 8 to average those of its four turns and their mirror images; else 1.
         split: "valid", or "test" for the test images.
         valid_csv: Table of the labels of the images; None to take them from the data set.
-        ordered: Whether three or more classes have an order, such as grades; adds a weighted kappa.
+        ordered: Whether three or more classes have an order, such as grades, which adds a weighted kappa; None if the
+            settings of the weights' run say so.
     """
 
     cache: bool = True
@@ -51,7 +54,7 @@ class EvaluationOptions:
     views: int = 1
     split: str = "valid"
     valid_csv: Optional[str] = None
-    ordered: bool = False
+    ordered: Optional[bool] = None
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,13 @@ def assess(weights, name=None, data=None, batch_size=10, device=None, **options)
     check_input_spec(weights, metadata.get("input", input_spec(recipe)), input_spec(recipe))
     metrics.check_threshold(recipe.num_logits, options.threshold)
     choose_device(device)
-    where = _data_options(weights, metadata, settings, data, options.valid_csv)
-    sources = options.cache, options.download, views, options.split
-    loader, dataset = make_valid_loader(recipe, where, batch_size, *sources)
+    where, split = _data_options(weights, metadata, settings, data, options)
+    loader, dataset = make_valid_loader(recipe, where, batch_size, options.cache, options.download, views, split)
+    if split == "other" and isinstance(dataset, Dataset) and loader.classes != CLASSES:
+        raise InputError(
+            f"{weights}: for the classes {shorten(', '.join(loader.classes))}, and the images of {dataset.root} are of "
+            f"the classes {' and '.join(CLASSES)}; give other images (--data)"
+        )
     own_images = options.split == "test" or settings.get("valid_sha256") in (None, loader.fingerprint)
     if not own_images:
         log(f"{weights.parent}: its run has other validation images than {loader.directory}")
@@ -129,21 +136,36 @@ def assess(weights, name=None, data=None, batch_size=10, device=None, **options)
     model = build_network(recipe)
     load(weights, model)
     print("start evaluation .......")
-    result = evaluate_model(model, loader, weights, name, options.threshold, options.ordered)
+    ordered = settings.get("ordered", False) if options.ordered is None else options.ordered
+    result = evaluate_model(model, loader, weights, name, options.threshold, ordered)
     lesson = compute_metrics(result.predictions.logits, result.predictions.labels)
     print(f"loss={lesson['loss']}, acc={lesson['accuracy']} {dataset.disclaimer}".rstrip())
     return replace(result, other_dataset="" if own_images else Path(dataset.root).name)
 
 
-def _data_options(weights, metadata, settings, data, valid_csv):
-    """Return the DataOptions of an evaluation: those of the run, unless other images are named."""
-    classes = metadata.get("classes")
-    own = data is None or os.path.abspath(data) == settings.get("data")
-    data = run_dir.resolve_data_dir(weights.parent, settings, data)
-    if not own:
-        return DataOptions(data, valid_csv=valid_csv, classes=classes)
-    options = stored_options(settings, data=data, classes=classes)
-    return replace(options, valid_csv=valid_csv, valid_fraction=None) if valid_csv else options
+def _data_options(weights, metadata, settings, data, options):
+    """Return (DataOptions, split) of an evaluation: those of the run, unless the images are others."""
+    split, classes = options.split, metadata.get("classes")
+    place = run_dir.resolve_data_dir(weights.parent, settings, data)
+    where = stored_options(settings, place, classes=classes)
+    if options.valid_csv:
+        where = replace(where, valid_csv=options.valid_csv, valid_fraction=None)
+    elif split == "valid" and not _are_same_images(where, settings):
+        where, split = DataOptions(place, classes=classes), "other"
+    return where, split
+
+
+def _are_same_images(where, settings):
+    """Return whether DataOptions mean the validation images of the run with these settings."""
+    if settings.get("valid_sha256") is None:  # weights that are not in their run
+        return False
+    if os.path.abspath(where.data) == settings.get("data"):
+        return True
+    try:
+        dataset, where = find_photos(where)
+        return photo_loader(dataset, "valid", where, cache=False).fingerprint == settings["valid_sha256"]
+    except InputError:
+        return False
 
 
 def evaluate_model(model, loader, weights, name=None, threshold=0.5, ordered=False):
@@ -237,12 +259,13 @@ def prediction_rows(result):
     """Return a dict for each image of an EvaluationResult: imgName, Label, probability, predicted.
 
     With one logit, there is also "logit", and the probability is that of class 1; with several, the probability is that
-    of the predicted class.
+    of the predicted class, and "probability_0", "probability_1", ... are those of all classes.
     """
     logits = result.predictions.logits
     if logits.shape[1] > 1:
         probabilities = class_probabilities(logits)
         columns = {"probability": probabilities.max(axis=1), "predicted": probabilities.argmax(axis=1)}
+        columns.update({f"probability_{number}": column for number, column in enumerate(probabilities.T)})
     else:
         logits = logits[:, 0]
         probabilities = metrics.positive_probabilities(logits)
@@ -274,6 +297,8 @@ def threshold_from(json_file, sensitivity):
         raise InputError(f"{json_file}: no such file; expected the {EVALUATION} of another evaluation") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{json_file}: not the {EVALUATION} of an evaluation ({error})") from error
+    if "logit" not in images[0]:
+        raise InputError(f"{json_file}: of three classes or more, and a threshold separates two; leave it out")
     return metrics.threshold_for_sensitivity(labels, probabilities, sensitivity)
 
 
@@ -292,6 +317,12 @@ def check_threshold_source(json_file, result):
         raise InputError(
             f"{json_file}: a threshold of {shorten(content['model'])} does not apply to {result.model}; "
             f"give an evaluation of {result.model}"
+        )
+    theirs, ours = (list(classes) or CLASSES for classes in (content.get("classes") or [], result.classes))
+    if theirs != ours:
+        raise InputError(
+            f"{json_file}: a threshold for the classes {shorten(', '.join(map(str, theirs)))} does not apply to "
+            f"{shorten(', '.join(ours))}; give an evaluation of the same classes"
         )
     if content.get("views", 1) != result.views:
         raise InputError(

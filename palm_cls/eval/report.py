@@ -111,7 +111,7 @@ def report_run(directory, data=None, device=None, cache=True, threshold=0.5):
     recipe = trained_recipe(settings["model"], settings, batch_size=settings["batch_size"])
     metrics.check_threshold(recipe.num_logits, threshold)
     choose_device(device)
-    options = stored_options(settings, data=resolve_data_dir(directory, settings, data))
+    options = stored_options(settings, resolve_data_dir(directory, settings, data))
     *loaders, _ = make_loaders(recipe, options, cache)
     check_same_images(directory, settings, *loaders)
     return write_report(directory, build_network(recipe), *loaders, threshold)
@@ -142,7 +142,8 @@ def write_report(directory, model, train_loader, valid_loader, threshold=0.5):
     if not log:
         raise InputError(f"{directory}: no epoch finished yet, so there is nothing to report")
     load(weights, model)
-    result = evaluate_model(model, valid_loader, weights, settings.get("model"), threshold)
+    ordered = settings.get("ordered", False)
+    result = evaluate_model(model, valid_loader, weights, settings.get("model"), threshold, ordered)
     write_evaluation(result, directory / EVALUATION, directory / PREDICTIONS)
     logits = result.predictions.logits.shape[1]
     classes = class_names(settings, logits) or class_names(valid_loader.metadata, logits) or list(range(max(2, logits)))
@@ -289,7 +290,8 @@ def shown_settings(settings):
     """Return {description: text} of a run's settings and versions."""
     rows = {key.replace("_", " "): value for key, value in settings.items() if key not in ("versions", "classes")}
     rows.update({f"version of {name}": version for name, version in settings.get("versions", {}).items()})
-    return {key: _as_text(value) for key, value in rows.items() if value is not None}
+    lists = {key: ", ".join(map(_as_text, value)) for key, value in rows.items() if isinstance(value, list)}
+    return {key: _as_text(value) for key, value in {**rows, **lists}.items() if value is not None}
 
 
 def _as_text(value):

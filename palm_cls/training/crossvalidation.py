@@ -32,6 +32,7 @@ from palm_cls.core.files import write_json
 from palm_cls.data.augment import EIGHT_VIEWS
 from palm_cls.data.groups import find_groups, split_folds
 from palm_cls.data.loader_factory import make_train_loader
+from palm_cls.data.options import moved
 from palm_cls.eval.crossvalidation import format_fold, read_crossvalidation, write_results
 from palm_cls.eval.crossvalidation_report import write_page
 from palm_cls.eval.evaluate import predict_all
@@ -122,6 +123,7 @@ def resume_crossvalidation(output, seeds=None, data=None, **options):
     seeds = content["seeds"] if seeds is None else list(seeds)
     check_seeds(seeds, output, content["seeds"])
     on_machine = RunOptions(**options)
+    content = moved(content, data)
     config = RecipeConfig(
         **{entry.name: content[entry.name] for entry in fields(RecipeConfig) if entry.name in content}
     )

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any, Optional
 
 from palm_cls.checkpoints import run_dir
+from palm_cls.checkpoints.metadata import read_metadata
 from palm_cls.checkpoints.pretrained import load_pretrained
-from palm_cls.checkpoints.weights import load
+from palm_cls.checkpoints.weights import load, resolve_weights
 from palm_cls.core import environment
 from palm_cls.core.console import log
 from palm_cls.core.device import choose_device, num_threads, paddle, set_seed
-from palm_cls.core.errors import InputError
+from palm_cls.core.errors import InputError, shorten
 from palm_cls.data.base_loader import as_loader
 from palm_cls.data.loader_factory import make_loaders
+from palm_cls.data.options import moved
 from palm_cls.recipes import RECIPES, build_model, image_size_of
 from palm_cls.training import loop
 from palm_cls.training.callbacks import LearningRateSchedule, ProgressBar, StopAtNaN
@@ -125,9 +127,9 @@ def train_recipe(name, output=None, resume=False, **options):
         output: Directory of the run; by default output/`name`.
         resume: Whether to resume the run in `output`.
         **options: data, train_csv, valid_csv, valid_fraction, classes, positive, skip_bad: see `DataOptions`;
-            class_weights, seed, weights, new_head, pretrained, save_every: see `RecipeConfig`; epochs, batch_size,
-            learning_rate, momentum, shuffle, augmentation, image_size: instead of the recipe's; device, cache,
-            download, report, visualdl: see `RunOptions`.
+            ordered, class_weights, seed, weights, new_head, pretrained, save_every: see `RecipeConfig`; epochs,
+            batch_size, learning_rate, momentum, shuffle, augmentation, image_size: instead of the recipe's; device,
+            cache, download, report, visualdl: see `RunOptions`.
 
     Returns:
         A TrainResult.
@@ -171,10 +173,23 @@ def load_initial_weights(model, config):
     """Load the weights that a RecipeConfig starts from, if it names any."""
     if config.pretrained:
         load_pretrained(model, config.model)
+    if config.new_head and config.weights is None:
+        raise InputError("--new-head leaves out the last layer of --weights, and there are none; give some")
     if config.weights is not None:
+        _check_classes(config)
         shape = model.input_shape
         load(config.weights, model, skip_head=config.new_head)
         model.input_shape = shape  # of this run, whatever the weights were trained on
+
+
+def _check_classes(config):
+    """Refuse weights whose last layer is for as many classes, but others."""
+    stored = read_metadata(resolve_weights(config.weights)).get("classes")
+    if stored and stored != config.classes and len(stored) == config.num_classes and not config.new_head:
+        raise InputError(
+            f"{config.weights}: for the classes {shorten(', '.join(map(str, stored)))}, not "
+            f"{shorten(', '.join(config.classes))}; with --new-head the last layer is left out"
+        )
 
 
 def learning_rate(config, steps):
@@ -223,6 +238,9 @@ def resume_recipe(output, **changes):
         raise InputError(
             f"{output}: not a run of a recipe; palm_cls.train(..., resume=True) resumes what `train` began"
         )
+    if "positive" in changes:
+        raise InputError(f"{output}: its classes are {', '.join(settings['classes'])}; leave --positive out")
+    settings = moved(settings, changes.get("data"))
     taken = {key: settings[key] for key in RESUME_KEYS}
     check_unchanged(output, {"name": name, **taken}, changes, (*immutable(name), "name"))
     learning_rate = changes.get("learning_rate", taken["learning_rate"])
@@ -265,7 +283,7 @@ def _shown(value):
 
 def _check_resumable(output, settings, train_loader, valid_loader):
     """Refuse other images, processes or immutable options than a run began with; report other differences."""
-    before = _settings_of(output)
+    before = moved(_settings_of(output), settings["data"])
     run_dir.check_same_images(output, before, train_loader, valid_loader)
     check_unchanged(output, before, settings, ("model", *immutable(settings["model"])))
     report_machine(output, before, settings)

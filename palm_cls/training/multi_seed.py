@@ -21,6 +21,7 @@ from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError
 from palm_cls.core.files import write_json
 from palm_cls.data.loader_factory import make_loaders
+from palm_cls.data.options import moved
 from palm_cls.recipes import RECIPES, build_model, image_size_of
 from palm_cls.training.experiment import check_unchanged, resume_recipe, train_recipe
 from palm_cls.training.options import RESUME_KEYS as RUN_KEYS
@@ -28,7 +29,8 @@ from palm_cls.training.options import RecipeConfig, absolute, immutable, pop_run
 from palm_cls.training.visualdl import scalars_wanted
 
 LEGACY = (  # what seeds.json of older versions lacks
-    ("shuffle", "augmentation", "pretrained", "valid_csv", "valid_fraction", "classes", "class_weights", "new_head")
+    ("shuffle", "augmentation", "pretrained", "valid_csv", "valid_fraction", "classes", "ordered")
+    + ("class_weights", "new_head")
 )
 RESUME_KEYS = ("name", *(key for key in RUN_KEYS if key != "seed"))
 
@@ -136,7 +138,8 @@ def resume_seeds(output, seeds=None, **changes):
     _check_changes(output, began, changes)
     directories = [seed_directory(output, seed) for seed in seeds]
     on_machine.visualdl = scalars_wanted(on_machine.visualdl, directories)
-    changes = {**changes, "data": absolute(changes.get("data", began["data"]))}
+    began = moved(began, absolute(changes.get("data")))
+    changes = {**changes, "data": absolute(began["data"])}
     with run_dir.lock_run(output):
         content = {**began, **changes, "seeds": seeds}
         write_json(content, Path(output, SEEDS))

@@ -28,7 +28,7 @@ IMMUTABLE = (
     "image_size",
 )
 DATA_KEYS = tuple(entry.name for entry in fields(DataOptions))
-RESUME_KEYS = (*IMMUTABLE, "data", "epochs", "learning_rate", "save_every")
+RESUME_KEYS = (*IMMUTABLE, "ordered", "data", "epochs", "learning_rate", "save_every")
 
 
 @dataclass
@@ -37,6 +37,7 @@ class RecipeConfig(DataOptions, loop.TrainConfig):
 
     Attributes:
         model: Name of the recipe.
+        ordered: Whether three or more classes have an order, as grades do: evaluations add a weighted kappa.
         class_weights: "balanced" to weight the losses of each class by the inverse of its share; None for 1.
         seed: Seed of all random numbers.
         weights: Weights to start from, as `load` takes them, or None.
@@ -50,6 +51,7 @@ class RecipeConfig(DataOptions, loop.TrainConfig):
     """
 
     model: str = ""
+    ordered: bool = False
     class_weights: Optional[str] = None
     seed: int = 0
     weights: Optional[str] = None
@@ -74,6 +76,7 @@ class RecipeConfig(DataOptions, loop.TrainConfig):
     def settle(self, dataset, train_loader):
         """Replace what was asked for by what settings.json stores: the data that was found, and absolute paths."""
         self.data, self.classes, self.positive = absolute(dataset.root), train_loader.classes, None
+        self.valid_fraction = getattr(train_loader, "valid_fraction", None)  # photographs have one
         self.train_csv, self.valid_csv, self.weights = map(absolute, (self.train_csv, self.valid_csv, self.weights))
         if self.class_weights:
             self.loss_weights = balanced_weights(train_loader.labels, self.num_classes)

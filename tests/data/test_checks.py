@@ -16,7 +16,7 @@ from palm_cls.data.decode import is_truncated
 from palm_cls.data.images import read_image
 from palm_cls.data.options import DataOptions
 from palm_cls.data.palm import detect_layout
-from palm_cls.data.photos import find_photos
+from palm_cls.data.photos import find_photos, photo_loader
 
 TRAINING = Path("PALM-Training400", "PALM-Training400")
 VALIDATION = Path("PALM-Validation400")
@@ -288,7 +288,7 @@ def test_a_folder_for_each_class(folders, tool):
     }
 
 
-def test_faults_in_folders(folders):
+def test_faults_in_folders(folders, tool_here):
     (folders / "train" / "N" / "copy.jpg").write_bytes((folders / "train" / "né" / "0.jpg").read_bytes())
     (folders / "train" / "N" / "shared.jpg").write_bytes((folders / "test" / "N" / "0.jpg").read_bytes())
     (folders / "train" / "N" / "5.webp").write_bytes(from_pillow(picture(5), "WEBP"))
@@ -307,14 +307,69 @@ def test_faults_in_folders(folders):
         ("warning", "unlisted", ("train/loose.jpg",), "in no folder of a class"),
         ("warning", "wrong-name", ("train/N/5.webp",), "a WebP file, not used under this name"),
     ]
+    assert (
+        "    train/N/copy.jpg = train/né/0.jpg: their labels differ: N, né"
+        in tool_here("check_data", "--data", folders).stdout.splitlines()
+    )
     shutil.rmtree(folders / "val")
     assert found(folders)[0] == ("no-images", ())
 
 
 def test_a_rare_class_among_many(tmp_path):
     write_images(tmp_path, {label: 6 if label != "J" else 1 for label in "ABCDEFGHIJKL"}, 224)
-    (issue,) = check_data(*find_photos(DataOptions(tmp_path))).issues
-    assert (issue.kind, issue.text) == ("balance", "1 of 67 labelled all images have label J")
+    cannot_divide, rare = check_data(*find_photos(DataOptions(tmp_path))).issues
+    assert (rare.kind, rare.text) == ("balance", "1 of 67 labelled images have label J")
+    assert (cannot_divide.level, cannot_divide.kind) == ("error", "too-few")
+    assert "1 image of class J cannot be divided" in cannot_divide.text
+    assert not list(tmp_path.glob("*.csv"))
+    shutil.copy(tmp_path / "J" / "0.jpg", tmp_path / "J" / "copy.jpg")  # copies stay together
+    assert [kind for kind, _ in found(tmp_path)][0] == "too-few"
+
+
+def test_a_division_of_folders(tmp_path):
+    write_images(tmp_path, {"A": 5, "B": 5}, 224)
+    dataset, options = find_photos(DataOptions(tmp_path))
+    train, valid = (dict(photo_loader(dataset, split, options, write=True).samples) for split in ("train", "valid"))
+    (a1, *_, b1, b2), (a2, b3) = train, valid
+    report = check_data(dataset, options)
+    assert report.issues == []
+    assert {name: split["classes"] for name, split in report.splits.items()} == {
+        "training": {"A": 4, "B": 4},
+        "validation": {"A": 1, "B": 1},
+    }
+    shutil.copy(a1, a2)
+    b3.write_bytes(encoded(read_image(b1), ".jpg", cv2.IMWRITE_JPEG_QUALITY, 60))
+    (tmp_path / "A" / "5.webp").write_bytes(from_pillow(picture(5), "WEBP"))
+    leaks = [("identical-leak", (a1.name, a2.name)), ("similar-leak", (b1.name, b3.name))]
+    assert found(tmp_path) == [*leaks, ("wrong-name", ("5.webp",))]
+    b2.unlink()  # the others stay divided
+    assert found(tmp_path)[:2] == leaks
+    shutil.copy(a1, tmp_path / "A" / "new.jpg")
+    report = check_data(*find_photos(DataOptions(tmp_path)))
+    assert [(issue.level, issue.kind) for issue in report.issues if issue.level == "error"] == [("error", "division")]
+    assert "split-0.2.csv: does not list 1 of the images (A/new.jpg is one)" in report.issues[0].text
+    assert report.splits.keys() == {"all"}
+    assert found(tmp_path, valid_fraction=0.4)[0][0] == "identical"  # not divided in this way yet
+
+
+def test_a_division_of_a_table(tmp_path):
+    write_images(tmp_path, {"eyes": 10}, 224)
+    table = tmp_path / "own.csv"
+    rows = [f"eyes/{image},{'xy'[image % 2]}" for image in range(10)]
+    table.write_text("\n".join(["imgName,Label", *rows]))
+    dataset, options = find_photos(DataOptions(tmp_path, train_csv=table))
+    assert check_data(dataset, options).splits.keys() == {"all"}
+    (held_out, other) = photo_loader(dataset, "valid", options, write=True).samples
+    assert found(tmp_path, train_csv=table) == []
+    groups = ["p" if image in (int(held_out[0].stem), (int(other[0].stem) + 2) % 10) else "" for image in range(10)]
+    table.write_text("\n".join(["imgName,Label,Group", *(f"{row},{group}" for row, group in zip(rows, groups))]))
+    assert [kind for kind, _ in found(tmp_path, train_csv=table)] == ["group-leak"]
+    divided = tmp_path / "own-split-0.2.csv"  # has a column Split, as a table of the user may
+    report = check_data(*find_photos(DataOptions(tmp_path, train_csv=divided)))
+    assert {name: split["images"] for name, split in report.splits.items()} == {"training": 8, "validation": 2}
+    assert report.issues == []
+    divided.write_text(divided.read_text().replace("valid", "train"))
+    assert found(tmp_path, train_csv=divided) == [("no-images", ())]
 
 
 def test_tables_alone(tmp_path, tool):

@@ -76,8 +76,11 @@ def test_names_that_linux_alone_has(tmp_path):
         ({"train/A": 1, "train/B": 1, "val/A": 1, "Valid/A": 1}, "val are both valid images; keep one"),
         ({"val/A": 1, "val/B": 1}, "no training images; expected train/CLASS/*.jpg there"),
         ({"train/A": 1, "val/A": 1}, "train: only the class A; expected two or more"),
-        ({"A/normal": 1, "B/normal": 1}, "or a folder for each class (train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS"),
-        ({"A": 1, "B": 0}, "or a folder for each class"),
+        (
+            {"A/normal": 1, "B/normal": 1},
+            "but images in folders of folders (A/normal). Expected in it: a folder for each class (train/CLASS/*.jpg",
+        ),
+        ({"A": 1, "B": 0}, "but one folder with images, A, and two or more are needed"),
         ({f"patient {number}": 1 for number in range(101)}, "101 classes (patient 0, patient 1, patient 10, ...); at"),
         ({"A": 1, "Note": 1}, "'Note' cannot be the name of a class; give it another"),
     ],

@@ -58,8 +58,8 @@ def test_empty_rows_floats_and_text_cells(tmp_path):
     rows = [HEADER, [1.0, "a.jpg", 1.0, 0.1 + 0.2, "7"], [None] * 5, ["2", "b.jpg", "0", None, None], [None], [" "]]
     labels = read_labels(workbook(tmp_path / "a.xlsx", rows))
     assert [astuple(label) for label in labels] == [
-        ("1", "a.jpg", 1, "0.3", "7", 2, ""),
-        ("2", "b.jpg", 0, "", "", 4, ""),
+        ("1", "a.jpg", 1, "0.3", "7", 2, "", ""),
+        ("2", "b.jpg", 0, "", "", 4, "", ""),
     ]
 
 

@@ -180,9 +180,11 @@ def test_ten_classes():
     assert metrics["accuracy"]["value"] == 0.8
     rows = prediction_rows(EvaluationResult("lenet-mnist", None, None, False, 5, predictions, metrics))
     assert [row["predicted"] for row in rows] == [3, 1, 4, 1, 5]
+    sure, other = np.e**4 / (np.e**4 + 9), 1 / (np.e**4 + 9)
     assert rows[4] == {
         "imgName": "e",
         "Label": 0,
         "predicted": 5,
-        "probability": pytest.approx(np.e**4 / (np.e**4 + 9)),
+        "probability": pytest.approx(sure),
+        **{f"probability_{number}": pytest.approx(sure if number == 5 else other) for number in range(10)},
     }

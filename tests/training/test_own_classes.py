@@ -11,9 +11,10 @@ from helpers.checkpoints import weights
 from helpers.runs import contents
 
 from palm_cls.checkpoints.run_files import read_log, read_settings
-from palm_cls.checkpoints.weights import load
+from palm_cls.checkpoints.weights import load, save
+from palm_cls.core import console
 from palm_cls.core.errors import InputError
-from palm_cls.data.loader_factory import make_loaders
+from palm_cls.data.loader_factory import make_loaders, make_valid_loader
 from palm_cls.data.options import DataOptions
 from palm_cls.eval.assess import assess
 from palm_cls.eval.losses import cross_entropy, training_loss
@@ -113,6 +114,80 @@ def test_test_images_and_other_tables_are_evaluated(trained, folders, tmp_path):
     assert result.predictions.labels.ravel().tolist() == [1, 2, 0]
 
 
+def test_images_that_have_moved_are_the_same_and_others_are_taken_whole(tmp_path, capsys):
+    """Never those that were trained on, by another division."""
+    write_folders(tmp_path / "data", dict.fromkeys(CLASSES, 10))
+    options = {"valid_fraction": 0.4, "data": tmp_path / "data", "cache": False, "report": False}
+    trained = train_recipe("tiny", tmp_path / "run", **options)
+    (tmp_path / "data").rename(tmp_path / "new")
+    moved = assess(trained.output, data=tmp_path / "new", cache=False)
+    assert (moved.metrics["images"], moved.other_dataset) == (12, "")
+    resume_recipe(trained.output, epochs=2, data=tmp_path / "new", cache=False, report=False)
+    write_folders(tmp_path / "other", dict.fromkeys(CLASSES, 5), seed=1)
+    capsys.readouterr()
+    others = assess(trained.output, data=tmp_path / "other", cache=False)
+    assert (others.metrics["images"], others.other_dataset) == (15, "other")
+    assert "its run has other validation images" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "other").iterdir()) == CLASSES  # nothing is written there
+
+
+def test_a_table_with_its_directory_moves_and_divides(tmp_path):
+    """A table with a column Split is the division, and follows its images."""
+    write_folders(tmp_path / "data", dict.fromkeys(CLASSES, 4))
+    rows = [f"{name}/{k}.png,{name},{'valid' if k == 3 else 'training'}" for name in CLASSES for k in range(4)]
+    (tmp_path / "data" / "all.csv").write_text("\n".join(["imgName,Label,Split", *rows]), encoding="utf-8")
+    options = {"cache": False, "report": False}
+    trained = train_recipe(
+        "tiny", tmp_path / "run", data=tmp_path / "data", train_csv=tmp_path / "data" / "all.csv", **options
+    )
+    assert [read_settings(trained.output)[f"{kind}_images"] for kind in ("train", "valid")] == [9, 3]
+    with pytest.raises(InputError, match="no test split"):
+        assess(trained.output, split="test", cache=False)
+    (tmp_path / "data").rename(tmp_path / "new")
+    resume_recipe(trained.output, epochs=2, data=tmp_path / "new", **options)
+    result = assess(trained.output, data=tmp_path / "new", valid_csv=tmp_path / "new" / "all.csv", cache=False)
+    assert result.metrics["images"] == 3
+
+
+def test_weights_for_other_classes_are_not_taken_silently(trained, folders, small_demo, tmp_path):
+    options = {"data": folders, "cache": False, "report": False}
+    with pytest.raises(InputError, match="for the classes 中度, 正常, 轻度, not 正常, 轻度, 中度; with --new-head"):
+        train_recipe("tiny", tmp_path / "run", classes=["正常", "轻度", "中度"], weights=trained.output, **options)
+    with pytest.raises(InputError, match="--new-head leaves out the last layer of --weights, and there are none"):
+        train_recipe("tiny", tmp_path / "run", new_head=True, **options)
+    with pytest.raises(InputError, match="leave --positive out"):
+        resume_recipe(trained.output, positive="正常")
+    two = build_model("tiny")
+    save(tmp_path / "two", two, metadata={"model": "tiny", "classes": ["glaucoma", "normal"]})
+    with pytest.raises(
+        InputError, match="for the classes glaucoma, normal, and the images of .* are of "
+    ):
+        assess(tmp_path / "two", data=small_demo, cache=False)
+    with pytest.raises(InputError, match="the names of its images give the classes no pathological"):
+        train_recipe("tiny", tmp_path / "run", data=small_demo, classes=["P", "N"], cache=False)
+
+
+def test_the_same_images_in_both_tables_are_told(folders, tmp_path, capsys):
+    names = [f"train/{name}/{index}.png" for name in CLASSES for index in range(4)]
+    for table, part in (("train", names), ("valid", names[::2])):
+        rows = [f"{name},{name.split('/')[1]},{name[-5]}" for name in part]
+        (tmp_path / f"{table}.csv").write_text("\n".join(["imgName,Label,Group", *rows]), encoding="utf-8")
+    tables = {f"{table}_csv": tmp_path / f"{table}.csv" for table in ("train", "valid")}
+    console.log_once.cache_clear()
+    make_loaders(find_recipe("tiny"), DataOptions(folders, **tables), cache=False)
+    told = capsys.readouterr().err
+    assert "6 images are in training and validation" in told
+    assert "2 groups are in training and validation" in told
+
+
+def test_numbers_for_names_are_said(folders, tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("imgName,Label\ntrain/正常/0.png,1\ntrain/轻度/0.png,2\ntrain/中度/0.png,0\n")
+    options = DataOptions(folders, valid_csv=tmp_path / "t.csv", classes=CLASSES)
+    console.log_once.cache_clear()
+    make_valid_loader(find_recipe("tiny", num_classes=3), options, cache=False)
+    assert "numbers stand for the classes in their order: 0 中度, 1 正常, 2 轻度." in capsys.readouterr().err
+
+
 def test_two_classes_have_one_logit_and_a_positive_one(tmp_path):
     write_folders(tmp_path / "data", {"glaucoma": 10, "normal": 10})
     options = {"positive": "glaucoma", "data": tmp_path / "data", "cache": False, "report": False}
@@ -122,7 +197,7 @@ def test_two_classes_have_one_logit_and_a_positive_one(tmp_path):
     ((imgs, labels),) = valid_loader()
     assert (imgs.shape, labels.dtype, labels.sum()) == ((4, 3, 224, 224), "float32", 2)
     evaluated = assess(result.output, cache=False)
-    assert evaluated.metrics["positive"] == 2
+    assert (evaluated.metrics["positive"], evaluated.classes) == (2, ("normal", "glaucoma"))
     assert "sensitivity" in evaluated.metrics
     resume_recipe(result.output, epochs=2, cache=False, report=False)
     assert len(read_log(result.output)) == 2

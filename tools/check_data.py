@@ -8,7 +8,7 @@ Exit status: 0 nothing found, 1 warnings, 2 errors.
 from dataclasses import asdict
 from itertools import groupby
 
-from _cli import Parser, add_data_option, add_label_options, path, run
+from _cli import Parser, add_data_option, add_label_options, path, positive_fraction, run
 
 MAX_SHOWN = 5  # findings of a kind, and files of a finding
 
@@ -23,6 +23,8 @@ def parse_args():
     add_label_options(parser)
     labels = "labels of the validation images, .csv or .xlsx (default: those of the data set)"
     add("--valid-csv", type=path, metavar="FILE", help=labels)
+    part = "the share of a division that train.py has made (default: 0.2)"
+    add("--valid-fraction", type=positive_fraction, metavar="F", help=part)
     add("--json", action="store_true", help="print all findings as JSON")
     return parser.parse_args()
 
@@ -34,7 +36,7 @@ def main():
     from palm_cls.data.options import DataOptions
     from palm_cls.data.photos import find_photos
 
-    names = ("data", "train_csv", "valid_csv", "classes", "positive")
+    names = ("data", "train_csv", "valid_csv", "valid_fraction", "classes", "positive")
     options = DataOptions(**{name: getattr(args, name) for name in names})
     report = check_data(*find_photos(options))
     if args.json:

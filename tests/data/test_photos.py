@@ -162,9 +162,7 @@ def test_other_classes_in_the_courses_layout(small_demo, tmp_path):
         loaders(tmp_path / "demo", **tables)
     with pytest.raises(InputError, match="no training image of class w; every class needs some"):
         loaders(tmp_path / "demo", classes=["w", "x", "y", "z"], **tables)
-    with pytest.raises(
-        InputError, match=r"names of its images give .*; for others \(x, y, z\) give the labels"
-    ):
+    with pytest.raises(InputError, match=r"names of its images give .*; for others \(x, y, z\) give the labels"):
         loaders(tmp_path / "demo", classes=["x", "y", "z"])
     with pytest.raises(InputError, match="--positive: pathological myopia is the positive class here"):
         loaders(tmp_path / "demo", positive="x")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path[:0] = map(str, Path(__file__).resolve().parents[1:3])  # tests, and the project
 
-from helpers.runs import Network, small_reader  # noqa: E402
+from helpers.runs import Network, SmallReader, small_reader  # noqa: E402
 from palm_cls.core import device, environment
 from palm_cls.core.errors import RunError
 from palm_cls.models.lenet import LeNet
@@ -62,6 +62,26 @@ class Normalised(LeNet):
         return super().forward(x)
 
 
+class ThreeClasses(SmallReader):
+    """A reader of images of three classes."""
+
+    def load(self, samples):
+        imgs, labels = super().load(samples)
+        return imgs, labels.astype("int64")
+
+
+def three_classes():
+    """The history of a network for three classes, whose losses have weights."""
+    device.set_seed(1)
+    loaders = []
+    for mode in ("train", "valid"):
+        samples = [(Path(f"P{k:04d}.jpg"), k % 3) for k in range(IMAGES)]
+        loaders.append(ThreeClasses(Path(), samples, batch_size=4, mode=mode, classes=["a", "b", "c"]))
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = LeNet(3, in_channels=1, image_size=28)
+        return train(model, *loaders, epochs=2, loss_weights=[0.5, 1.0, 3.0])
+
+
 def run(network, seed=1, **options):
     """Train a fresh network: (network, the loss of each step as it is printed, history)."""
     device.set_seed(seed)
@@ -76,7 +96,7 @@ def run(network, seed=1, **options):
 def fixed_steps():
     """The losses of fixed steps, the history, and the running mean of a batch normalisation."""
     model, losses, history = run(Normalised)
-    return {"losses": losses, "history": history, "mean": model.norm._mean.item()}
+    return {"losses": losses, "history": history, "mean": model.norm._mean.item(), "three": three_classes()}
 
 
 def runs(directory):

@@ -65,9 +65,10 @@ def test_fixed_steps_are_those_of_one_process(made):
     assert len(found["losses"]) == 8
     np.testing.assert_allclose(found["losses"], expected["losses"], rtol=1e-6)
     assert found["mean"] == pytest.approx(expected["mean"], rel=1e-6)
-    for record, other in zip(found["history"], expected["history"]):
-        assert record == pytest.approx(other, rel=1e-6)
-        assert record["valid_images"] == team.IMAGES
+    for key in ("history", "three"):
+        for record, other in zip(found[key], expected[key]):
+            assert record == pytest.approx(other, rel=1e-6)
+            assert record["valid_images"] == team.IMAGES
 
 
 def test_a_run_that_goes_on_is_as_if_it_had_never_stopped(made):

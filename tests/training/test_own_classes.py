@@ -159,9 +159,7 @@ def test_weights_for_other_classes_are_not_taken_silently(trained, folders, smal
         resume_recipe(trained.output, positive="正常")
     two = build_model("tiny")
     save(tmp_path / "two", two, metadata={"model": "tiny", "classes": ["glaucoma", "normal"]})
-    with pytest.raises(
-        InputError, match="for the classes glaucoma, normal, and the images of .* are of "
-    ):
+    with pytest.raises(InputError, match="for the classes glaucoma, normal, and the images of .* are of "):
         assess(tmp_path / "two", data=small_demo, cache=False)
     with pytest.raises(InputError, match="the names of its images give the classes no pathological"):
         train_recipe("tiny", tmp_path / "run", data=small_demo, classes=["P", "N"], cache=False)

@@ -229,6 +229,7 @@ def test_an_export_predicts_the_same_classes(tool_here, three, photos, form, tmp
         assert [float(row[name]) for name in THREE] == pytest.approx(expected.probabilities, abs=5e-5)
 
 
+@pytest.mark.slow
 def test_an_export_of_two_named_classes(two, photos, tmp_path):
     path = export_network(two, "paddle", output=tmp_path / "a").path
     network, metadata = load_model(path)

@@ -101,6 +101,7 @@ def test_the_mistakes_of_three_classes(run):
     assert len(heat_maps) == min(len(wrong), report.MAX_MISTAKES)
 
 
+@pytest.mark.slow
 def test_the_tool(run, tool_here):
     (run / "report.html").unlink()
     done = tool_here("report", run)
@@ -109,6 +110,7 @@ def test_the_tool(run, tool_here):
     assert_refused(tool_here("report", run, "--threshold", 0.3), "a threshold separates two classes")
 
 
+@pytest.mark.slow
 def test_two_named_classes(made_up):
     page, _ = made_up(["正常", "病理性近视"], [0, 1] * 5)
     assert "An image is called 病理性近视 where its probability is above 0.5, else 正常." in page.text
@@ -133,6 +135,7 @@ def test_the_lessons_classes_and_numbers_are_called_positive(made_up, classes):
         assert words in page.text
 
 
+@pytest.mark.slow
 def test_more_classes_than_it_shows(made_up):
     classes = [f"class {letter}" for letter in "abcdefghijkl"]
     page, measures = made_up(classes, [0, 1, 2, 3, 4, 5, 6, 7, 10, 11])

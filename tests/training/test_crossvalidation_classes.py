@@ -111,6 +111,7 @@ def test_interrupted_and_resumed_it_has_the_same_bits(finished, folders, tmp_pat
     assert results(tmp_path / "run") == results(finished[0])
 
 
+@pytest.mark.slow
 def test_of_divided_images_those_to_train_on_are_used(tmp_path):
     write_folders(tmp_path / "data" / "train", (4, 4, 4))
     write_folders(tmp_path / "data" / "val", (1, 1, 1))

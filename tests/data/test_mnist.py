@@ -431,7 +431,7 @@ def test_evaluating_it(trained, tool, small):
     assert lines[2] == f"lenet-mnist, {run / 'best.pdparams'}: 30 of 30 images"
     assert re.fullmatch(r"accuracy +0\.\d{4}  \(0\.\d{4} to 0\.\d{4}\)", lines[5])
     table, confusion = lines.index("classes"), lines.index("confusion")
-    assert lines[table + 1].split() == ["class", "precision", "recall", "f1", "support"]
+    assert lines[table + 1].split() == ["class", "sensitivity", "specificity", "precision", "auc", "f1", "support"]
     assert confusion - table == 12
     assert sum(int(cell) for line in lines[confusion + 1 : confusion + 11] for cell in line.split()) == 30
     assert lines[-1].startswith("written: ")  # and nothing of medicine
@@ -469,7 +469,8 @@ def test_its_report(small, tmp_path):
     run = tmp_path / "run"
     written = train_recipe("lenet-fashion", data=small, epochs=1, output=run, batch_size=20, device="cpu").report
     page = " ".join(written.read_text(encoding="utf-8").split())
-    assert sorted(file.stem for file in (run / "figures").iterdir()) == ["accuracy", "confusion", "loss"]
+    figures = sorted(file.stem for file in (run / "figures").iterdir())
+    assert figures == ["accuracy", "calibration", "confusion", "loss"]
     assert all(f"{number:05d}: {name}" in page for number, name in ((0, "Sandal"), (1, "T-shirt/top"), (2, "Dress")))
     assert page.count("The same with the heat map of the answer") == 8
     assert DISCLAIMER not in page

@@ -55,7 +55,11 @@ def parse_args():
     add("--no-report", dest="report", action="store_false", help="write no report.html at the end")
     add("--visualdl", action="store_true", help="also write the curves for VisualDL (an optional package)")
     add("--summary", action="store_true", default=False, help="print the table of layers and exit")
-    return parser, vars(parser.parse_args())
+    add("--figure", type=path, metavar="FILE.png", help="with --summary: draw the layers as boxes into this file, too")
+    options = vars(parser.parse_args())
+    if "figure" in options and not options["summary"]:
+        parser.error("--figure goes with --summary")
+    return parser, options
 
 
 def main():
@@ -90,15 +94,26 @@ def main():
 
 def print_info(options):
     """Print what --list or --summary requests; returns whether one of them was given."""
-    listing, summary = options.pop("list"), options.pop("summary")
+    listing, summary, figure = options.pop("list"), options.pop("summary"), options.pop("figure", None)
     if listing:
         print(format_recipes())
     elif summary:
-        from palm_cls.models.summary import format_summary
-        from palm_cls.recipes import build_model
-
-        print(format_summary(build_model(options.get("name", DEFAULT))))
+        print_network(options.get("name", DEFAULT), figure)
     return listing or summary
+
+
+def print_network(name, figure):
+    """Print a recipe's table of layers, and draw them into the file `figure` if it is not None."""
+    from palm_cls.models.summary import format_summary
+    from palm_cls.recipes import build_model
+
+    model = build_model(name)
+    print(format_summary(model))
+    if figure:
+        from palm_cls.data.samples import show_or_write
+        from palm_cls.models.summary_figure import network_figure
+
+        print(f"figure: {show_or_write(network_figure(model, name), figure)}")
 
 
 def train_one(output, resume, options):

@@ -34,6 +34,14 @@ def import_matplotlib():
     return matplotlib
 
 
+def import_pyplot():
+    """Import matplotlib.pyplot, whose figures a screen or a notebook shows."""
+    import_matplotlib()
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
 def _add_cjk_font(matplotlib):
     """Let matplotlib take the letters that its font lacks, such as Chinese ones, from an installed font."""
     families = matplotlib.rcParams["font.family"]  # each may lend letters; of "font.sans-serif" only the first may

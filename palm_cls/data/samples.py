@@ -4,7 +4,7 @@ from pathlib import Path
 
 from palm_cls.core.console import log
 from palm_cls.core.errors import InputError, shorten
-from palm_cls.core.figures import escape_text, import_matplotlib, text_width, write_png
+from palm_cls.core.figures import escape_text, import_pyplot, text_width, write_png
 from palm_cls.data.image_files import image_names, labelled_images
 from palm_cls.data.images import read_image
 from palm_cls.data.labels import LABEL_BY_PREFIX
@@ -67,7 +67,7 @@ def lesson_figure(dataset):
     Raises:
         InputError: A class has no image.
     """
-    plt = _import_pyplot()
+    plt = import_pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(12, 7))
     shapes = {}
     for axis, path, title in zip(axes, lesson_examples(dataset), ("Normal", "Pathological myopia (PM)")):
@@ -91,7 +91,7 @@ def classes_figure(dataset, loader):
     Returns:
         A figure of pyplot.
     """
-    plt = _import_pyplot()
+    plt = import_pyplot()
     classes = loader.classes[:MAX_CLASSES]
     if len(classes) < len(loader.classes):
         log(f"{dataset.root}: {len(loader.classes)} classes; the first {MAX_CLASSES} are drawn.")
@@ -130,7 +130,7 @@ def augmentation_figure(dataset, augmentation, loader=None):
     Raises:
         InputError: The class has no image.
     """
-    plt = _import_pyplot()
+    plt = import_pyplot()
     if loader is None:
         loader, name = palm_train_loader(dataset), lesson_examples(dataset)[1].name
         title = escape_text(name)
@@ -158,7 +158,7 @@ def digits_figure(loader, predicted=None):
         loader: the ArrayLoader.
         predicted: the predicted labels, int [9], to add to the titles.
     """
-    plt = _import_pyplot()
+    plt = import_pyplot()
     names, labels, classes = loader.order[:9], loader.labels[:9], loader.classes
     titles, correct = [classes[label] for label in labels], [True] * 9
     if predicted is not None:
@@ -170,13 +170,6 @@ def digits_figure(loader, predicted=None):
         axis.set_title(title, color="black" if is_correct else "#d55e00")
         axis.axis("off")
     return figure
-
-
-def _import_pyplot():
-    import_matplotlib()
-    import matplotlib.pyplot
-
-    return matplotlib.pyplot
 
 
 def show_or_write(figure, path=None):
@@ -192,7 +185,7 @@ def show_or_write(figure, path=None):
     Raises:
         InputError: The path does not end in .png.
     """
-    plt = _import_pyplot()
+    plt = import_pyplot()
     on_screen = getattr(figure.canvas, "required_interactive_framework", None)  # "tk", "qt", ...; None: PNG only
     if path is None and on_screen:
         plt.show()

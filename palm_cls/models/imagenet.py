@@ -51,6 +51,10 @@ class GoogLeNet(library.GoogLeNet):
 
     classifier_layers = ("_fc_out", "_out1", "_out2")
     cam_layer = "_ince5b"  # 1024 x 6 x 6, all branches of the last block
+    auxiliary_layers = (
+        *("_pool_o1", "_conv_o1", "_fc_o1", "_drop_o1", "_out1"),
+        *("_pool_o2", "_conv_o2", "_fc_o2", "_drop_o2", "_out2"),
+    )
 
     def __init__(self, num_classes=1):
         super().__init__(num_classes=num_classes)

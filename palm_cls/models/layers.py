@@ -1,4 +1,4 @@
-"""Shared by the networks: a convolution that is fast on the CPU, evaluation mode, the classifier layers."""
+"""Shared by the networks: a convolution that is fast on the CPU, evaluation mode, classifier layers, blocks."""
 
 import contextlib
 
@@ -41,3 +41,23 @@ def classifier_layers(model):
     """Return the names of the layers that give logits: the attribute `classifier_layers`, else the last nn.Linear."""
     linears = [name for name, layer in model.named_sublayers() if isinstance(layer, nn.Linear)]
     return tuple(getattr(model, "classifier_layers", linears[-1:]))
+
+
+def find_blocks(model):
+    """Return the names of a network's blocks, as those of a residual network.
+
+    A block is a layer of a class of its own, no nn.Sequential, with some of the network's convolutions, at least two,
+    and without smaller blocks.
+    """
+    convolutions = {name for name, layer in model.named_sublayers() if isinstance(layer, nn.Conv2D)}
+    blocks = []
+    for name, layer in model.named_sublayers():
+        inside = sum(other.startswith(f"{name}.") for other in convolutions)
+        if 1 < inside < len(convolutions) and not isinstance(layer, nn.Sequential):
+            blocks.append(name)
+    return [name for name in blocks if not any(other.startswith(f"{name}.") for other in blocks)]
+
+
+def short_name(name):
+    """Shorten a layer's name for a figure: "_conv._conv" of Paddle's library to "conv"."""
+    return ".".join(dict.fromkeys(part.strip("_") for part in name.split(".")))

@@ -17,18 +17,19 @@ class LayerRow:
     bias_shape: list  # or None
 
 
-def layer_table(model, batch_size=10):
+def layer_table(model, batch_size=10, blocks=()):
     """Make the lesson's table of layers, by a forward pass of zeros in evaluation mode.
 
     Args:
         model: a network with `input_shape`, (channels, height, width); it stays as it was.
         batch_size: images in the batch.
+        blocks: names of layers that are one row each, instead of the layers that they contain.
 
     Returns:
         A list of LayerRow in forward order, without layers that contain others; a layer that is used several times
         has several rows.
     """
-    rows = []
+    rows, inside = [], tuple(f"{name}." for name in blocks)
 
     def add_row(name, layer, output):
         parameters = [getattr(layer, kind, None) for kind in ("weight", "bias")]
@@ -38,7 +39,7 @@ def layer_table(model, batch_size=10):
     hooks = [
         layer.register_forward_post_hook(lambda layer, inputs, output, name=name: add_row(name, layer, output))
         for name, layer in model.named_sublayers()
-        if not layer.sublayers()
+        if name in blocks or not (layer.sublayers() or name.startswith(inside))
     ]
     try:
         with eval_mode(model), paddle.no_grad():

@@ -24,6 +24,7 @@ Networks, which take images, float32 [N, 3, 224, 224], and return logits, float3
     build_model          the network of any recipe
     load_pretrained      ImageNet's weights, for VGG-16, GoogLeNet and ResNet-50
     format_summary       the table of a network's layers, as text
+    network_figure       the layers as boxes with their shapes
 
 Training
     choose_device        GPU or CPU, and says which
@@ -45,6 +46,7 @@ Prediction
     predict_images       the probabilities and the predicted class of each image
     grad_cam             a heat map: the regions of an image that raise the logit of a label
     overlay              that map over the photograph
+    feature_figure       the filters and feature maps of a network, layer by layer
     serve_page           a web page to try a network, as tools/app.py does
 
 Weights
@@ -77,6 +79,7 @@ _HOME = {
     "build_model": "recipes",
     "load_pretrained": "checkpoints.pretrained",
     "format_summary": "models.summary",
+    "network_figure": "models.summary_figure",
     "choose_device": "core.device",
     "set_seed": "core.device",
     "train": "training.experiment",
@@ -92,6 +95,7 @@ _HOME = {
     "predict_images": "deploy.predict",
     "grad_cam": "eval.gradcam",
     "overlay": "eval.gradcam",
+    "feature_figure": "eval.features_figure",
     "serve_page": "deploy.app",
     "save": "checkpoints.weights",
     "load": "checkpoints.weights",

@@ -1,8 +1,9 @@
-"""Draw images of each class, augmented samples of an image, or digits with their labels.
+"""Draw images of each class, augmented samples of an image, digits with their labels, or a network's features.
 
 python tools/show_images.py [--data DIR] [--output FIGURE.png]
 python tools/show_images.py --augment lesson
 python tools/show_images.py --dataset fashion-mnist [--weights output/lenet-fashion]
+python tools/show_images.py --features --weights output/lenet [IMAGE [IMAGE]]
 """
 
 from _cli import Parser, add_data_option, add_label_options, path, run
@@ -17,21 +18,33 @@ DIGITS = ("mnist", "fashion-mnist")
 def parse_args():
     parser = Parser(
         description="Draw the lesson's figure, a normal fundus image and one with pathological myopia, or three images "
-        "of each class of another data set; or, with the options below, augmented samples of an image, or digits with "
-        "their labels."
+        "of each class of another data set; or, with the options below, augmented samples of an image, digits with "
+        "their labels, or the filters and feature maps of a network."
     )
     add_data_option(parser, download=True)
     add_label_options(parser)
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--augment", choices=AUGMENTATIONS, help="one image with this augmentation in eleven epochs")
     either.add_argument("--dataset", choices=DIGITS, help="nine of its test images with their labels")
-    parser.add_argument("--weights", type=path, metavar="PATH", help="a network for digits: show its predictions, too")
+    features = "filters and feature maps of --weights, layer by layer"
+    either.add_argument("--features", action="store_true", help=features)
+    weights = "a network for digits: show its predictions, too; with --features one for photographs"
+    parser.add_argument("--weights", type=path, metavar="PATH", help=weights)
+    parser.add_argument("--model", choices=RECIPES, help="of --features, if the weights do not name their recipe")
+    shown = "one or two photographs for --features (default: a normal and a pathological one of the data set)"
+    parser.add_argument("images", nargs="*", type=path, metavar="IMAGE", help=shown)
     default = "show it, or write output/images.png if there is no screen"
     parser.add_argument("--output", type=path, metavar="FILE.png", help=f"file of the figure (default: {default})")
     args = parser.parse_args()
     if args.weights and args.augment:
         parser.error("--weights or --augment, not both")
-    if args.download and not (args.dataset or args.weights):
+    if args.features and not args.weights:
+        parser.error("--features needs the network: --weights PATH")
+    if (args.images or args.model) and not args.features:
+        parser.error("IMAGE and --model go with --features")
+    if len(args.images) > 2:
+        parser.error("--features shows one image or two")
+    if args.download and (args.features or not (args.dataset or args.weights)):
         parser.error("--download goes with --dataset")
     return args
 
@@ -42,7 +55,8 @@ def main():
     from palm_cls.data.samples import show_or_write
 
     digits = args.dataset or args.weights
-    written = show_or_write(draw_digits(args) if digits else draw_photos(args), args.output)
+    draw = draw_features if args.features else draw_digits if digits else draw_photos
+    written = show_or_write(draw(args), args.output)
     if written:
         print(f"figure: {written}")
     return 0
@@ -71,6 +85,36 @@ def draw_photos(args):
     for name, shape in shapes.items():
         print(f"{name}: {shape} {dataset.disclaimer}".rstrip())
     return figure
+
+
+def draw_features(args):
+    from pathlib import Path
+
+    from palm_cls.data.data_root import DEMO_DISCLAIMER, is_in_demo_set
+    from palm_cls.deploy.predict import load_model
+    from palm_cls.eval.features_figure import feature_figure
+
+    model, metadata = load_model(args.weights, args.model)
+    images = args.images or find_examples(args)
+    is_demo = metadata.get("demo") or any(is_in_demo_set(Path(image).parent) for image in images)
+    title = f"{args.model or metadata['model']}: features, layer by layer"
+    return feature_figure(model, images, f"{title} {DEMO_DISCLAIMER}" if is_demo else title)
+
+
+def find_examples(args):
+    """Return the paths of a photograph of the first class and one of the last."""
+    from pathlib import Path
+
+    from palm_cls.data.palm import Dataset
+    from palm_cls.data.photos import find_photos, photo_loader
+    from palm_cls.data.samples import example_names, lesson_examples
+
+    dataset, options = find_photos(data_options(args))
+    if isinstance(dataset, Dataset) and not options.train_csv:
+        return lesson_examples(dataset)
+    loader = photo_loader(dataset, "all", options)
+    names = [name for number in (0, len(loader.classes) - 1) for name in example_names(loader, number, 1)]
+    return [Path(loader.directory, name) for name in names]
 
 
 def draw_digits(args):

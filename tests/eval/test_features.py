@@ -9,7 +9,7 @@ from helpers.processes import assert_refused
 
 from palm_cls.checkpoints.weights import save
 from palm_cls.core.errors import InputError
-from palm_cls.core.figures import ignore_missing_glyphs
+from palm_cls.core.figures import ignore_missing_glyphs, import_pyplot
 from palm_cls.data.images import read_image, transform_img
 from palm_cls.data.palm import find_dataset
 from palm_cls.data.samples import lesson_examples
@@ -24,6 +24,13 @@ from palm_cls.recipes import build_model
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """Close pyplot's figures, of which it warns above twenty."""
+    yield
+    import_pyplot().close("all")
 
 
 def two_images(size):

@@ -4,6 +4,7 @@ import cv2
 import pytest
 from helpers.processes import assert_refused
 
+from palm_cls.core.figures import import_pyplot
 from palm_cls.models.layers import find_blocks, short_name
 from palm_cls.models.lenet import LeNet
 from palm_cls.models.palmnet import PalmNet
@@ -12,6 +13,13 @@ from palm_cls.models.summary_figure import COLOURS, network_boxes, network_figur
 from palm_cls.recipes import build_model
 
 import paddle.nn as nn
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """Close pyplot's figures, of which it warns above twenty."""
+    yield
+    import_pyplot().close("all")
 
 
 def test_the_boxes_of_the_lesson_are_its_table_of_layers():

@@ -55,8 +55,9 @@ def main():
     from palm_cls.core.device import choose_device
     from palm_cls.core.errors import RunError
     from palm_cls.core.files import check_absent
+    from palm_cls.data.classes import find_class
     from palm_cls.deploy.predict import find_classes, find_images, load_model, predict_images
-    from palm_cls.deploy.prediction_files import class_number, overlay_paths, prediction_note, write_overlays
+    from palm_cls.deploy.prediction_files import overlay_paths, prediction_note, write_overlays
     from palm_cls.eval.metrics import check_threshold
 
     if is_export(args.weights):
@@ -68,7 +69,7 @@ def main():
     model, metadata = load_model(args.weights, args.model)
     classes = find_classes(args.weights, metadata)
     check_threshold(len(classes), args.threshold)
-    cam_label = None if args.cam_class is None else class_number(args.cam_class, classes)
+    cam_label = None if args.cam_class is None else find_class(args.cam_class, classes, "--cam-class")
     log(DISCLAIMER)
     if metadata.get("demo"):
         log(DEMO_WARNING)

@@ -9,7 +9,6 @@ python tools/show_images.py --features --weights output/lenet [IMAGE [IMAGE]]
 from _cli import Parser, add_data_option, add_label_options, path, run
 
 from palm_cls.core.errors import InputError
-from palm_cls.data.options import DataOptions
 from palm_cls.recipes import AUGMENTATIONS, RECIPES
 
 DIGITS = ("mnist", "fashion-mnist")
@@ -63,19 +62,29 @@ def main():
 
 
 def data_options(args):
+    from palm_cls.data.options import DataOptions
+
     return DataOptions(args.data, train_csv=args.train_csv, classes=args.classes, positive=args.positive)
 
 
-def draw_photos(args):
+def open_photos(args):
+    """Return the data set, and a loader of its images; None for the lesson's images, of which two are shown."""
     from palm_cls.data.labels import CLASSES
     from palm_cls.data.palm import Dataset
-    from palm_cls.data.photos import check_photos, find_photos, photo_loader
-    from palm_cls.data.samples import augmentation_figure, classes_figure, lesson_figure
+    from palm_cls.data.photos import find_photos, photo_loader
 
     dataset, options = find_photos(data_options(args))
-    loader = None
-    if not isinstance(dataset, Dataset) or options.train_csv or options.classes != CLASSES:
-        loader = photo_loader(dataset, "all", options)
+    if isinstance(dataset, Dataset) and not options.train_csv and options.classes == CLASSES:
+        return dataset, None
+    return dataset, photo_loader(dataset, "all", options)
+
+
+def draw_photos(args):
+    from palm_cls.data.photos import check_photos
+    from palm_cls.data.samples import augmentation_figure, classes_figure, lesson_figure
+
+    dataset, loader = open_photos(args)
+    if loader:
         check_photos(dataset, {"training": loader})
     if args.augment:
         return augmentation_figure(dataset, args.augment, loader)
@@ -105,14 +114,11 @@ def find_examples(args):
     """Return the paths of a photograph of the first class and one of the last."""
     from pathlib import Path
 
-    from palm_cls.data.palm import Dataset
-    from palm_cls.data.photos import find_photos, photo_loader
     from palm_cls.data.samples import example_names, lesson_examples
 
-    dataset, options = find_photos(data_options(args))
-    if isinstance(dataset, Dataset) and not options.train_csv:
+    dataset, loader = open_photos(args)
+    if not loader:
         return lesson_examples(dataset)
-    loader = photo_loader(dataset, "all", options)
     names = [name for number in (0, len(loader.classes) - 1) for name in example_names(loader, number, 1)]
     return [Path(loader.directory, name) for name in names]
 

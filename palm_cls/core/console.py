@@ -5,6 +5,7 @@ import functools
 import os
 import re
 import sys
+import unicodedata
 
 from palm_cls.core import environment
 
@@ -25,6 +26,11 @@ def log_once(text):
     log(text)
 
 
+def text_width(text):
+    """Count the letters of a text, a wide one, such as a Chinese one, twice, as a terminal does."""
+    return len(text) + sum(unicodedata.east_asian_width(letter) in "FW" for letter in text)
+
+
 def format_table(rows, left=None, min_width=0):
     """Lay out rows of cells as lines of text with aligned columns.
 
@@ -36,9 +42,14 @@ def format_table(rows, left=None, min_width=0):
     Returns:
         A list of str.
     """
-    widths = [max(min_width, *map(len, column)) for column in zip(*rows)]
+    widths = [max(min_width, *map(text_width, column)) for column in zip(*rows)]
     justify = [str.ljust if left is None or index < left else str.rjust for index in range(len(widths))]
-    return ["  ".join(just(cell, width) for just, cell, width in zip(justify, row, widths)).rstrip() for row in rows]
+    columns = list(zip(justify, widths))
+    lines = []
+    for row in rows:
+        cells = [just(cell, width + len(cell) - text_width(cell)) for (just, width), cell in zip(columns, row)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def command_line(*words):

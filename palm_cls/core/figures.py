@@ -3,9 +3,9 @@
 import contextlib
 import os
 import sys
-import unicodedata
 import warnings
 
+from palm_cls.core.console import text_width
 from palm_cls.core.files import TEXT, atomic_write
 
 # Font families with Chinese letters, under Linux, Windows and macOS, as matplotlib names them.
@@ -55,9 +55,10 @@ def escape_text(text):
     return text.encode(**TEXT).decode("utf-8").replace("$", r"\$")
 
 
-def text_width(text):
-    """Count the letters of a text, a wide one, such as a Chinese one, twice."""
-    return len(text) + sum(unicodedata.east_asian_width(letter) in "FW" for letter in text)
+def cut_text(text, length):
+    """Cut a text to so many letters, of which a wide one counts twice, and escape it for matplotlib."""
+    length = length * len(text) // max(1, text_width(text))
+    return escape_text(text if len(text) <= length else f"{text[: max(0, length - 3)]}...")
 
 
 def write_png(figure, path, **options):

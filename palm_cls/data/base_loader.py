@@ -20,6 +20,7 @@ class BaseLoader:
         directory: of the images, or None.
         labels: of the samples in the present order, a list of int, or None.
         classes: names of the labels, or None.
+        valid_fraction: share of the images to validate on by which `palm_cls.data.split` divided them, or None.
         fingerprint: sha256 of images and labels, or None.
         input_spec: size and channels of the network's input, or None; with `pixel_range`, the values of the bytes 0
             and 255, it is stored with the weights.
@@ -32,7 +33,7 @@ class BaseLoader:
         resumable: whether an epoch can be resumed, by `order` and `iter_from`.
     """
 
-    directory = labels = classes = fingerprint = input_spec = None
+    directory = labels = classes = fingerprint = input_spec = valid_fraction = None
     pixel_range = PIXEL_RANGE
     seed = epoch = 0
     augmentation = None

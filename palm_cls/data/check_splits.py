@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from palm_cls.core.errors import InputError
 from palm_cls.data.class_folders import ClassFolders, class_folders
@@ -10,7 +9,7 @@ from palm_cls.data.image_files import has_images, image_names, is_image, labelle
 from palm_cls.data.labels import CLASSES, LABEL_BY_PREFIX
 from palm_cls.data.options import VALID_FRACTION
 from palm_cls.data.palm import Dataset, workbook_difference
-from palm_cls.data.split import divide
+from palm_cls.data.split import divide, division_file
 
 SPLITS = {"train": "training", "valid": "validation", "test": "test", "all": "all"}  # their names in reports
 
@@ -149,15 +148,15 @@ def _part(split, name, kept):
 
 def _read_division(split, dataset, options, add_issue):
     """Return {"train" or "valid": paths} of the table that `divide` wrote, or None without one that fits."""
-    rows, prefix = split.rows or {}, "" if split.rows is None else f"{Path(options.train_csv).stem}-"
+    rows, table = split.rows or {}, None if split.rows is None else options.train_csv
     fraction = options.valid_fraction or VALID_FRACTION
-    if (dataset.root / f"{prefix}split-{fraction:g}.csv").is_file():
+    if division_file(dataset.root, fraction, table).is_file():
         kind, labels = "division", {path: split.labels.get(path, "") for path in (*rows, *split.paths)}
     else:  # try whether training could divide the images
         kind, labels = "too-few", split.labels
     groups = {path: row.group for path, row in rows.items() if row.group}
     try:
-        parts = divide(dataset.root, labels, groups, fraction, prefix, write=False) if split.paths else None
+        parts = divide(dataset.root, labels, groups, fraction, table) if split.paths else None
     except InputError as error:
         add_issue(kind, (), str(error))
         return None

@@ -53,14 +53,29 @@ def order_classes(labels, positive=None):
     labels = sorted(labels, key=lambda label: (0, int(label), label) if label.isdecimal() else (1, 0, label))
     if positive is None:
         return labels
-    positive = unicodedata.normalize("NFC", positive)
-    if positive not in labels:
-        raise InputError(
-            f"--positive {positive}: none of the classes {shorten(', '.join(labels))}{did_you_mean(positive, labels)}"
-        )
+    number = find_class(positive, labels, "--positive")
     if len(labels) != 2:
         raise InputError(f"--positive is for two classes, and there are {len(labels)}; leave it out")
-    return sorted(labels, key=positive.__eq__)
+    return [labels[1 - number], labels[number]]
+
+
+def find_class(name, classes, option):
+    """Return the number of the class of a name, in any form of Unicode.
+
+    Args:
+        name: the name.
+        classes: names of the classes, in order.
+        option: what the name was given by, for the message.
+
+    Raises:
+        InputError: No class has this name.
+    """
+    name = unicodedata.normalize("NFC", name)
+    if name not in classes:
+        raise InputError(
+            f"{option} {name}: none of the classes {shorten(', '.join(classes))}{did_you_mean(name, classes)}"
+        )
+    return classes.index(name)
 
 
 def label_number(label, classes):

@@ -31,8 +31,7 @@ def make_loaders(recipe, options=None, cache=True, download=False):
     dataset, options = _find_data(recipe, options, download)
     settings = options, recipe.batch_size, cache, True
     loaders = [_make_loader(recipe, dataset, split, *settings) for split in ("train", "valid")]
-    if recipe.dataset == "palm":
-        check_photos(dataset, dict(zip(("training", "validation"), loaders)))
+    check_photos(dataset, dict(zip(("training", "validation"), loaders)))
     _set_training(recipe, loaders[0])
     return (*loaders, dataset)
 
@@ -44,8 +43,7 @@ def make_train_loader(recipe, options=None, cache=True, download=False):
     """
     dataset, options = _find_data(recipe, options, download)
     loader = _make_loader(recipe, dataset, "all", options, recipe.batch_size, cache)
-    if recipe.dataset == "palm":
-        check_photos(dataset, {"training": loader})
+    check_photos(dataset, {"training": loader})
     _set_training(recipe, loader)
     return loader, dataset
 
@@ -75,10 +73,8 @@ def make_valid_loader(recipe, options=None, batch_size=10, cache=True, download=
     if split == "other":
         split = "all" if recipe.dataset == "palm" and is_undivided(dataset, options) else "valid"
     loader = _make_loader(recipe, dataset, split, options, batch_size, cache)
-    if recipe.dataset == "palm":
-        check_photos(dataset, {"test" if split == "test" else "validation": loader})
-        loader.mode = "valid"
-    loader.views, loader.shuffle = views, False
+    check_photos(dataset, {"test" if split == "test" else "validation": loader})
+    loader.mode, loader.views, loader.shuffle = "valid", views, False
     return loader, dataset
 
 

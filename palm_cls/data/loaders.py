@@ -86,7 +86,7 @@ class ImageLoader(BaseLoader):
     Use an epoch in the process that began it: its threads do not live on in a fork.
     """
 
-    image_size, groups, valid_fraction = IMAGE_SIZE, {}, None
+    image_size, groups = IMAGE_SIZE, {}
 
     def __init__(self, directory, samples, batch_size, mode, cache=True, classes=CLASSES):
         """samples: [(path, number of the class), ...] of images in `directory`."""

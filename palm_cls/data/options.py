@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass, fields
 from typing import Optional
 
+from palm_cls.data.labels import CLASSES
+
 VALID_FRACTION = 0.2  # of images that are not divided yet
 
 
@@ -34,6 +36,12 @@ def stored_options(settings, data=None, **changes):
     """Return the DataOptions in the settings of a run, some of them changed; `data` is where its images are now."""
     settings = {**moved(settings, data), **changes}
     return DataOptions(**{entry.name: settings[entry.name] for entry in fields(DataOptions) if entry.name in settings})
+
+
+def stored_classes(settings):
+    """Return the names of the classes in settings or metadata; the lesson's if they do not state any."""
+    names = settings.get("classes")
+    return list(map(str, names)) if isinstance(names, list) and len(names) > 1 else CLASSES
 
 
 def moved(settings, data=None):

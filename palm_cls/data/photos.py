@@ -6,6 +6,7 @@
     loader = photo_loader(dataset, "train", options)
 """
 
+import functools
 import os
 from collections import Counter
 from dataclasses import replace
@@ -65,7 +66,7 @@ def _find_classes(dataset, options):
         names = dataset.class_names()
     else:
         tables = [table for table in (options.train_csv, options.valid_csv) if table]
-        labels = {row["Label"] for table in tables for _, row in read_rows(table)}
+        labels = set().union(*(_scan(table)[0] for table in tables))
         names = check_classes(sorted(labels), " and ".join(map(str, tables)))
     return order_classes(names, options.positive)
 
@@ -75,7 +76,7 @@ def _log_numbers(options):
     tables = [table for table in (options.train_csv, options.valid_csv) if table]
     if not tables or options.classes == CLASSES or not takes_numbers(options.classes):
         return
-    if any(row["Label"].isdecimal() for table in tables for _, row in read_rows(table)):
+    if any(label.isdecimal() for table in tables for label in _scan(table)[0]):
         numbers = ", ".join(f"{number} {name}" for number, name in enumerate(options.classes))
         log_once(f"{' and '.join(map(str, tables))}: numbers stand for the classes in their order: {numbers}.")
 
@@ -107,11 +108,11 @@ def photo_loader(dataset, split, options, batch_size=10, cache=True, write=False
         if not table:
             raise InputError(f"{dataset.root}: no table of the {split} labels; give --{split}-csv FILE")
         return valid_data_loader(dataset.root, table, *settings, options.classes)
-    directory, samples, groups, prefix = _samples(dataset, split, options)
+    directory, samples, groups = _samples(dataset, split, options)
     fraction = (options.valid_fraction or VALID_FRACTION) if undivided and split != "all" else None
     if fraction:
         labels = {path: options.classes[number] for path, number in samples}
-        kept = set(divide(directory, labels, groups, fraction, prefix, write)[split])
+        kept = set(divide(directory, labels, groups, fraction, options.train_csv, write)[split])
         samples = [sample for sample in samples if sample[0] in kept]
     loader = ImageLoader(directory, samples, *settings[:2], cache, options.classes)
     loader.valid_fraction = fraction
@@ -126,24 +127,36 @@ def is_undivided(dataset, options):
         return "all" in dataset.splits
     if isinstance(dataset, Dataset) or not options.train_csv or options.valid_csv:
         return False
-    return not any(row["Split"] for _, row in read_rows(options.train_csv))
+    return not _scan(options.train_csv)[1]
+
+
+def _scan(table):
+    """Return (labels, splits), two sets of the text in a table of labels; it is read once as long as it stays."""
+    stat = os.stat(table) if os.path.isfile(table) else None
+    return _scan_file(table, stat and (stat.st_mtime_ns, stat.st_size))
+
+
+@functools.lru_cache(maxsize=2)  # of training and of validation
+def _scan_file(table, state):
+    rows = [row for _, row in read_rows(table)]
+    return {row["Label"] for row in rows}, {row["Split"] for row in rows} - {""}
 
 
 def _samples(dataset, split, options):
-    """Return (directory, [(path, number of the class), ...], {path: group}, prefix of the table of their division)."""
-    classes, groups, prefix = options.classes, {}, ""
+    """Return (directory, [(path, number of the class), ...], {path: group})."""
+    classes, groups = options.classes, {}
     if isinstance(dataset, ClassFolders):
         part = "train" if split == "all" else split
         directory, samples = dataset.directory(part), dataset.samples(part, classes)
     else:
-        directory, prefix = dataset.root, f"{Path(options.train_csv).stem}-"
+        directory = dataset.root
         rows = labelled_images(directory, options.train_csv, classes)
         if missing := [(path, row) for path, row in rows.items() if not os.path.isfile(path)]:
             path, row = missing[0]
             raise InputError(f"{shorten(path)}: no such image; it is listed in {options.train_csv}, row {row.row}")
         samples = [(path, row.label) for path, row in rows.items()]
         groups = {path: row.group for path, row in rows.items() if row.group}
-    return directory, samples, groups, prefix
+    return directory, samples, groups
 
 
 def _course_loader(dataset, split, options, settings):
@@ -164,14 +177,14 @@ def check_photos(dataset, loaders):
     """Check the loaders of a data set, and log once which classes it has.
 
     Args:
-        dataset: as `find_photos` returns it; of the course's images and classes nothing is checked here.
+        dataset: as `find_photos` returns it; of digits, and of the course's images and classes, nothing is checked.
         loaders: {"training" or another word: ImageLoader}.
 
     Raises:
         InputError: A class has no image, or an image two classes.
     """
     classes, counts, label_of = next(iter(loaders.values())).classes, {}, {}
-    if isinstance(dataset, Dataset) and classes == CLASSES:
+    if not isinstance(dataset, DataRoot) or (isinstance(dataset, Dataset) and classes == CLASSES):
         return
     for what, loader in loaders.items():
         counts[what] = Counter(loader.labels)

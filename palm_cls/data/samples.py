@@ -4,7 +4,7 @@ from pathlib import Path
 
 from palm_cls.core.console import log
 from palm_cls.core.errors import InputError, shorten
-from palm_cls.core.figures import escape_text, import_pyplot, text_width, write_png
+from palm_cls.core.figures import cut_text, escape_text, import_pyplot, write_png
 from palm_cls.data.image_files import image_names, labelled_images
 from palm_cls.data.images import read_image
 from palm_cls.data.labels import LABEL_BY_PREFIX
@@ -110,12 +110,7 @@ def classes_figure(dataset, loader):
 
 def _title(class_name, name):
     """Return the class and the file of an image in two lines."""
-    return "\n".join(map(_cut, (class_name, Path(name).name)))
-
-
-def _cut(text):
-    length = TITLE_LENGTH * len(text) // text_width(text)
-    return escape_text(text if len(text) <= length else f"{text[: length - 3]}...")
+    return "\n".join(cut_text(text, TITLE_LENGTH) for text in (class_name, Path(name).name))
 
 
 def augmentation_figure(dataset, augmentation, loader=None):

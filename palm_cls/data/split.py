@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 from collections import Counter, defaultdict
+from pathlib import Path
 
 from palm_cls.core.console import log, log_once
 from palm_cls.core.errors import InputError, shorten
@@ -17,7 +18,19 @@ from palm_cls.data.tables import read_rows
 SEED = 0  # of the division, whatever the seed of a run, so that runs with other seeds have the same validation images
 
 
-def divide(root, labels, groups, fraction, prefix="", write=False):
+def division_file(root, fraction, table=None):
+    """Return the path of the table of a division.
+
+    Args:
+        root: the directory of the images, a Path.
+        fraction: share of the images to validate on.
+        table: path of the table that lists the images; None if their folders do.
+    """
+    prefix = f"{Path(table).stem}-" if table else ""
+    return root / f"{prefix}split-{fraction:g}.csv"
+
+
+def divide(root, labels, groups, fraction, table=None, write=False):
     """Divide images into training and validation images, as the table in their directory does if there is one.
 
     Args:
@@ -25,8 +38,8 @@ def divide(root, labels, groups, fraction, prefix="", write=False):
         labels: {path: name of the class}.
         groups: {path: its group}, such as a patient, for images that have one; a group is not divided.
         fraction: share of the images to validate on, about the same in each class.
-        prefix: of the name of the table.
-        write: write the table if there is none.
+        table: as for `division_file`.
+        write: write the table of the division if there is none.
 
     Returns:
         {"train": [path, ...], "valid": [path, ...]}.
@@ -34,7 +47,7 @@ def divide(root, labels, groups, fraction, prefix="", write=False):
     Raises:
         InputError: The table is faulty or of other images, or a class has too few.
     """
-    file = root / f"{prefix}split-{fraction:g}.csv"
+    file = division_file(root, fraction, table)
     name_of = {path: name_key(os.path.relpath(path, root)).strip() for path in labels}
     if file.is_file():
         chosen = _read_split(file, name_of)

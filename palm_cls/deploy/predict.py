@@ -18,8 +18,8 @@ from palm_cls.data.augment import EIGHT_VIEWS, turns_and_mirrors
 from palm_cls.data.classes import check_classes
 from palm_cls.data.image_files import image_names, is_image
 from palm_cls.data.images import IMAGE_SIZE, read_image, transform_img
-from palm_cls.data.labels import CLASSES
 from palm_cls.data.loader_factory import check_input_spec, input_spec
+from palm_cls.data.options import stored_classes
 from palm_cls.data.prefetch import prefetch
 from palm_cls.deploy.exported_model import load_exported_model
 from palm_cls.eval import metrics
@@ -161,10 +161,7 @@ def find_classes(weights, metadata):
     Raises:
         InputError: The names cannot be those of classes.
     """
-    classes = metadata.get("classes")
-    if not isinstance(classes, list) or len(classes) < 2:
-        return CLASSES
-    return check_classes(list(map(str, classes)), weights)
+    return check_classes(stored_classes(metadata), weights)
 
 
 def input_size(model):

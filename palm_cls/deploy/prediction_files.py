@@ -5,13 +5,12 @@ import csv
 import io
 import json
 import os
-import unicodedata
 from pathlib import Path
 
 import cv2
 
 from palm_cls.core.console import DEMO_WARNING, DISCLAIMER
-from palm_cls.core.errors import InputError, did_you_mean, shorten
+from palm_cls.core.errors import InputError
 from palm_cls.core.files import TEXT, append_or_rollback, atomic_write, check_absent
 from palm_cls.data.images import read_image, transform_img
 from palm_cls.data.labels import CLASSES
@@ -114,24 +113,6 @@ def json_row(row):
 
 def _append(file, row):
     append_or_rollback(file, row.encode(**TEXT))
-
-
-def class_number(name, classes):
-    """Return the number of the class of a name, in any form of Unicode.
-
-    Args:
-        name: The name.
-        classes: Names of the classes, in order.
-
-    Raises:
-        InputError: No class has this name.
-    """
-    name = unicodedata.normalize("NFC", name)
-    if name not in classes:
-        raise InputError(
-            f"--cam-class {name}: none of the classes {shorten(', '.join(classes))}{did_you_mean(name, classes)}"
-        )
-    return classes.index(name)
 
 
 def write_overlays(model, predictions, targets, label=None):

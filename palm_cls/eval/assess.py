@@ -22,7 +22,7 @@ from palm_cls.core.files import write_json, write_table
 from palm_cls.data.augment import TEN_CROP
 from palm_cls.data.labels import CLASSES
 from palm_cls.data.loader_factory import check_input_spec, input_spec, make_valid_loader
-from palm_cls.data.options import DataOptions, stored_options
+from palm_cls.data.options import DataOptions, stored_classes, stored_options
 from palm_cls.data.palm import Dataset
 from palm_cls.data.photos import find_photos, photo_loader
 from palm_cls.eval import metrics
@@ -318,10 +318,10 @@ def check_threshold_source(json_file, result):
             f"{json_file}: a threshold of {shorten(content['model'])} does not apply to {result.model}; "
             f"give an evaluation of {result.model}"
         )
-    theirs, ours = (list(classes) or CLASSES for classes in (content.get("classes") or [], result.classes))
+    theirs, ours = stored_classes(content), list(result.classes) or CLASSES
     if theirs != ours:
         raise InputError(
-            f"{json_file}: a threshold for the classes {shorten(', '.join(map(str, theirs)))} does not apply to "
+            f"{json_file}: a threshold for the classes {shorten(', '.join(theirs))} does not apply to "
             f"{shorten(', '.join(ours))}; give an evaluation of the same classes"
         )
     if content.get("views", 1) != result.views:

@@ -21,7 +21,7 @@ from palm_cls.core.console import format_table
 from palm_cls.core.errors import InputError
 from palm_cls.core.files import write_json
 from palm_cls.data.data_root import DEMO_DISCLAIMER
-from palm_cls.data.labels import CLASSES
+from palm_cls.data.options import stored_classes
 from palm_cls.eval.auc import CONFIDENCE, RESAMPLES, resampled_aucs
 from palm_cls.eval.predictions_file import (
     FOLD_TABLE,
@@ -70,13 +70,7 @@ class CrossValidation:
     @property
     def classes(self):
         """Names of the classes."""
-        return class_names(self.content)
-
-
-def class_names(content):
-    """Return the names of the classes in a crossvalidation.json; older ones are of the lesson's."""
-    names = content.get("classes")
-    return names if isinstance(names, list) and len(names) > 1 else CLASSES
+        return stored_classes(self.content)
 
 
 def read_crossvalidation(directory):
@@ -94,7 +88,7 @@ def read_crossvalidation(directory):
     content = read_crossvalidation_settings(directory)
     if not content:
         raise InputError(f"{directory}: no cross-validation there (no {CROSSVALIDATION} in it)")
-    num_classes = len(class_names(content))
+    num_classes = len(stored_classes(content))
     table = read_fold_table(directory, content["folds"], num_classes)
     names = [row["imgName"] for row in table]
     labels, groups, folds = (np.array([row[key] for row in table]) for key in ("Label", "group", "fold"))

@@ -10,7 +10,7 @@ import numpy as np
 
 from palm_cls.core.device import paddle
 from palm_cls.core.errors import InputError
-from palm_cls.core.figures import escape_text, import_pyplot, text_width
+from palm_cls.core.figures import cut_text, import_pyplot
 from palm_cls.data.images import read_image, resize, transform_img
 from palm_cls.eval.features import MAX_MAPS, first_filters, layer_features
 from palm_cls.models.layers import short_name
@@ -99,7 +99,7 @@ def _draw_inputs(grid, photos, names, first):
     for number, (photo, name) in enumerate(zip(photos, names)):
         axis = grid.axis(left + number * size, top, size, size)
         _draw_tile(axis, photo[:, :, ::-1], 0, 0, size / TILE)  # BGR -> RGB
-        _write(axis, _cut(name, NAME_LENGTH if grid.rows > 1 else NAME_LENGTH // 2))
+        _write(axis, cut_text(name, NAME_LENGTH if grid.rows > 1 else NAME_LENGTH // 2))
     name, filters = first
     left += len(photos) * size + 0.12
     width = grid.corner(0)[0] + MAX_MAPS * TILE - left
@@ -123,7 +123,7 @@ def _draw_maps(axis, layer, names):
     low, high = layer.maps.min(), np.percentile(layer.maps, BRIGHTEST)
     scale = {"cmap": COLORMAP, "vmin": low, "vmax": high, "interpolation": "nearest"}
     for row, (name, maps) in enumerate(zip(names, layer.maps)):
-        label = _cut(Path(name).stem, SHORT_LENGTH)
+        label = cut_text(Path(name).stem, SHORT_LENGTH)
         axis.text(-0.06, row + 0.48, label, rotation=90, ha="right", va="center", fontsize=8, color=GREY)
         for column, values in enumerate(maps):
             _draw_tile(axis, values, column, row, 1, **scale)
@@ -145,8 +145,3 @@ def _draw_tile(axis, pixels, x, y, size, **options):
 
 def _write(axis, text):
     axis.text(0, -0.06, text, va="bottom", fontsize=11)
-
-
-def _cut(text, length):
-    length = length * len(text) // max(1, text_width(text))
-    return escape_text(text if len(text) <= length else f"{text[: max(0, length - 3)]}...")

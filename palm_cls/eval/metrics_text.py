@@ -1,11 +1,8 @@
 """Metrics as text for people."""
 
-import unicodedata
-
 from palm_cls.core.console import format_table
 
 LABEL_WIDTH, CELL_WIDTH = 18, 9
-FILLER = "\0"  # in no name of a class
 
 
 def format_metrics(metrics):
@@ -36,13 +33,7 @@ def _format_table(rows):
     if not isinstance(rows[0], dict):
         return format_table([list(map(str, row)) for row in rows], left=0, min_width=CELL_WIDTH)
     cells = [list(rows[0]), *([_format_cell(value) for value in row.values()] for row in rows)]
-    lines = format_table([list(map(_pad_wide, row)) for row in cells], left=2 if "name" in rows[0] else 0)
-    return [line.replace(FILLER, "") for line in lines]
-
-
-def _pad_wide(text):
-    """Add a filler to each wide letter, such as a Chinese one, which takes two columns of a terminal."""
-    return "".join(letter + FILLER * (unicodedata.east_asian_width(letter) in "FW") for letter in text)
+    return format_table(cells, left=2 if "name" in rows[0] else 0)
 
 
 def _format_cell(value):

@@ -8,7 +8,8 @@ import textwrap
 
 import numpy as np
 
-from palm_cls.core.figures import escape_text, import_matplotlib, text_width
+from palm_cls.core.console import text_width
+from palm_cls.core.figures import escape_text, import_matplotlib
 from palm_cls.eval.metrics import reliability_bins
 
 # A report replaces these colours by those of the page, light or dark; PNG files keep them.

@@ -300,5 +300,5 @@ def _as_text(value):
     if isinstance(value, dict):
         return ", ".join(f"{key} {_as_text(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return (" to " if len(value) == 2 else ", ").join(map(str, value))
+        return " to ".join(map(str, value))
     return str(value)

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from palm_cls.checkpoints import run_dir
-from palm_cls.checkpoints.pretrained import load_pretrained
 from palm_cls.checkpoints.run_files import SEEDS, read_seeds, read_settings, seed_directory
-from palm_cls.checkpoints.weights import load
 from palm_cls.core import environment
 from palm_cls.core.device import choose_device
 from palm_cls.core.errors import InputError
@@ -23,14 +21,14 @@ from palm_cls.core.files import write_json
 from palm_cls.data.loader_factory import make_loaders
 from palm_cls.data.options import moved
 from palm_cls.recipes import RECIPES, build_model, image_size_of
-from palm_cls.training.experiment import check_unchanged, resume_recipe, train_recipe
+from palm_cls.training.experiment import check_unchanged, load_initial_weights, resume_recipe, train_recipe
 from palm_cls.training.options import RESUME_KEYS as RUN_KEYS
 from palm_cls.training.options import RecipeConfig, absolute, immutable, pop_run_options, split_options
 from palm_cls.training.visualdl import scalars_wanted
 
 LEGACY = (  # what seeds.json of older versions lacks
-    ("shuffle", "augmentation", "pretrained", "valid_csv", "valid_fraction", "classes", "ordered")
-    + ("class_weights", "new_head")
+    *("shuffle", "augmentation", "pretrained"),
+    *("valid_csv", "valid_fraction", "classes", "ordered", "class_weights", "new_head"),
 )
 RESUME_KEYS = ("name", *(key for key in RUN_KEYS if key != "seed"))
 
@@ -102,16 +100,13 @@ def check_seeds(seeds, output=None, began=()):
 
 def check_weights(config, output):
     """Raise InputError if the runs could not start from their weights."""
-    if config.pretrained:
-        load_pretrained(build_model(config.model, config.image_size, config.num_classes), config.model)
-    if config.weights is None:
+    if not (config.pretrained or config.weights or config.new_head):
         return
-    if Path(absolute(config.weights)).is_relative_to(absolute(output)):
+    if config.weights and Path(absolute(config.weights)).is_relative_to(absolute(output)):
         raise InputError(
             f"{config.weights}: would be moved aside with {output}, and missing then; give another --output"
         )
-    model = build_model(config.model, config.image_size, config.num_classes)
-    load(config.weights, model, skip_head=config.new_head)
+    load_initial_weights(build_model(config.model, config.image_size, config.num_classes), config)
 
 
 def resume_seeds(output, seeds=None, **changes):

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, fields
 from typing import Optional
 
-from palm_cls.data.options import DataOptions
+from palm_cls.data.options import DataOptions, stored_options
 from palm_cls.recipes import OVERRIDABLE, find_recipe
 from palm_cls.training import loop
 
@@ -27,7 +27,6 @@ IMMUTABLE = (
     "augmentation",
     "image_size",
 )
-DATA_KEYS = tuple(entry.name for entry in fields(DataOptions))
 RESUME_KEYS = (*IMMUTABLE, "ordered", "data", "epochs", "learning_rate", "save_every")
 
 
@@ -66,7 +65,7 @@ class RecipeConfig(DataOptions, loop.TrainConfig):
     @property
     def data_options(self):
         """The DataOptions among these options."""
-        return DataOptions(**{name: getattr(self, name) for name in DATA_KEYS})
+        return stored_options(vars(self))
 
     @property
     def num_classes(self):
@@ -76,7 +75,7 @@ class RecipeConfig(DataOptions, loop.TrainConfig):
     def settle(self, dataset, train_loader):
         """Replace what was asked for by what settings.json stores: the data that was found, and absolute paths."""
         self.data, self.classes, self.positive = absolute(dataset.root), train_loader.classes, None
-        self.valid_fraction = getattr(train_loader, "valid_fraction", None)  # photographs have one
+        self.valid_fraction = train_loader.valid_fraction
         self.train_csv, self.valid_csv, self.weights = map(absolute, (self.train_csv, self.valid_csv, self.weights))
         if self.class_weights:
             self.loss_weights = balanced_weights(train_loader.labels, self.num_classes)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import openpyxl
 import pytest
+from helpers.folders import encoded, write_folders
 from helpers.processes import assert_refused
 from PIL import Image
 
@@ -29,17 +30,10 @@ def picture(seed, size=256):
     return cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
-def encoded(img, suffix=".jpg", *options):
-    return cv2.imencode(suffix, img, options)[1].tobytes()
-
-
 def write_images(root, counts, size=256):
-    """Write images 0.jpg, 1.jpg, ... into folders, {folder: number}, no two alike; return the directory."""
-    for index, (folder, number) in enumerate(counts.items()):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-        for image in range(number):
-            (root / folder / f"{image}.jpg").write_bytes(encoded(picture([index, image], size)))
-    return root
+    """Write images, no two alike, into folders."""
+    number_of = {folder: number for number, folder in enumerate(counts)}
+    return write_folders(root, counts, lambda folder, image: encoded(picture([number_of[folder], image], size)))
 
 
 def from_pillow(img, format, mode="RGB", **options):

@@ -5,6 +5,7 @@ import sys
 import unicodedata
 
 import pytest
+from helpers.folders import write_folders
 
 from palm_cls.core.errors import InputError
 from palm_cls.data.class_folders import find_class_folders
@@ -16,21 +17,12 @@ DECOMPOSED = unicodedata.normalize("NFD", "né 正常")
 COMPOSED = unicodedata.normalize("NFC", DECOMPOSED)
 
 
-def write_images(root, counts):
-    """Write files 0.jpg, 1.jpg, ... into folders, {folder: number}, no two the same; return the directory."""
-    for folder, number in counts.items():
-        (root / folder).mkdir(parents=True, exist_ok=True)
-        for image in range(number):
-            (root / folder / f"{image}.jpg").write_bytes(f"{folder} {image}".encode("utf-8", "surrogateescape"))
-    return root
-
-
 @pytest.mark.parametrize(
     "names", [("train", "val", "test"), ("Training", "VALID", "Testing"), ("TRAIN", "Validation", None)]
 )
 def test_splits_by_the_names_of_folders(tmp_path, names):
     given = dict(zip(("train", "valid", "test"), names))
-    write_images(tmp_path, {f"{name}/{label}": 2 for name in names if name for label in ("B", "A")})
+    write_folders(tmp_path, {f"{name}/{label}": 2 for name in names if name for label in ("B", "A")})
     found = find_class_folders(tmp_path)
     assert found.splits == {split: tmp_path / name for split, name in given.items() if name}
     assert found.class_names() == ["A", "B"]
@@ -43,7 +35,7 @@ def test_splits_by_the_names_of_folders(tmp_path, names):
 
 
 def test_undivided(tmp_path):
-    write_images(tmp_path, {"B": 2, "A": 1, "notes": 0, ".cache": 1, "A/sub": 1})
+    write_folders(tmp_path, {"B": 2, "A": 1, "notes": 0, ".cache": 1, "A/sub": 1})
     found = find_class_folders(tmp_path)
     assert (found.splits, found.class_names()) == ({"all": tmp_path}, ["A", "B"])
     assert found.directory("train") == found.directory("valid") == tmp_path
@@ -52,7 +44,7 @@ def test_undivided(tmp_path):
 
 
 def test_names_composed_and_decomposed(tmp_path):
-    write_images(tmp_path, {f"train/{DECOMPOSED}": 1, "train/病理": 1, f"val/{COMPOSED}": 1, "val/病理": 1})
+    write_folders(tmp_path, {f"train/{DECOMPOSED}": 1, "train/病理": 1, f"val/{COMPOSED}": 1, "val/病理": 1})
     dataset, options = find_photos(DataOptions(tmp_path))
     assert options.classes == [COMPOSED, "病理"]
     assert [label for _, label in dataset.samples("valid", options.classes)] == [0, 1]
@@ -62,9 +54,9 @@ def test_names_composed_and_decomposed(tmp_path):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="file systems here take no such names")
 def test_names_that_linux_alone_has(tmp_path):
     gbk = os.fsdecode("正常".encode("gbk"))  # as unzip leaves it
-    write_images(tmp_path / "gbk", {gbk: 1, " P ": 1})
+    write_folders(tmp_path / "gbk", {gbk: 1, " P ": 1})
     assert sorted(find_class_folders(tmp_path / "gbk").class_names()) == ["P", "正常"]
-    write_images(tmp_path / "twice", {DECOMPOSED: 1, COMPOSED: 1, "P": 1})
+    write_folders(tmp_path / "twice", {DECOMPOSED: 1, COMPOSED: 1, "P": 1})
     with pytest.raises(InputError, match=f"two folders '{COMPOSED}', whose names look alike; merge them"):
         find_dataset(tmp_path / "twice")
 
@@ -86,7 +78,7 @@ def test_names_that_linux_alone_has(tmp_path):
     ],
 )
 def test_folders_that_are_refused(tmp_path, counts, told):
-    write_images(tmp_path, counts)
+    write_folders(tmp_path, counts)
     with pytest.raises(InputError) as refused:
         find_photos(DataOptions(tmp_path))
     assert str(tmp_path) in str(refused.value)
@@ -95,7 +87,7 @@ def test_folders_that_are_refused(tmp_path, counts, told):
 
 
 def test_folders_of_other_classes(tmp_path):
-    write_images(tmp_path, {"train/A": 1, "train/B": 1, "val/A": 1, "val/B": 0, "test/A": 1, "test/B": 1, "test/C": 1})
+    write_folders(tmp_path, {"train/A": 1, "train/B": 1, "val/A": 1, "val/B": 0, "test/A": 1, "test/B": 1, "test/C": 1})
     found = find_class_folders(tmp_path)
     with pytest.raises(InputError, match="val: no image of class B; expected a folder of that name"):
         found.samples("valid", ["A", "B"])
@@ -105,6 +97,6 @@ def test_folders_of_other_classes(tmp_path):
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file systems here ignore case")
 def test_folders_whose_names_differ_in_case(tmp_path):
-    write_images(tmp_path, {"Normal": 1, "normal": 1})
+    write_folders(tmp_path, {"Normal": 1, "normal": 1})
     with pytest.raises(InputError, match="the classes Normal and normal differ in nothing but case; rename one"):
         find_photos(DataOptions(tmp_path))

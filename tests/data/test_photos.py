@@ -2,9 +2,9 @@
 
 import shutil
 
-import cv2
 import numpy as np
 import pytest
+from helpers.folders import encoded, write_folders
 from helpers.processes import assert_refused
 
 from palm_cls.core.errors import InputError
@@ -21,14 +21,9 @@ LENET = find_recipe("lenet", batch_size=4, shuffle=False)
 
 
 def write_images(root, counts):
-    """Write images 0.jpg, 1.jpg, ... into folders, {folder: number}, no two the same; return the directory."""
+    """Write images of noise, no two the same, into folders."""
     rng = np.random.default_rng(0)
-    for folder, number in counts.items():
-        (root / folder).mkdir(parents=True, exist_ok=True)
-        for image in range(number):
-            noise = rng.integers(0, 256, (24, 24, 3), np.uint8)
-            (root / folder / f"{image}.jpg").write_bytes(cv2.imencode(".jpg", noise)[1].tobytes())
-    return root
+    return write_folders(root, counts, lambda *_: encoded(rng.integers(0, 256, (24, 24, 3), np.uint8)))
 
 
 def write_labels(file, rows, columns="imgName,Label"):

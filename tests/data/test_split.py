@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers.folders import write_folders
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,15 +15,6 @@ from palm_cls.core.errors import InputError
 from palm_cls.data.split import check_one_class, choose_valid, divide, identical_files, joined_groups
 
 FRACTIONS = st.floats(0.01, 0.99)
-
-
-def write_images(root, counts):
-    """Write files 0.jpg, 1.jpg, ... into folders, {folder: number}, no two the same; return the directory."""
-    for folder, number in counts.items():
-        (root / folder).mkdir(parents=True, exist_ok=True)
-        for image in range(number):
-            (root / folder / f"{image}.jpg").write_bytes(f"{folder} {image}".encode("utf-8", "surrogateescape"))
-    return root
 
 
 @settings(deadline=None)
@@ -89,7 +81,7 @@ def test_identical_files_are_one_group(files):
 @pytest.fixture
 def photos(tmp_path):
     """(directory, {path: class}) of 10 and 15 images."""
-    return write_images(tmp_path / "数据", {"A, 1": 10, "01": 15}), labels_in(tmp_path / "数据")
+    return write_folders(tmp_path / "数据", {"A, 1": 10, "01": 15}), labels_in(tmp_path / "数据")
 
 
 def labels_in(root):
@@ -119,7 +111,7 @@ def test_the_table_is_written_once_and_holds_for_later_runs(photos, capsys):
     assert len(again["valid"]) == 4  # what the user has changed holds
     assert (file.read_bytes(), capsys.readouterr().err) == (before, "")
 
-    other = divide(root, labels, dict.fromkeys(list(labels)[:2], "patient"), 1 / 3, "own-", write=True)
+    other = divide(root, labels, dict.fromkeys(list(labels)[:2], "patient"), 1 / 3, "own.csv", write=True)
     assert Counter(labels[path] for path in other["valid"]) == {"A, 1": 3, "01": 5}
     assert {row["Group"] for row in rows(root / "own-split-0.333333.csv")} == {"", "patient"}
 
@@ -130,7 +122,7 @@ def test_other_images_than_those_divided(photos, capsys):
     fewer = divide(root, dict(list(labels.items())[1:]), {}, 0.2)  # an image that is gone does not count
     assert fewer == {split: [path for path in paths if path != next(iter(labels))] for split, paths in parts.items()}
     assert "1 of its images are gone (01/0.jpg is one)" in capsys.readouterr().err
-    write_images(root, {"A, 1": 11})
+    write_folders(root, {"A, 1": 11})
     with pytest.raises(InputError, match=r"split-0\.2\.csv: does not list 1 of the images \(A, 1/10\.jpg is one\)"):
         divide(root, labels_in(root), {}, 0.2)
     assert divide(root, labels_in(root), {}, 0.3)["valid"]
@@ -174,7 +166,7 @@ def test_damaged_tables(photos, content, told):
 
 
 def test_classes_that_cannot_be_divided(tmp_path):
-    write_images(tmp_path, {"A": 5, "B": 1})
+    write_folders(tmp_path, {"A": 5, "B": 1})
     with pytest.raises(InputError, match=r"1 image of class B cannot be divided .*; add images, or divide them"):
         divide(tmp_path, labels_in(tmp_path), {}, 0.2)
     assert not list(tmp_path.glob("*.csv"))

@@ -71,3 +71,17 @@ def in_a_fresh_process(module, expression):
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return eval(done.stdout.splitlines()[-1])
+
+
+def fill_disk_at_checkpoint(patch, number):
+    """Let the checkpoint of this number, from 0, find the disk full; `patch` is a monkeypatch."""
+    from palm_cls.checkpoints import run_dir
+
+    save, calls = run_dir.save_checkpoint, iter(range(100))
+
+    def full(*args):
+        if next(calls) == number:
+            raise OSError(28, "No space left on device")
+        save(*args)
+
+    patch.setattr(run_dir, "save_checkpoint", full)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from helpers import tiny  # noqa: F401  the recipe
-from helpers.kills import in_a_fresh_process, kill_at_every_touch_of_the_disk
+from helpers.kills import fill_disk_at_checkpoint, in_a_fresh_process, kill_at_every_touch_of_the_disk
 from helpers.processes import assert_refused, posix
 from helpers.runs import contents
 from sklearn.model_selection import StratifiedGroupKFold  # noqa: F401  before a fork, in which it would take seconds
@@ -114,15 +114,8 @@ def test_killed_at_every_touch_of_the_disk(small_demo, tmp_path):
 
 def test_a_full_disk_in_the_second_fold(small_demo, tmp_path, monkeypatch):
     start_or_resume(tmp_path / "whole", small_demo)
-    real, calls = crossvalidation.run_dir.save_checkpoint, iter(range(100))
-
-    def full(*args):
-        if next(calls) == 9:
-            raise OSError(28, "No space left on device")
-        real(*args)
-
     with monkeypatch.context() as patch:
-        patch.setattr(crossvalidation.run_dir, "save_checkpoint", full)
+        fill_disk_at_checkpoint(patch, 9)
         with pytest.raises(OSError, match="No space left"):
             start_or_resume(tmp_path / "run", small_demo)
     assert (tmp_path / "run" / "seed-0" / "fold-0" / "held_out.csv").is_file()

@@ -3,16 +3,16 @@
 import csv
 import json
 
-import cv2
 import numpy as np
 import pytest
 from helpers import tiny  # noqa: F401  the recipe
+from helpers.folders import encoded, write_folders
+from helpers.kills import fill_disk_at_checkpoint
 from helpers.processes import assert_refused
 from helpers.runs import contents
 
 from palm_cls.checkpoints.run_files import CROSSVALIDATION, read_log, read_settings
 from palm_cls.core.errors import InputError
-from palm_cls.training import crossvalidation
 from palm_cls.training.crossvalidation import crossvalidate, resume_crossvalidation
 from palm_cls.training.experiment import train_recipe
 from palm_cls.training.options import balanced_weights
@@ -22,21 +22,20 @@ COUNTS = (8, 3, 5)
 FILES = ("folds.csv", "predictions.csv", "results.json")
 
 
-def write_folders(root, counts=COUNTS):
+def write_noise(root, counts=COUNTS):
     """Write so many images of noise for each class; no two are alike."""
     rng = np.random.default_rng(0)
-    for name, count in zip(CLASSES, counts):
-        (root / name).mkdir(parents=True)
-        for index in range(count):
-            img = rng.integers(0, 255, (24, 24, 3)).astype("uint8")
-            (root / name / f"{index}.png").write_bytes(cv2.imencode(".png", img)[1].tobytes())
-    return root
+
+    def noise(*_):
+        return encoded(rng.integers(0, 255, (24, 24, 3)).astype("uint8"), ".png")
+
+    return write_folders(root, dict(zip(CLASSES, counts)), noise, ".png")
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Images that are not divided into training and validation images."""
-    return write_folders(tmp_path_factory.mktemp("classes") / "data")
+    return write_noise(tmp_path_factory.mktemp("classes") / "data")
 
 
 def run(output, data, **options):
@@ -94,15 +93,8 @@ def test_the_page_names_the_classes(finished):
 
 
 def test_interrupted_and_resumed_it_has_the_same_bits(finished, folders, tmp_path, monkeypatch):
-    real, calls = crossvalidation.run_dir.save_checkpoint, iter(range(100))
-
-    def full(*args):
-        if next(calls) == 7:
-            raise OSError(28, "No space left on device")
-        real(*args)
-
     with monkeypatch.context() as patch:
-        patch.setattr(crossvalidation.run_dir, "save_checkpoint", full)
+        fill_disk_at_checkpoint(patch, 7)
         with pytest.raises(OSError, match="No space left"):
             run(tmp_path / "run", folders, save_every=2)
     assert (tmp_path / "run" / "seed-0" / "fold-0" / "held_out.csv").is_file()
@@ -113,8 +105,8 @@ def test_interrupted_and_resumed_it_has_the_same_bits(finished, folders, tmp_pat
 
 @pytest.mark.slow
 def test_of_divided_images_those_to_train_on_are_used(tmp_path):
-    write_folders(tmp_path / "data" / "train", (4, 4, 4))
-    write_folders(tmp_path / "data" / "val", (1, 1, 1))
+    write_noise(tmp_path / "data" / "train", (4, 4, 4))
+    write_noise(tmp_path / "data" / "val", (1, 1, 1))
     assert len(run(tmp_path / "run", tmp_path / "data", epochs=1).names) == 12
 
 

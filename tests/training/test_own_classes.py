@@ -3,11 +3,11 @@
 import json
 import shutil
 
-import cv2
 import numpy as np
 import pytest
 from helpers import tiny  # noqa: F401  the recipe
 from helpers.checkpoints import weights
+from helpers.folders import encoded, write_folders
 from helpers.runs import contents
 
 from palm_cls.checkpoints.run_files import read_log, read_settings
@@ -28,22 +28,22 @@ import paddle
 CLASSES = ["中度", "正常", "轻度"]  # sorted by their names
 
 
-def write_folders(root, numbers, seed=0):
+def write_levels(root, counts, seed=0):
     """Write images of one gray level for each class, with noise: {class: number of images}."""
-    rng = np.random.default_rng(seed)
-    for level, (name, number) in enumerate(numbers.items()):
-        (root / name).mkdir(parents=True)
-        for index in range(number):
-            img = np.clip(90 * level + rng.integers(0, 60, (24, 24, 3)), 0, 255).astype("uint8")
-            (root / name / f"{index}.png").write_bytes(cv2.imencode(".png", img)[1].tobytes())
+    rng, level_of = np.random.default_rng(seed), {name: 90 * level for level, name in enumerate(counts)}
+
+    def level(name, _):
+        return encoded(np.clip(level_of[name] + rng.integers(0, 60, (24, 24, 3)), 0, 255).astype("uint8"), ".png")
+
+    write_folders(root, counts, level, ".png")
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Three classes, of which one is rare, each in train/ and val/."""
     root = tmp_path_factory.mktemp("classes") / "data"
-    write_folders(root / "train", dict(zip(CLASSES, (12, 4, 8))))
-    write_folders(root / "val", dict(zip(CLASSES, (3, 2, 2))), seed=1)
+    write_levels(root / "train", dict(zip(CLASSES, (12, 4, 8))))
+    write_levels(root / "val", dict(zip(CLASSES, (3, 2, 2))), seed=1)
     return root
 
 
@@ -116,14 +116,14 @@ def test_test_images_and_other_tables_are_evaluated(trained, folders, tmp_path):
 
 def test_images_that_have_moved_are_the_same_and_others_are_taken_whole(tmp_path, capsys):
     """Never those that were trained on, by another division."""
-    write_folders(tmp_path / "data", dict.fromkeys(CLASSES, 10))
+    write_levels(tmp_path / "data", dict.fromkeys(CLASSES, 10))
     options = {"valid_fraction": 0.4, "data": tmp_path / "data", "cache": False, "report": False}
     trained = train_recipe("tiny", tmp_path / "run", **options)
     (tmp_path / "data").rename(tmp_path / "new")
     moved = assess(trained.output, data=tmp_path / "new", cache=False)
     assert (moved.metrics["images"], moved.other_dataset) == (12, "")
     resume_recipe(trained.output, epochs=2, data=tmp_path / "new", cache=False, report=False)
-    write_folders(tmp_path / "other", dict.fromkeys(CLASSES, 5), seed=1)
+    write_levels(tmp_path / "other", dict.fromkeys(CLASSES, 5), seed=1)
     capsys.readouterr()
     others = assess(trained.output, data=tmp_path / "other", cache=False)
     assert (others.metrics["images"], others.other_dataset) == (15, "other")
@@ -133,7 +133,7 @@ def test_images_that_have_moved_are_the_same_and_others_are_taken_whole(tmp_path
 
 def test_a_table_with_its_directory_moves_and_divides(tmp_path):
     """A table with a column Split is the division, and follows its images."""
-    write_folders(tmp_path / "data", dict.fromkeys(CLASSES, 4))
+    write_levels(tmp_path / "data", dict.fromkeys(CLASSES, 4))
     rows = [f"{name}/{k}.png,{name},{'valid' if k == 3 else 'training'}" for name in CLASSES for k in range(4)]
     (tmp_path / "data" / "all.csv").write_text("\n".join(["imgName,Label,Split", *rows]), encoding="utf-8")
     options = {"cache": False, "report": False}
@@ -153,6 +153,11 @@ def test_weights_for_other_classes_are_not_taken_silently(trained, folders, smal
     options = {"data": folders, "cache": False, "report": False}
     with pytest.raises(InputError, match="for the classes 中度, 正常, 轻度, not 正常, 轻度, 中度; with --new-head"):
         train_recipe("tiny", tmp_path / "run", classes=["正常", "轻度", "中度"], weights=trained.output, **options)
+    with pytest.raises(
+        InputError, match="with --new-head"
+    ):  # before an earlier run is moved aside, or anything written
+        train_seeds("tiny", [0], tmp_path / "runs", classes=CLASSES[::-1], weights=trained.output, **options)
+    assert not (tmp_path / "runs").exists()
     with pytest.raises(InputError, match="--new-head leaves out the last layer of --weights, and there are none"):
         train_recipe("tiny", tmp_path / "run", new_head=True, **options)
     with pytest.raises(InputError, match="leave --positive out"):
@@ -187,7 +192,7 @@ def test_numbers_for_names_are_said(folders, tmp_path, capsys):
 
 
 def test_two_classes_have_one_logit_and_a_positive_one(tmp_path):
-    write_folders(tmp_path / "data", {"glaucoma": 10, "normal": 10})
+    write_levels(tmp_path / "data", {"glaucoma": 10, "normal": 10})
     options = {"positive": "glaucoma", "data": tmp_path / "data", "cache": False, "report": False}
     result = train_recipe("tiny", tmp_path / "run", learning_rate=0.05, **options)
     assert read_settings(result.output)["classes"] == ["normal", "glaucoma"]
